@@ -1,0 +1,89 @@
+//! Everything the engine tells the outside while it works. The `cli` draws it; the engine never prints.
+
+use std::time::Duration;
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A network, by its full name.
+    Network(String),
+    /// A volume, by its full name.
+    Volume(String),
+    /// A container, by its name.
+    Container(String),
+    /// An image, by its reference.
+    Image(String),
+}
+
+impl Subject {
+    /// Returns the kind's word as Compose prints it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "Network",
+            Self::Volume(_) => "Volume",
+            Self::Container(_) => "Container",
+            Self::Image(_) => "Image",
+        }
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Network(name) | Self::Volume(name) | Self::Container(name) | Self::Image(name) => name,
+        }
+    }
+}
+
+/// How far a subject has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Something is being done; the word is Compose's, such as `Creating`.
+    Working(&'static str),
+    /// It is done; the word is Compose's, such as `Created`.
+    Done(&'static str),
+    /// It failed.
+    Failed,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A run of `total` subjects begins; `verb` is the command's word.
+    Begin {
+        /// The command, such as `up`.
+        verb: &'static str,
+        /// How many subjects will report.
+        total: usize,
+    },
+    /// A subject moved on.
+    Progress {
+        /// What it is about.
+        subject: Subject,
+        /// How far it is.
+        progress: Progress,
+        /// Time since the subject's first event.
+        elapsed: Duration,
+        /// More, such as why it failed.
+        detail: Option<String>,
+    },
+    /// A warning that has no place in a file.
+    Warning(String),
+    /// The run ended.
+    End,
+}
+
+/// Takes events; cheap to call, never blocks for long.
+pub trait Sink: Sync {
+    /// Takes one event.
+    fn send(&self, event: Event);
+}
+
+/// Drops every event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn send(&self, _event: Event) {}
+}

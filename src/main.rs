@@ -1,0 +1,4 @@
+//! The `hoist` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
