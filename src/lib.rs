@@ -1,10 +1,12 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`event`], [`paths`].
+//! [`name`], [`diag`], [`sys`], [`event`], [`paths`].
 
 pub mod name;
 pub mod diag;
+#[expect(unsafe_code, reason = "the one module that makes raw system calls; every block says why it is sound")]
+pub mod sys;
 pub mod event;
 pub mod paths;
 

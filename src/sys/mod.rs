@@ -1,0 +1,10 @@
+//! The only unsafe module: thin safe wrappers over system calls, no policy.
+
+pub mod bpf;
+pub mod mount;
+pub mod netns;
+pub mod process;
+pub mod readonly;
+pub mod seccomp;
+pub mod socket;
+pub mod tree;
