@@ -1,0 +1,520 @@
+//! What we created, as versioned files: atomic replace, one writer a file, one lock a project.
+//!
+//! Readers take no lock: a file is either the old one or the new one, never half. A file that cannot be parsed is an
+//! error that names it, never silently skipped. Writing does not wait for the disk; a command that must survive a power
+//! cut calls [`State::sync`] once at its end.
+
+pub mod record;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::diag::Explain;
+use crate::name::{ContainerId, EngineId, NetworkId, ProjectName, VolumeName};
+use crate::paths::Paths;
+use record::{ContainerRecord, ContainerStatus, NetworkRecord, SupervisorRecord, VolumeRecord};
+
+/// Number of the on-disk format that this binary reads and writes.
+const FORMAT: u32 = 1;
+
+/// Why state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or directory could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is there and is not what we write.
+    #[error("`{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The root was written by a newer hoist.
+    #[error("`{}` has format {found}, and this hoist knows formats up to {FORMAT}", path.display())]
+    Newer {
+        /// The root.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
+    /// Another command is changing the project.
+    #[error("another hoist command (pid {pid}) is changing project `{project}`")]
+    Busy {
+        /// The project.
+        project: ProjectName,
+        /// The other command.
+        pid: String,
+    },
+    /// The volatile root could not be made a tmpfs.
+    #[error("cannot mount a tmpfs on `{}`", path.display())]
+    MountRun {
+        /// `HOIST_RUN`.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Explain for Error {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Newer { .. } => Some("use the newer hoist, or another HOIST_ROOT".into()),
+            Self::Damaged { path, .. } => Some(format!("move `{}` away and run the command again", path.display())),
+            Self::Busy { .. } => Some("wait for it to end, or end it".into()),
+            Self::Read { source, .. } | Self::Write { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some("hoist needs root for now: run it with sudo".into())
+            }
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("free some disk space and run the command again".into())
+            }
+            Self::Read { .. } | Self::Write { .. } | Self::MountRun { .. } => None,
+        }
+    }
+}
+
+/// The engine's files: opens, reads, writes and lists them.
+#[derive(Debug, Clone)]
+pub struct State {
+    paths: Paths,
+    engine: EngineId,
+}
+
+impl State {
+    /// Opens the engine's roots, making them on first use, and checks the format.
+    ///
+    /// # Errors
+    /// When a root cannot be made or read, or was written by a newer hoist.
+    pub fn open(paths: Paths) -> Result<Self, Error> {
+        if !paths.engine_id().exists() {
+            Self::create(&paths)?;
+        }
+        let version_path = paths.version();
+        let found = read_text(&version_path)?.unwrap_or_default();
+        if found.trim().parse::<u32>().is_ok_and(|n| n > FORMAT) || found.trim().parse::<u32>().is_err() {
+            return Err(Error::Newer { path: paths.root().to_owned(), found: found.trim().to_owned() });
+        }
+        let path = paths.engine_id();
+        let text = read_text(&path)?.unwrap_or_default();
+        let engine = EngineId::new(text.trim()).map_err(|e| Error::Read { path, source: io::Error::other(e) })?;
+        make_dir(paths.run())?;
+        ensure_tmpfs(paths.run())?;
+        for dir in [paths.run_projects(), paths.netns_dir()] {
+            make_dir(&dir)?;
+        }
+        Ok(Self { paths, engine })
+    }
+
+    /// Makes the root: directories, format number, engine id. The id comes last, so that a crash before is repeated.
+    fn create(paths: &Paths) -> Result<(), Error> {
+        make_dir(paths.root())?;
+        let _lock = Lock::wait(&paths.root().join(".create.lock"))?;
+        if paths.engine_id().exists() {
+            return Ok(());
+        }
+        for dir in [paths.containers(), paths.volumes(), paths.networks(), paths.projects(), paths.images()] {
+            make_dir(&dir)?;
+        }
+        write_atomic(&paths.version(), format!("{FORMAT}\n").as_bytes())?;
+        let mut bytes = [0_u8; 2];
+        random(&mut bytes);
+        write_atomic(&paths.engine_id(), format!("{}\n", EngineId::from_bytes(bytes)).as_bytes())
+    }
+
+    /// Returns the paths.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Returns the mark of this engine's kernel objects.
+    #[must_use]
+    pub fn engine(&self) -> &EngineId {
+        &self.engine
+    }
+
+    /// Returns all container records of one project, or of all projects, sorted by name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn containers(&self, project: Option<&ProjectName>) -> Result<Vec<ContainerRecord>, Error> {
+        let mut records: Vec<ContainerRecord> = Vec::new();
+        for name in list_dir(&self.paths.containers())? {
+            let Ok(id) = ContainerId::new(name) else { continue };
+            if let Some(record) = read_json::<ContainerRecord>(&self.paths.container_config(&id))?
+                && project.is_none_or(|p| record.project == *p)
+            {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| {
+            (&a.project, &a.service, a.number, &a.name).cmp(&(&b.project, &b.service, b.number, &b.name))
+        });
+        Ok(records)
+    }
+
+    /// Returns one container's record.
+    ///
+    /// # Errors
+    /// When the record is there and cannot be read.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, Error> {
+        read_json(&self.paths.container_config(id))
+    }
+
+    /// Writes a container's record, making its directory.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_container(&self, record: &ContainerRecord) -> Result<(), Error> {
+        for dir in [
+            self.paths.container(&record.id),
+            self.paths.container_work(&record.id),
+            self.paths.container_logs(&record.id),
+        ] {
+            make_dir(&dir)?;
+        }
+        let upper = self.paths.container_upper(&record.id);
+        make_dir_mode(&upper, 0o755)?; // it is the container's `/`
+        write_json(&self.paths.container_config(&record.id), record)
+    }
+
+    /// Removes a container's directory: first out of sight by a rename, so that a crash never leaves half a container.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let path = self.paths.container(id);
+        let trash = self.paths.containers().join(format!(".removed-{id}"));
+        match fs::rename(&path, &trash) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::Write { path, source }),
+            Ok(()) => {}
+        }
+        remove_tree(&trash)
+    }
+
+    /// Removes what earlier removals left half done.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn empty_trash(&self) -> Result<(), Error> {
+        for name in list_dir(&self.paths.containers())? {
+            if name.starts_with(".removed-") {
+                remove_tree(&self.paths.containers().join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the supervisor last wrote about a container.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn status(&self, project: &ProjectName, id: &ContainerId) -> Result<Option<ContainerStatus>, Error> {
+        read_json(&self.paths.container_status(project, id))
+    }
+
+    /// Returns all network records, sorted by name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn networks(&self) -> Result<Vec<NetworkRecord>, Error> {
+        let mut records: Vec<NetworkRecord> = Vec::new();
+        for name in list_dir(&self.paths.networks())? {
+            if let Some(id) = name.strip_suffix(".json").and_then(|n| NetworkId::new(n).ok()) {
+                records.extend(read_json::<NetworkRecord>(&self.paths.network(&id))?);
+            }
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    /// Writes a network's record.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_network(&self, record: &NetworkRecord) -> Result<(), Error> {
+        write_json(&self.paths.network(&record.id), record)
+    }
+
+    /// Removes a network's record and volatile files.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_network(&self, id: &NetworkId) -> Result<(), Error> {
+        remove_tree(&self.paths.run_network(id))?;
+        remove_file(&self.paths.network(id))
+    }
+
+    /// Returns all volume records, sorted by name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn volumes(&self) -> Result<Vec<VolumeRecord>, Error> {
+        let mut records: Vec<VolumeRecord> = Vec::new();
+        for name in list_dir(&self.paths.volumes())? {
+            if let Ok(name) = VolumeName::new(name) {
+                records.extend(read_json::<VolumeRecord>(&self.paths.volume(&name).join("volume.json"))?);
+            }
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    /// Returns the record of a project's supervisor, which may have died since.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn supervisor(&self, project: &ProjectName) -> Result<Option<SupervisorRecord>, Error> {
+        read_json(&self.paths.supervisor(project))
+    }
+
+    /// Takes the lock that a command holds while it changes a project; waits for another command that holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_project(&self, project: &ProjectName) -> Result<Lock, Error> {
+        make_dir(&self.paths.run_project(project))?;
+        make_dir(&self.paths.run_containers(project))?;
+        Lock::wait(&self.paths.project_lock(project))
+    }
+
+    /// Takes the lock over what projects share: addresses, firewall tables, forwarding.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_engine(&self) -> Result<Lock, Error> {
+        Lock::wait(&self.paths.engine_lock())
+    }
+
+    /// Waits until everything written so far has reached the disk (syncfs(2) of the root's file system).
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sync(&self) -> Result<(), Error> {
+        let path = self.paths.root().to_owned();
+        let result = File::open(&path).and_then(|f| rustix::fs::syncfs(&f).map_err(io::Error::from));
+        result.map_err(|source| Error::Write { path, source })
+    }
+}
+
+/// An exclusive flock(2), released when dropped or when the process dies. The file stays.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, waiting for it, and writes our pid into the file for people.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or locked.
+    pub fn wait(path: &Path) -> Result<Self, Error> {
+        let error = |source| Error::Write { path: path.to_owned(), source };
+        let file = loop {
+            if let Some(parent) = path.parent() {
+                make_dir(parent)?; // the last holder may have removed it with the lock in it
+            }
+            let file =
+                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(error)?;
+            let lock = || rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+            rustix::io::retry_on_intr(lock).map_err(|e| error(e.into()))?;
+            // A lock on a file that was removed meanwhile keeps nobody out.
+            let ours = file.metadata().map_err(error)?;
+            if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                break file;
+            }
+        };
+        file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id())).map_err(error)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Reads a JSON file; `None` when it is not there.
+///
+/// # Errors
+/// When it is there and cannot be read or parsed.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source })
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a JSON file by a temporary file and a rename.
+///
+/// # Errors
+/// When the disk refuses; the old file is then still there.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::Write { path: path.to_owned(), source: e.into() })?;
+    write_atomic(path, &bytes)
+}
+
+/// Replaces a file by a temporary file and a rename; mode 0600.
+///
+/// # Errors
+/// When the disk refuses; the old file is then still there.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let error = |source| Error::Write { path: path.to_owned(), source };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        drop(file);
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary); // it may not be there; the write's own error is what counts
+        error(e)
+    })
+}
+
+/// Makes a directory with mode 0700, its parents too; fine if it is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn make_dir(path: &Path) -> Result<(), Error> {
+    make_dir_mode(path, 0o700)
+}
+
+fn make_dir_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Removes a file; fine if it is not there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Write { path: path.to_owned(), source: e }),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory and what is in it, never following a link; fine if it is not there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Write { path: path.to_owned(), source: e }),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the device and inode of this process' network namespace.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn host_netns() -> Result<(u64, u64), Error> {
+    let path = Path::new("/proc/self/ns/net");
+    let meta = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Fills `bytes` from the kernel's random source (getrandom(2)).
+pub fn random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => filled += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => unreachable!("getrandom without flags fails only for EINTR: {e}"),
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Returns the names in a directory; none when it is not there. Names that are not UTF-8 are not ours.
+fn list_dir(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// Mounts a tmpfs on `path` unless it is on one: what is below must not survive a reboot.
+fn ensure_tmpfs(path: &Path) -> Result<(), Error> {
+    const TMPFS_MAGIC: i64 = 0x0102_1994; // statfs(2)
+    let error = |source: rustix::io::Errno| Error::MountRun { path: path.to_owned(), source: source.into() };
+    let found = rustix::fs::statfs(path).map_err(error)?;
+    if found.f_type == TMPFS_MAGIC {
+        return Ok(());
+    }
+    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+    rustix::mount::mount("hoist", path, "tmpfs", flags, Some(c"mode=0700")).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("a.json");
+        assert!(read_json::<Vec<u32>>(&path).expect("missing is fine").is_none());
+        write_json(&path, &vec![1_u32]).expect("written");
+        write_json(&path, &vec![1_u32, 2]).expect("replaced");
+        assert_eq!(read_json::<Vec<u32>>(&path).expect("read"), Some(vec![1, 2]));
+        assert_eq!(list_dir(dir.path()).expect("listed"), ["a.json"]);
+        fs::write(&path, "{").expect("broken on purpose");
+        assert!(matches!(read_json::<Vec<u32>>(&path), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_newer_root_is_refused() {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a temporary directory on a tmpfs");
+        let paths = Paths::new(dir.path().join("root"), dir.path().join("run"));
+        let first = State::open(paths.clone()).expect("made");
+        let second = State::open(paths.clone()).expect("opened");
+        assert_eq!(first.engine(), second.engine());
+        fs::write(paths.version(), "999\n").expect("written");
+        assert!(matches!(State::open(paths), Err(Error::Newer { .. })));
+    }
+}
