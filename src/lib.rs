@@ -1,7 +1,7 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`state`].
+//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`state`], [`compose`].
 
 pub mod name;
 pub mod diag;
@@ -10,6 +10,7 @@ pub mod sys;
 pub mod event;
 pub mod paths;
 pub mod state;
+pub mod compose;
 
 #[cfg(test)]
 mod testing;

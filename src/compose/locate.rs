@@ -1,0 +1,238 @@
+//! Which files, which directory, which environment: the rules of Compose's command line. The one file of the loader that
+//! reads from disk.
+
+use std::path::{Path, PathBuf};
+
+use super::bind::clean;
+use super::dotenv;
+use super::{Env, Request};
+use crate::diag::{Diagnostic, Sources, Span};
+use crate::name::ProjectName;
+
+/// Names that are looked for, in this order.
+const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+/// Names of the file that is merged onto a found one.
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// What must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A file.
+    File,
+    /// A file, unless a name was given.
+    NameOrFile,
+}
+
+/// Where a project is loaded from.
+pub(crate) struct Setting {
+    /// Absolute directory of the project.
+    pub(crate) directory: PathBuf,
+    /// Absolute files in order; `-` is standard input.
+    pub(crate) files: Vec<PathBuf>,
+    /// The process's environment and that of the env files.
+    pub(crate) env: Env,
+    /// A name that was given from outside of the files.
+    pub(crate) explicit: Option<ProjectName>,
+}
+
+/// Finds the files, the directory and the environment.
+pub(crate) fn setting(
+    request: &Request,
+    need: Need,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Setting> {
+    let cwd = &request.cwd;
+    let given_dir = request.project_directory.as_ref().map(|dir| clean(&cwd.join(dir)));
+    let mut env = request.env.clone();
+    let explicit_env = explicit_env_files(request);
+    let no_dotenv = env
+        .get("COMPOSE_DISABLE_ENV_FILE")
+        .is_some_and(|v| matches!(v.as_str(), "1" | "true" | "TRUE" | "True" | "t" | "T"));
+    let dotenv = explicit_env.is_empty() && !no_dotenv;
+    if !explicit_env.is_empty() {
+        let mut found = Env::new();
+        for path in &explicit_env {
+            let path = clean(&cwd.join(path));
+            if path == Path::new("/dev/null") {
+                continue;
+            }
+            read_env(&path, &env, &mut found, request, sources, out)?;
+        }
+        adopt(&mut env, found);
+    }
+    let beside = |files: &[PathBuf]| {
+        let first = files.iter().find(|file| !is_stdin(file))?;
+        clean(&cwd.join(first)).parent().map(Path::to_path_buf)
+    };
+    let first_dir = given_dir.clone().or_else(|| beside(&request.files)).unwrap_or_else(|| cwd.clone());
+    if dotenv {
+        read_dotenv(&first_dir, &mut env, request, sources, out)?;
+    }
+
+    let given = env.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+    let explicit = match request.project_name.as_ref().filter(|name| !name.is_empty()).or(given) {
+        Some(text) => match ProjectName::new(text.as_str()) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let better = normalise(text);
+                let mut diagnostic = Diagnostic::error(None, error.to_string());
+                diagnostic.help = (!better.is_empty()).then(|| format!("`{better}` would be one"));
+                out.push(diagnostic);
+                return None;
+            }
+        },
+        None => None,
+    };
+
+    let files = files(request, &env, given_dir.as_deref().unwrap_or(cwd), out);
+    if files.is_empty() && (need == Need::File || explicit.is_none()) {
+        let from = given_dir.as_deref().unwrap_or(cwd).display().to_string();
+        out.push(
+            Diagnostic::error(None, "no compose file was found")
+                .help(format!("looked for {} in `{from}` and above; name one with `-f`", NAMES.join(", "))),
+        );
+        return None;
+    }
+    let directory = given_dir.or_else(|| beside(&files)).unwrap_or_else(|| cwd.clone());
+    if dotenv && directory != first_dir {
+        read_dotenv(&directory, &mut env, request, sources, out)?;
+    }
+    env.entry("PWD".into()).or_insert_with(|| cwd.to_string_lossy().into_owned());
+    Some(Setting { directory, files, env, explicit })
+}
+
+/// Returns the profiles that are on.
+pub(crate) fn profiles(request: &Request, env: &Env) -> Vec<String> {
+    if !request.profiles.is_empty() {
+        return request.profiles.clone();
+    }
+    let text = env.get("COMPOSE_PROFILES").map_or("", String::as_str);
+    text.split(',').map(str::trim).filter(|profile| !profile.is_empty()).map(str::to_owned).collect()
+}
+
+/// Makes a project name of any text: lower case, nothing but letters, digits, `_` and `-`, a letter or digit first.
+pub(crate) fn normalise(text: &str) -> String {
+    let text: String = text
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+        .collect();
+    text.trim_start_matches(['_', '-']).to_owned()
+}
+
+/// Reads a compose file into `sources`.
+pub(crate) fn read(path: &Path, request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<u16> {
+    if is_stdin(path) {
+        return Some(sources.add("stdin", request.stdin.clone().unwrap_or_default()));
+    }
+    read_text(path, request, sources, out)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Reads a text file into `sources`, under the path that a user sitting in the current directory would write.
+fn read_text(path: &Path, request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<u16> {
+    let shown = path.strip_prefix(&request.cwd).unwrap_or(path);
+    if path.is_dir() {
+        out.push(Diagnostic::error(None, format!("`{}` is a directory, not a file", shown.display())));
+        return None;
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            out.push(Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display())));
+            return None;
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(sources.add(shown, text)),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let file = sources.add(shown, text);
+            out.push(Diagnostic::error(Some(Span::new(file, good, good + 1)), "this is not valid UTF-8"));
+            None
+        }
+    }
+}
+
+fn explicit_env_files(request: &Request) -> Vec<PathBuf> {
+    if !request.env_files.is_empty() {
+        return request.env_files.clone();
+    }
+    let text = request.env.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
+    text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+}
+
+fn read_dotenv(
+    directory: &Path,
+    env: &mut Env,
+    request: &Request,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Option<()> {
+    let path = directory.join(".env");
+    if !path.is_file() {
+        return Some(());
+    }
+    let mut found = Env::new();
+    read_env(&path, env, &mut found, request, sources, out)?;
+    adopt(env, found);
+    Some(())
+}
+
+fn read_env(
+    path: &Path,
+    env: &Env,
+    found: &mut Env,
+    request: &Request,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Option<()> {
+    let file = read_text(path, request, sources, out)?;
+    let mut warnings = Vec::new();
+    let result = dotenv::parse(file, sources.text(file), env, found, &mut warnings);
+    out.append(&mut warnings);
+    result.map_err(|error| out.push(error)).ok()
+}
+
+/// Adds what is not set yet.
+fn adopt(env: &mut Env, found: Env) {
+    for (name, value) in found {
+        env.entry(name).or_insert(value);
+    }
+}
+
+/// Returns the absolute files: those named, else those of `COMPOSE_FILE`, else the one that is found and its override.
+fn files(request: &Request, env: &Env, from: &Path, out: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let absolute = |path: &Path| if is_stdin(path) { path.to_path_buf() } else { clean(&request.cwd.join(path)) };
+    if !request.files.is_empty() {
+        return request.files.iter().map(|path| absolute(path)).collect();
+    }
+    if let Some(list) = env.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
+        let separator = env.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).map_or(":", String::as_str);
+        return list.split(separator).filter(|path| !path.is_empty()).map(|path| absolute(Path::new(path))).collect();
+    }
+    for directory in from.ancestors() {
+        let found: Vec<PathBuf> = NAMES.iter().map(|name| directory.join(name)).filter(|path| path.is_file()).collect();
+        let Some(first) = found.first() else { continue };
+        if found.len() > 1 {
+            let names: Vec<String> =
+                found.iter().filter_map(|p| p.file_name()).map(|n| format!("`{}`", n.to_string_lossy())).collect();
+            out.push(
+                Diagnostic::warning(
+                    None,
+                    format!("several compose files are here: {}; the first is used", names.join(", ")),
+                )
+                .help("name one with `-f`"),
+            );
+        }
+        let beside = OVERRIDES.iter().map(|name| directory.join(name)).find(|path| path.is_file());
+        return std::iter::once(first.clone()).chain(beside).collect();
+    }
+    Vec::new()
+}

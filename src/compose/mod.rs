@@ -1,0 +1,236 @@
+//! YAML in, [`Project`] out; no network, no containers.
+//!
+//! [`load`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → variables (`interpolate`) →
+//! one tree (`merge`) → types (`bind`) → rules across sections and what is left implicit (`check`). Only `locate` touches
+//! the disk; time and environment are arguments.
+//!
+//! All mistakes of the files are reported in one run, in file order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::diag::{Diagnostic, Report, Severity, Sources, Span};
+use crate::name::ProjectName;
+
+pub mod model;
+pub mod value;
+
+mod bind;
+mod check;
+mod config;
+mod dotenv;
+mod interpolate;
+mod json;
+mod keys;
+mod locate;
+mod merge;
+mod scalar;
+mod short;
+mod write;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{config_json, config_yaml, service_hash};
+use model::Project;
+
+/// Environment variables.
+pub type Env = BTreeMap<String, String>;
+
+/// What to load, and from where.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `-f`, in order; `-` is [`Self::stdin`]. Empty: `COMPOSE_FILE`, else a search upward from [`Self::cwd`].
+    pub files: Vec<PathBuf>,
+    /// `-p`.
+    pub project_name: Option<String>,
+    /// `--project-directory`.
+    pub project_directory: Option<PathBuf>,
+    /// `--env-file`, in order; they replace `.env`.
+    pub env_files: Vec<PathBuf>,
+    /// `--profile`; empty: `COMPOSE_PROFILES`.
+    pub profiles: Vec<String>,
+    /// Absolute current directory.
+    pub cwd: PathBuf,
+    /// The process's environment.
+    pub env: Env,
+    /// What stands for `-f -`.
+    pub stdin: Option<String>,
+}
+
+/// A project and what there was to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The project.
+    pub project: Project,
+    /// Warnings in file order.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that the warnings and the project's spans point into.
+    pub sources: Sources,
+}
+
+/// Which project is meant, for commands that need no file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The project's name.
+    pub name: ProjectName,
+    /// Its absolute directory.
+    pub directory: PathBuf,
+    /// Its files; empty when there is none and the name was given.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads, merges and checks a project.
+///
+/// # Errors
+/// All mistakes that were found, with the warnings between them.
+pub fn load(request: &Request) -> Result<Loaded, Report> {
+    let mut sources = Sources::default();
+    let mut out = Vec::new();
+    match run(request, &mut sources, &mut out) {
+        Some(project) if !has_errors(&out) => {
+            sort(&mut out);
+            Ok(Loaded { project, warnings: out, sources })
+        }
+        _ => {
+            sort(&mut out);
+            Err(Report { diagnostics: out, sources, ..Report::default() })
+        }
+    }
+}
+
+/// Finds the project's name and directory. With a name that was given, by `-p` or `COMPOSE_PROJECT_NAME`, no file needs to
+/// exist.
+///
+/// # Errors
+/// When there is neither a name nor a file, or something that was named cannot be read.
+pub fn locate(request: &Request) -> Result<Location, Report> {
+    let mut sources = Sources::default();
+    let mut out = Vec::new();
+    let found = (|| {
+        let setting = locate::setting(request, locate::Need::NameOrFile, &mut sources, &mut out)?;
+        let trees = match setting.explicit {
+            Some(_) => Vec::new(),
+            None => trees(&setting, request, &mut sources, &mut out)?,
+        };
+        let name = project_name(&setting, &trees, &mut out)?;
+        Some(Location { name, directory: setting.directory, files: setting.files })
+    })();
+    found.filter(|_| !has_errors(&out)).ok_or_else(|| {
+        sort(&mut out);
+        Report { diagnostics: out, sources, ..Report::default() }
+    })
+}
+
+/// The phases in order; `None` after an error that leaves nothing to go on with.
+fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<Project> {
+    let mut setting = locate::setting(request, locate::Need::File, sources, out)?;
+    let mut trees = trees(&setting, request, sources, out)?;
+    let name = project_name(&setting, &trees, out)?;
+    setting.env.insert("COMPOSE_PROJECT_NAME".into(), name.to_string());
+
+    let mut mistakes = Vec::new();
+    for tree in &mut trees {
+        interpolate::tree(tree, &setting.env, sources, &mut mistakes);
+    }
+    let broken: Vec<Span> = mistakes.iter().filter(|d| d.severity == Severity::Error).filter_map(|d| d.span).collect();
+    out.append(&mut mistakes);
+
+    for tree in &trees {
+        version(tree, out);
+    }
+    let mut merged = yaml::Node::new(trees.first()?.span, yaml::Kind::Null);
+    for tree in trees {
+        merge::onto(&mut merged, tree, &mut mistakes);
+    }
+    let mut binder = bind::Binder { name: &name, dir: &setting.directory, env: &setting.env, out: &mut mistakes };
+    let declared = binder.project(&merged);
+    let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
+    let profiles = locate::profiles(request, &setting.env);
+    let project = check::project(declared, origin, &profiles, &mut mistakes);
+    // What follows from a value that could not be expanded would only repeat it.
+    mistakes
+        .retain(|d| d.span.is_none_or(|s| !broken.iter().any(|b| b.file == s.file && s.lo <= b.lo && b.hi <= s.hi)));
+    out.append(&mut mistakes);
+    Some(project)
+}
+
+/// Parses every file; the first syntax error of each is reported.
+fn trees(
+    setting: &locate::Setting,
+    request: &Request,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Vec<yaml::Node>> {
+    let mut trees = Vec::new();
+    let mut sound = true;
+    for path in &setting.files {
+        let Some(file) = locate::read(path, request, sources, out) else {
+            sound = false;
+            continue;
+        };
+        match yaml::parse(file, sources.text(file)) {
+            Ok((mut documents, mut warnings)) => {
+                out.append(&mut warnings);
+                documents.retain(|document| document.kind != yaml::Kind::Null);
+                if documents.is_empty() {
+                    sound = false;
+                    let shown = sources.path(file).display().to_string();
+                    out.push(
+                        Diagnostic::error(None, format!("the compose file `{shown}` is empty"))
+                            .help("it begins with `services:`"),
+                    );
+                }
+                trees.append(&mut documents);
+            }
+            Err(error) => {
+                sound = false;
+                out.push(error);
+            }
+        }
+    }
+    sound.then_some(trees)
+}
+
+/// Returns the given name, else the last `name:`, else that of the directory.
+fn project_name(setting: &locate::Setting, trees: &[yaml::Node], out: &mut Vec<Diagnostic>) -> Option<ProjectName> {
+    if let Some(name) = &setting.explicit {
+        return Some(name.clone());
+    }
+    let written = trees.iter().rev().find_map(|tree| match &tree.kind {
+        yaml::Kind::Map(map) => match &map.get("name")?.value.kind {
+            yaml::Kind::Str(text) => interpolate::expand(text, &setting.env).ok().map(|(text, _)| text),
+            _ => None,
+        },
+        _ => None,
+    });
+    let from_file = written.map(|text| locate::normalise(&text)).filter(|text| !text.is_empty());
+    let base = setting.directory.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    let text = from_file.unwrap_or_else(|| locate::normalise(&base));
+    if text.is_empty() {
+        out.push(
+            Diagnostic::error(None, "the project has no name")
+                .help("give it one with `-p NAME` or `name:` in the file"),
+        );
+        return None;
+    }
+    ProjectName::new(text).map_err(|error| out.push(Diagnostic::error(None, error.to_string()))).ok()
+}
+
+fn version(tree: &yaml::Node, out: &mut Vec<Diagnostic>) {
+    if let yaml::Kind::Map(map) = &tree.kind
+        && let Some(entry) = map.get("version")
+    {
+        out.push(Diagnostic::warning(Some(entry.key), "`version` is obsolete and ignored").help("remove it"));
+    }
+}
+
+fn has_errors(out: &[Diagnostic]) -> bool {
+    out.iter().any(|d| d.severity == Severity::Error)
+}
+
+/// Orders by place; what has no place comes first.
+fn sort(out: &mut [Diagnostic]) {
+    out.sort_by_key(|d| d.span.map(|span| (span.file, span.lo)));
+}

@@ -1,0 +1,331 @@
+//! The checked project: long form only, in the words of the Compose specification.
+//!
+//! Every node that a later error may point at keeps its [`Span`]. Values are interpolated, merged, typed and have their
+//! defaults; paths are absolute.
+//!
+//! Invariant: nothing here reads or decides.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::value::Extensions;
+use crate::diag::Span;
+use crate::name::{ProjectName, ServiceName};
+
+/// A value and the place it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub span: Span,
+}
+
+/// A whole project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Project {
+    /// The project's name.
+    pub name: ProjectName,
+    /// Absolute directory that relative paths resolve against.
+    pub working_dir: PathBuf,
+    /// Absolute paths of the files it was read from.
+    pub files: Vec<PathBuf>,
+    /// Services in file order.
+    pub services: IndexMap<ServiceName, Service>,
+    /// Networks that some service uses, by their key; `default` is there when it is used.
+    pub networks: IndexMap<String, Network>,
+    /// Volumes that some service uses, by their key.
+    pub volumes: IndexMap<String, Volume>,
+    /// Services that are switched off because none of their profiles is on. They are no orphans.
+    pub disabled: IndexMap<ServiceName, Service>,
+    /// `x-*` at the top level.
+    pub extensions: Extensions,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Place of its key.
+    pub span: Span,
+    /// `image`.
+    pub image: Option<Spanned<String>>,
+    /// `build`.
+    pub build: Option<Build>,
+    /// `command`; `None` is the image's, empty is none at all.
+    pub command: Option<Vec<String>>,
+    /// `entrypoint`; `None` is the image's; when it is set, the image's command is dropped.
+    pub entrypoint: Option<Vec<String>>,
+    /// `environment`; `None` removes the variable, even from the image's.
+    pub environment: IndexMap<String, Option<String>>,
+    /// `ports`, ranges expanded.
+    pub ports: Vec<Port>,
+    /// `volumes`.
+    pub volumes: Vec<Mount>,
+    /// `networks`, by key, in file order; the implicit `default` included.
+    pub networks: IndexMap<String, ServiceNetwork>,
+    /// `depends_on`.
+    pub depends_on: IndexMap<ServiceName, Dependency>,
+    /// `restart`.
+    pub restart: Restart,
+    /// `healthcheck`; every field overrides only that field of the image's.
+    pub healthcheck: Option<Healthcheck>,
+    /// `init`.
+    pub init: bool,
+    /// `stop_signal`, as written.
+    pub stop_signal: Option<Spanned<String>>,
+    /// `stop_grace_period`; `None` is ten seconds.
+    pub stop_grace_period: Option<Duration>,
+    /// `working_dir`.
+    pub working_dir: Option<String>,
+    /// `user`.
+    pub user: Option<String>,
+    /// `read_only`.
+    pub read_only: bool,
+    /// `cap_add`, as written.
+    pub cap_add: Vec<Spanned<String>>,
+    /// `cap_drop`, as written.
+    pub cap_drop: Vec<Spanned<String>>,
+    /// `hostname`.
+    pub hostname: Option<String>,
+    /// `container_name`.
+    pub container_name: Option<Spanned<String>>,
+    /// `stdin_open`.
+    pub stdin_open: bool,
+    /// `labels`.
+    pub labels: IndexMap<String, String>,
+    /// `profiles`; empty is always on.
+    pub profiles: Vec<String>,
+    /// What `config` prints of it and nothing else needs.
+    pub written: ServiceWritten,
+}
+
+/// How a service was written, where the meaning is the same either way.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServiceWritten {
+    /// `restart` was given, even if it is `no`.
+    pub restart: bool,
+    /// `init` was given, even if it is false.
+    pub init: bool,
+    /// `x-*`.
+    pub extensions: Extensions,
+}
+
+/// `build`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Absolute directory.
+    pub context: PathBuf,
+    /// Absolute path of the Dockerfile.
+    pub dockerfile: PathBuf,
+    /// `dockerfile` as written, relative to the context.
+    pub written_dockerfile: String,
+    /// Place of the key.
+    pub span: Span,
+}
+
+/// One published or exposed port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Port in the container.
+    pub target: u16,
+    /// Host port as written: empty is one that the engine chooses, `8000-8010` is the first free one.
+    pub published: Option<String>,
+    /// Host address to bind; `None` is all.
+    pub host_ip: Option<std::net::IpAddr>,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: Protocol,
+    /// `mode`: `ingress` unless written.
+    pub mode: String,
+    /// `name`, for people.
+    pub name: Option<String>,
+    /// `app_protocol`, for people.
+    pub app_protocol: Option<String>,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// One entry of a service's `volumes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute, cleaned path in the container.
+    pub target: String,
+    /// `read_only`.
+    pub read_only: bool,
+    /// What `config` prints of it and nothing acts upon yet.
+    pub written: MountWritten,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// Options of a mount that are kept and have no effect yet, and how it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MountWritten {
+    /// The block of options of its type was there; a short entry counts as one with it.
+    pub block: bool,
+    /// `bind.create_host_path` was given, or the entry was short.
+    pub create_host_path: bool,
+    /// `bind.selinux`.
+    pub selinux: Option<String>,
+    /// `bind.propagation`.
+    pub propagation: Option<String>,
+    /// `bind.recursive`.
+    pub recursive: Option<String>,
+    /// `consistency`.
+    pub consistency: Option<String>,
+    /// `volume.labels`.
+    pub labels: IndexMap<String, String>,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A path of the host.
+    Bind {
+        /// Absolute path.
+        path: PathBuf,
+        /// Make a missing path as a directory, instead of failing.
+        create_host_path: bool,
+    },
+    /// A named volume of the project, by its key.
+    Volume {
+        /// Key in [`Project::volumes`].
+        key: String,
+        /// Leave an empty volume empty.
+        nocopy: bool,
+    },
+    /// A volume without a name.
+    Anonymous,
+    /// A tmpfs.
+    Tmpfs {
+        /// Bytes, if bounded.
+        size: Option<u64>,
+        /// Mode of the root directory.
+        mode: Option<u32>,
+    },
+}
+
+/// A service's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceNetwork {
+    /// Further names there.
+    pub aliases: Vec<String>,
+    /// A mapping was written for it, even an empty one.
+    pub mapping: bool,
+    /// Place of the entry, if it was written.
+    pub span: Option<Span>,
+}
+
+/// What a service waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Until when.
+    pub condition: Condition,
+    /// Restart this service when the dependency is restarted by a command.
+    pub restart: bool,
+    /// False turns failures of the dependency into warnings.
+    pub required: bool,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// When a dependency is satisfied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// Its process was started.
+    ServiceStarted,
+    /// Its health check succeeded.
+    ServiceHealthy,
+    /// It ended with exit code 0.
+    ServiceCompletedSuccessfully,
+}
+
+/// `restart`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// Always, also after a manual stop when the engine comes back.
+    Always,
+    /// When the exit code is not 0.
+    OnFailure {
+        /// At most so many times in a row; `None` is without end.
+        max: Option<u32>,
+    },
+    /// As always, but not after a manual stop.
+    UnlessStopped,
+}
+
+/// `healthcheck`; `None` keeps the image's value or Docker's default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Healthcheck {
+    /// `test` in list form, its first word `CMD` or `CMD-SHELL`; `["NONE"]` when disabled.
+    pub test: Option<Vec<String>>,
+    /// Time between the end of a probe and the start of the next.
+    pub interval: Option<Duration>,
+    /// After which a probe is killed and has failed.
+    pub timeout: Option<Duration>,
+    /// Failures in a row until unhealthy.
+    pub retries: Option<u32>,
+    /// Time in which failures do not count.
+    pub start_period: Option<Duration>,
+    /// Interval within the start period.
+    pub start_interval: Option<Duration>,
+    /// `disable: true` was given; `test` is `["NONE"]` then.
+    pub disable: bool,
+    /// The `test` beside `disable: true`, for `config` alone.
+    pub disabled_test: Option<Vec<String>>,
+}
+
+/// A network of the project.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Network {
+    /// Full name, `<project>_<key>` unless given.
+    pub name: String,
+    /// `driver`, if given: `bridge`.
+    pub driver: Option<String>,
+    /// `x-*`.
+    pub extensions: Extensions,
+    /// No way out.
+    pub internal: bool,
+    /// It must exist and is not ours.
+    pub external: bool,
+    /// `labels`.
+    pub labels: IndexMap<String, String>,
+    /// Place of the key, if it was written.
+    pub span: Option<Span>,
+}
+
+/// A volume of the project.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Volume {
+    /// Full name, `<project>_<key>` unless given.
+    pub name: String,
+    /// `driver`, if given: `local`.
+    pub driver: Option<String>,
+    /// `x-*`.
+    pub extensions: Extensions,
+    /// It must exist and is not ours.
+    pub external: bool,
+    /// `labels`.
+    pub labels: IndexMap<String, String>,
+    /// Place of the key.
+    pub span: Option<Span>,
+}

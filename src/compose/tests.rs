@@ -1,0 +1,709 @@
+//! Tests of the whole loader: the golden cases, error texts, and properties.
+
+use std::path::{Path, PathBuf};
+
+use super::{Env, Loaded, Request, config_json, config_yaml, load, service_hash};
+
+/// One case of the golden corpus; its README says what the fields mean.
+#[derive(serde::Deserialize)]
+struct Case {
+    args: Vec<String>,
+    config_args: Vec<String>,
+    env: Env,
+    cwd: String,
+    expect: String,
+    #[serde(default)]
+    error_at: Vec<String>,
+    #[serde(default)]
+    stdin: Option<String>,
+    #[serde(default)]
+    variants: Vec<Variant>,
+}
+
+#[derive(serde::Deserialize)]
+struct Variant {
+    file: String,
+    config_args: Vec<String>,
+    expect: String,
+    #[serde(default)]
+    args: Option<Vec<String>>,
+}
+
+/// What came of one run of a case.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Passed,
+    /// It needs what is not the loader's: selection of services, lists, `--no-*`.
+    NotOurs,
+    Failed(String),
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory for the case");
+    for entry in std::fs::read_dir(from).expect("the case") {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        if text == "case.json" || text.starts_with("expected") {
+            continue;
+        }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(name));
+        } else {
+            std::fs::copy(entry.path(), to.join(name)).expect("a copy");
+        }
+    }
+}
+
+fn request(args: &[String], case: &Case, dir: &Path) -> Option<Request> {
+    let mut request = Request { cwd: super::bind::clean(&dir.join(&case.cwd)), ..Request::default() };
+    request.env = case.env.clone();
+    request.env.insert("HOME".into(), "/home/golden".into());
+    request.env.insert("PATH".into(), "/usr/bin:/bin".into());
+    request.stdin = Some(match &case.stdin {
+        Some(file) => std::fs::read_to_string(dir.join(file)).expect("stdin of the case"),
+        None => String::new(),
+    });
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let value = args.next()?;
+        match arg.as_str() {
+            "-f" | "--file" => request.files.push(value.into()),
+            "-p" | "--project-name" => request.project_name = Some(value.clone()),
+            "--project-directory" => request.project_directory = Some(value.into()),
+            "--env-file" => request.env_files.push(value.into()),
+            "--profile" => request.profiles.push(value.clone()),
+            _ => return None,
+        }
+    }
+    Some(request)
+}
+
+/// Runs one run of a case in `dir`, a copy of it; returns whether it gave a warning about a key without effect.
+fn one(
+    case: &Case,
+    args: &[String],
+    config_args: &[String],
+    expect: &str,
+    golden: &Path,
+    dir: &Path,
+) -> (Verdict, bool) {
+    let json = match config_args {
+        [] => false,
+        [format, value] if format == "--format" => value == "json",
+        _ => return (Verdict::NotOurs, false),
+    };
+    let Some(request) = request(args, case, dir) else { return (Verdict::NotOurs, false) };
+    match load(&request) {
+        Ok(loaded) => {
+            let partial = loaded.warnings.iter().any(|w| w.message.contains("has no effect in this version"));
+            if expect == "error" {
+                return (Verdict::Failed("it was accepted".into()), partial);
+            }
+            let text = if json { config_json(&loaded.project) } else { config_yaml(&loaded.project) };
+            let text = text.replace(&dir.to_string_lossy().into_owned(), "$DIR");
+            let wanted = std::fs::read_to_string(golden).expect("the golden file");
+            if text == wanted {
+                return (Verdict::Passed, partial);
+            }
+            let line = text.lines().zip(wanted.lines()).find(|(a, b)| a != b);
+            (Verdict::Failed(format!("{line:?}")), partial)
+        }
+        Err(report) => {
+            let text = report.render(false);
+            if expect == "ok" {
+                return (Verdict::Failed(text), false);
+            }
+            let at = |place: &String| text.contains(&format!("--> {place}:"));
+            if case.error_at.is_empty() || case.error_at.iter().any(at) {
+                (Verdict::Passed, false)
+            } else {
+                (Verdict::Failed(format!("not at {:?}:\n{text}", case.error_at)), false)
+            }
+        }
+    }
+}
+
+/// Runs every run of the case in `folder`.
+fn run_case(folder: &Path) -> Vec<(String, Verdict, bool)> {
+    let text = std::fs::read_to_string(folder.join("case.json")).expect("case.json");
+    let case: Case = serde_json::from_str(&text).expect("a case");
+    let temp = tempfile::tempdir().expect("a directory");
+    let root = temp.path().canonicalize().expect("a real directory");
+    let dir = root.join(folder.file_name().expect("a name"));
+    copy(folder, &dir);
+    let mut runs = Vec::new();
+    let (verdict, partial) =
+        one(&case, &case.args, &case.config_args, &case.expect, &folder.join("expected.yaml"), &dir);
+    runs.push(("expected.yaml".to_owned(), verdict, partial));
+    for variant in &case.variants {
+        let args = variant.args.as_ref().unwrap_or(&case.args);
+        let (verdict, partial) =
+            one(&case, args, &variant.config_args, &variant.expect, &folder.join(&variant.file), &dir);
+        runs.push((variant.file.clone(), verdict, partial));
+    }
+    runs
+}
+
+fn cases(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let mut cases: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+    cases.retain(|path| path.join("case.json").is_file());
+    cases.sort();
+    cases
+}
+
+#[test]
+fn our_golden_cases_print_and_fail_as_docker_compose_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/compose-golden/own");
+    let cases = cases(&root);
+    assert!(cases.len() > 100, "only {} cases in {}", cases.len(), root.display());
+    let mut failed = Vec::new();
+    for folder in &cases {
+        for (run, verdict, _) in run_case(folder) {
+            if let Verdict::Failed(why) = verdict {
+                failed.push(format!("{} {run}: {why}", folder.display()));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The whole corpus, where it is at hand: `HOIST_COMPOSE_GOLDEN`, else `../shared/data/compose-golden`.
+///
+/// A case fails this test only if it uses nothing but keys that we act upon, is refused by us alone, and is not listed in
+/// `differences.txt`, where each line gives a reason.
+#[test]
+fn the_whole_golden_corpus_holds_no_surprise() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = std::env::var_os("HOIST_COMPOSE_GOLDEN")
+        .map_or_else(|| manifest.join("../shared/data/compose-golden"), PathBuf::from);
+    if !root.is_dir() {
+        crate::testing::skip(&format!("the golden corpus is not at {}", root.display()));
+        return;
+    }
+    let known = std::fs::read_to_string(manifest.join("tests/data/compose-golden/differences.txt")).expect("the list");
+    let mut summary = String::new();
+    let mut surprises = Vec::new();
+    let mut groups: Vec<PathBuf> =
+        std::fs::read_dir(&root).expect("the corpus").map(|e| e.expect("one").path()).collect();
+    groups.sort();
+    for group in groups {
+        let name = group.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+        let (mut passed, mut partial_passed, mut partial_failed, mut not_ours, mut differs) = (0, 0, 0, 0, 0);
+        let mut cases_passed = 0;
+        let cases = cases(&group);
+        for folder in &cases {
+            let id = format!("{name}/{}", folder.file_name().expect("a name").to_string_lossy());
+            let mut whole = true;
+            for (run, verdict, partial) in run_case(folder) {
+                whole &= verdict == Verdict::Passed;
+                match verdict {
+                    Verdict::Passed if partial => partial_passed += 1,
+                    Verdict::Passed => passed += 1,
+                    Verdict::NotOurs => not_ours += 1,
+                    Verdict::Failed(_) if partial => partial_failed += 1,
+                    Verdict::Failed(_) if known.lines().any(|line| line.split(' ').next() == Some(id.as_str())) => {
+                        differs += 1;
+                    }
+                    Verdict::Failed(why) => surprises.push(format!("{id} {run}: {why}")),
+                }
+            }
+            cases_passed += usize::from(whole);
+        }
+        summary.push_str(&format!(
+            "{name}: {cases_passed} of {} cases whole; runs: {} passed, {partial_failed} lack keys, {differs} listed, {not_ours} not the loader's\n",
+            cases.len(),
+            passed + partial_passed,
+        ));
+    }
+    crate::testing::say(&summary);
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+}
+
+/// Loads `text` as `compose.yaml` of the project `p` in `/p`.
+fn text(text: &str) -> Result<Loaded, String> {
+    let request = Request {
+        files: vec!["-".into()],
+        project_name: Some("p".into()),
+        cwd: "/nonexistent/p".into(),
+        env: [("HOME".to_owned(), "/root".to_owned())].into(),
+        stdin: Some(text.to_owned()),
+        ..Request::default()
+    };
+    load(&request).map_err(|report| report.render(false))
+}
+
+#[test]
+fn mistakes_are_shown_at_their_place_and_all_at_once() {
+    let fail = |source: &str| text(source).map(|_| ()).expect_err("a mistake");
+    insta::assert_snapshot!(
+        fail("services:\n  web:\n    imgae: nginx\n    ports: [\"80:70000\"]\n    depends_on: [dbb]\n  db:\n    image: x\n    restart: alwyas\n    healthcheck: {test: x, interval: 10 seconds}\n"),
+        @r#"
+error: `imgae` is not a key of service `web`
+ --> stdin:3:5
+  |
+3 |     imgae: nginx
+  |     ^^^^^
+  |
+  = help: did you mean `image`?
+
+error: `80:70000` is not a port: `70000` is not a port; ports go from 0 to 65535
+ --> stdin:4:13
+  |
+4 |     ports: ["80:70000"]
+  |             ^^^^^^^^^^
+  |
+  = help: write `HOST:CONTAINER`, `IP:HOST:CONTAINER` or `CONTAINER`, each perhaps a range, and perhaps `/udp`
+
+error: service `web` depends on `dbb`, which is not defined
+ --> stdin:5:18
+  |
+5 |     depends_on: [dbb]
+  |                  ^^^
+  |
+  = help: did you mean `db`?
+
+error: `alwyas` is no restart policy
+ --> stdin:8:14
+  |
+8 |     restart: alwyas
+  |              ^^^^^^
+  |
+  = help: did you mean `always`?
+
+error: `interval` of `healthcheck` of service `db` is not a duration: `seconds` is no unit of time
+ --> stdin:9:38
+  |
+9 |     healthcheck: {test: x, interval: 10 seconds}
+  |                                      ^^^^^^^^^^
+  |
+  = help: a duration is written like `1m30s`, `500ms` or `2h`
+"#
+    );
+    insta::assert_snapshot!(fail("services:\n  web: {image: x, networks: [frnt], volumes: [\"dat:/d\", \"db/x:/y\", \"./a:b\"]}\nnetworks: {front: }\nvolumes: {data: }\n"), @r#"
+error: service `web` uses the network `frnt`, which is not defined
+ --> stdin:2:30
+  |
+2 |   web: {image: x, networks: [frnt], volumes: ["dat:/d", "db/x:/y", "./a:b"]}
+  |                              ^^^^
+  |
+  = help: did you mean `front`?
+
+error: service `web` uses the volume `dat`, which is not defined
+ --> stdin:2:47
+  |
+2 |   web: {image: x, networks: [frnt], volumes: ["dat:/d", "db/x:/y", "./a:b"]}
+  |                                               ^^^^^^^^
+  |
+  = help: did you mean `data`?
+
+error: service `web` uses the volume `db/x`, which is not defined
+ --> stdin:2:57
+  |
+2 |   web: {image: x, networks: [frnt], volumes: ["dat:/d", "db/x:/y", "./a:b"]}
+  |                                                         ^^^^^^^^^
+  |
+  = help: a path of the host begins with `./`: `./db/x`
+
+error: the path in the container must begin with `/`: `b`
+ --> stdin:2:68
+  |
+2 |   web: {image: x, networks: [frnt], volumes: ["dat:/d", "db/x:/y", "./a:b"]}
+  |                                                                    ^^^^^^^
+"#);
+    insta::assert_snapshot!(fail("services:\n  web:\n    image: x\n    image: y\n"), @r#"
+error: the key `image` is set twice
+ --> stdin:4:5
+  |
+3 |     image: x
+  |     ----- first set here
+4 |     image: y
+  |     ^^^^^
+"#);
+    insta::assert_snapshot!(fail("services:\n\tweb: {}\n"), @r#"
+error: this is not valid YAML: tabs disallowed within this context (block indentation)
+ --> stdin:2:2
+  |
+2 |     web: {}
+  |     ^
+"#);
+    insta::assert_snapshot!(fail("services:\n  web: {image: x, labels: {1: a}}\n"), @r#"
+error: the key `1` is not text
+ --> stdin:2:28
+  |
+2 |   web: {image: x, labels: {1: a}}
+  |                            ^
+  |
+  = help: put it in quotes: `"1"`
+"#);
+    insta::assert_snapshot!(fail("services:\n  web:\n    image: ${IMAGE:?set the image}\n    hostname: 42\n"), @r#"
+error: the variable `IMAGE` is required: set the image
+ --> stdin:3:12
+  |
+3 |     image: ${IMAGE:?set the image}
+  |            ^^^^^^^^^^^^^^^^^^^^^^^
+
+error: `hostname` of service `web` must be text, not the number `42`
+ --> stdin:4:15
+  |
+4 |     hostname: 42
+  |               ^^
+  |
+  = help: put it in quotes: `"42"`
+"#);
+    insta::assert_snapshot!(fail("services:\n  a: {image: x, container_name: c1}\n  b: {image: x, container_name: c1}\n"), @r#"
+error: two services have the container name `c1`
+ --> stdin:3:33
+  |
+2 |   a: {image: x, container_name: c1}
+  |                                 -- first used here
+3 |   b: {image: x, container_name: c1}
+  |                                 ^^
+"#);
+    insta::assert_snapshot!(fail("services:\n  a: {image: x, network_mode: host}\n  b: {extends: a}\n  c: {image: x, depends_on: {d: {condition: healthy}}}\n  d: {image: x, profiles: [p]}\n"), @r#"
+error: `network_mode` of service `a` is not supported yet
+ --> stdin:2:17
+  |
+2 |   a: {image: x, network_mode: host}
+  |                 ^^^^^^^^^^^^
+
+error: `extends` of service `b` is not supported yet
+ --> stdin:3:7
+  |
+3 |   b: {extends: a}
+  |       ^^^^^^^
+
+error: service `c` depends on `d`, which is switched off by its profiles
+ --> stdin:4:30
+  |
+4 |   c: {image: x, depends_on: {d: {condition: healthy}}}
+  |                              ^
+5 |   d: {image: x, profiles: [p]}
+  |   - defined here
+  |
+  = help: switch it on with `--profile p`, or add `required: false`
+
+error: `healthy` is no condition of a dependency
+ --> stdin:4:45
+  |
+4 |   c: {image: x, depends_on: {d: {condition: healthy}}}
+  |                                             ^^^^^^^
+  |
+  = help: it can be `service_started`, `service_healthy` or `service_completed_successfully`
+"#);
+    insta::assert_snapshot!(fail("# nothing\n"), @r#"
+error: the compose file `stdin` is empty
+help: it begins with `services:`
+"#);
+    insta::assert_snapshot!(fail("services: {a: {image: x, environment: {DAY: 2024-01-01}, command: 'echo \"open'}}\n"), @r#"
+error: `DAY` of `environment` of service `a` must be text, a number or a boolean, not a date
+ --> stdin:1:45
+  |
+1 | services: {a: {image: x, environment: {DAY: 2024-01-01}, command: 'echo "open'}}
+  |                                             ^^^^^^^^^^
+  |
+  = help: put it in quotes: `"2024-01-01"`
+
+error: `command` of service `a` cannot be split into words: a quote is never closed
+ --> stdin:1:67
+  |
+1 | services: {a: {image: x, environment: {DAY: 2024-01-01}, command: 'echo "open'}}
+  |                                                                   ^^^^^^^^^^^^
+  |
+  = help: or write it as a list of words
+"#);
+}
+
+#[test]
+fn keys_without_effect_give_one_warning_each() {
+    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    tty: yes\n    mem_limit: 1g\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
+    let all: Vec<String> = loaded.warnings.iter().map(|w| crate::diag::render(w, &loaded.sources, false)).collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+warning: `version` is obsolete and ignored
+ --> stdin:1:1
+  |
+1 | version: '3'
+  | ^^^^^^^
+  |
+  = help: remove it
+
+warning: `tty` of service `web` has no effect in this version and is ignored
+ --> stdin:5:5
+  |
+5 |     tty: yes
+  |     ^^^
+
+warning: `mem_limit` of service `web` has no effect in this version and is ignored
+ --> stdin:6:5
+  |
+6 |     mem_limit: 1g
+  |     ^^^^^^^^^
+
+warning: `command` of service `web` is no line for a shell; this is dropped: `&& b`
+ --> stdin:7:14
+  |
+7 |     command: a && b
+  |              ^^^^^^
+  |
+  = help: for a shell write the list form: `["sh", "-c", "…"]`
+
+warning: `on` is no boolean of YAML 1.2
+ --> stdin:8:16
+  |
+8 |     read_only: on
+  |                ^^
+  |
+  = help: write `true`
+
+warning: the variable `NOPE` is not set, so nothing stands in its place
+ --> stdin:9:16
+  |
+9 |     hostname: $NOPE
+  |                ^^^^
+  |
+  = help: set it, or give a default: `${NOPE:-}`
+
+warning: `secrets` of a compose file has no effect in this version and is ignored
+  --> stdin:11:1
+   |
+11 | secrets: {s: {file: f}}
+   | ^^^^^^^
+"#);
+}
+
+/// Makes a project directory with these files and loads it.
+fn tree(files: &[(&str, &[u8])], change: impl FnOnce(&mut Request)) -> Result<String, String> {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().canonicalize().expect("a real directory").join("proj");
+    for (name, bytes) in files {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, bytes).expect("a file");
+    }
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let mut request = Request { cwd: dir.clone(), ..Request::default() };
+    change(&mut request);
+    let text = match load(&request) {
+        Ok(loaded) => Ok(config_yaml(&loaded.project)),
+        Err(report) => Err(report.render(false)),
+    };
+    let hide = |text: String| text.replace(&dir.to_string_lossy().into_owned(), "$DIR");
+    text.map(hide).map_err(hide)
+}
+
+#[test]
+fn files_are_found_and_missing_ones_are_named() {
+    insta::assert_snapshot!(tree(&[], |_| ()).expect_err("no file"), @r#"
+error: no compose file was found
+help: looked for compose.yaml, compose.yml, docker-compose.yml, docker-compose.yaml in `$DIR` and above; name one with `-f`
+"#);
+    insta::assert_snapshot!(tree(&[], |r| r.files.push("nope.yaml".into())).expect_err("no file"), @"error: cannot read `nope.yaml`: No such file or directory (os error 2)");
+    insta::assert_snapshot!(tree(&[("compose.yaml", b"services:\n  a: {image: \xff}\n")], |_| ()).expect_err("bytes"), @r#"
+error: this is not valid UTF-8
+ --> compose.yaml:2:14
+  |
+2 |   a: {image: �}
+  |              ^
+"#);
+    insta::assert_snapshot!(
+        tree(&[("compose.yaml", b"services: {}\n"), (".env", b"A=1\nB C=2\n")], |_| ()).expect_err("a bad line"),
+        @r#"
+error: the variable name `B C` contains a space
+ --> .env:2:1
+  |
+2 | B C=2
+  | ^^^
+  |
+  = help: a line is `NAME=value`, `NAME` or a comment after `#`
+"#
+    );
+    let text = tree(
+        &[
+            ("compose.yaml", b"\xef\xbb\xbfservices:\r\n  a:\r\n    image: x\r\n"),
+            ("docker-compose.override.yml", b"services: {a: {init: true}}"),
+        ],
+        |_| (),
+    );
+    insta::assert_snapshot!(text.expect("BOM, CRLF and an override"), @r#"
+name: proj
+services:
+  a:
+    image: x
+    init: true
+    networks:
+      default: null
+networks:
+  default:
+    name: proj_default
+"#);
+}
+
+#[test]
+fn a_name_alone_locates_a_project_without_a_file() {
+    let request = Request { cwd: "/nonexistent/p".into(), project_name: Some("shop".into()), ..Request::default() };
+    let found = super::locate(&request).expect("a name is enough");
+    assert_eq!((found.name.as_str(), found.files.len()), ("shop", 0));
+    let request = Request { project_name: None, ..request };
+    assert!(super::locate(&request).is_err());
+}
+
+#[test]
+fn the_hash_changes_with_what_a_container_is_made_of_alone() {
+    let hash = |source: &str| {
+        let project = text(source).unwrap_or_else(|e| panic!("{e}")).project;
+        service_hash(project.services.values().next().expect("a service"))
+    };
+    let base = hash("services:\n  a: {image: x, ports: [\"80\"]}\n");
+    assert_eq!(base.len(), 64);
+    for same in [
+        "services:\n  a: {ports: [{target: 80}], image: x}\n",
+        "services:\n  a: {image: x, ports: [\"80\"], depends_on: [b]}\n  b: {image: y}\n",
+        "services:\n  a: {image: x, ports: [\"80\"], build: .}\n",
+        "services:\n  a: {image: x, ports: [\"80\"], profiles: []}\n",
+    ] {
+        assert_eq!(hash(same), base, "{same}");
+    }
+    for other in [
+        "services:\n  a: {image: y, ports: [\"80\"]}\n",
+        "services:\n  a: {image: x, ports: [\"81\"]}\n",
+        "services:\n  a: {image: x, ports: [\"80\"], command: []}\n",
+        "services:\n  a: {image: x, ports: [\"80\"], environment: [A=1]}\n",
+    ] {
+        assert_ne!(hash(other), base, "{other}");
+    }
+}
+
+#[test]
+fn bombs_and_deep_nests_are_refused_quickly() {
+    let mut bomb = String::from("x-0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..9 {
+        let before = format!("*a{}, ", level - 1).repeat(9);
+        bomb.push_str(&format!("x-{level}: &a{level} [{before}]\n"));
+    }
+    let merges: String = (1..2000).map(|n| format!("x-{n}: &b{n} {{<<: *b{}, k{n}: 1}}\n", n - 1)).collect();
+    for source in [
+        bomb,
+        format!("x-0: &b0 {{k0: 1}}\n{merges}"),
+        "[".repeat(10_000),
+        "- ".repeat(10_000),
+        (0..2000).map(|n| format!("{}k:\n", " ".repeat(n))).collect(),
+        "x-a: &a [*a]\n".into(),
+        format!("services: {{a: {{image: \"{}{}\"}}}}", "${A:-".repeat(20_000), "}".repeat(20_000)),
+        {
+            let open: String = (0..90).map(|n| format!("&n{n} [")).collect();
+            format!("x-a: {open}{}{}", "1,".repeat(50_000), "]".repeat(90))
+        },
+    ] {
+        assert!(text(&source).is_err());
+    }
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A value that may stand in quotes anywhere.
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z0-9_. :#'\"\\\\$,{}\\[\\]&*!|>%@`~=<-]{0,12}",
+            "[\\PC]{0,6}",
+            Just("yes".to_owned()),
+            Just("0755".to_owned()),
+            Just("22:22".to_owned()),
+            Just("a\n b\n".to_owned()),
+            Just("\u{feff}x".to_owned()),
+            Just("null".to_owned()),
+            Just("2001-01-01".to_owned()),
+            Just("\t x \r".to_owned()),
+        ]
+    }
+
+    fn quoted(text: &str) -> String {
+        serde_json::to_string(&text.replace('$', "$$")).expect("text").replace('\u{7f}', "\\x7f")
+    }
+
+    fn service() -> impl Strategy<Value = String> {
+        let pairs = || proptest::collection::btree_map("[a-zA-Z_][a-zA-Z0-9_.]{0,5}", word(), 0..4);
+        let list = proptest::collection::vec(word(), 0..4);
+        let ports = proptest::collection::vec((1..200_u16, 1..200_u16, any::<bool>()), 0..4);
+        (pairs(), pairs(), list, ports, any::<[bool; 6]>()).prop_map(|(environment, labels, command, ports, flags)| {
+            let map = |pairs: &std::collections::BTreeMap<String, String>| {
+                pairs.iter().map(|(k, v)| format!("{}: {}", quoted(k), quoted(v))).collect::<Vec<_>>().join(", ")
+            };
+            let command: Vec<String> = command.iter().map(|w| quoted(w)).collect();
+            let ports: Vec<String> =
+                ports.iter().map(|(a, b, udp)| format!("\"{a}:{b}{}\"", if *udp { "/udp" } else { "" })).collect();
+            let mut fields = vec![
+                "image: x".to_owned(),
+                format!("environment: {{{}}}", map(&environment)),
+                format!("labels: {{{}}}", map(&labels)),
+                format!("command: [{}]", command.join(", ")),
+                format!("ports: [{}]", ports.join(", ")),
+            ];
+            let extra = [
+                "init: true",
+                "restart: on-failure:3",
+                "healthcheck: {test: [CMD, a], interval: 90s, retries: 2, disable: true}",
+                "volumes: [\"./a:/a:ro\", \"data:/b\", /c, {type: tmpfs, target: /t, tmpfs: {size: 1m, mode: 01777}}]",
+                "networks: {front: {aliases: [w]}, default: }",
+                "stop_grace_period: 1m30s",
+            ];
+            fields.extend(extra.iter().zip(flags).filter(|(_, on)| *on).map(|(text, _)| (*text).to_owned()));
+            format!("{{{}}}", fields.join(", "))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_give_a_project_or_a_report(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = text(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn any_text_of_compose_words_gives_a_project_or_a_report(
+            words in proptest::collection::vec(prop_oneof![
+                Just("services"), Just("web"), Just("image"), Just("ports"), Just(": "), Just("\n"), Just("  "),
+                Just("- "), Just("{"), Just("}"), Just("["), Just("]"), Just("80:80"), Just("${A"), Just("}"), Just("&a "),
+                Just("*a"), Just("<<: "), Just("!reset "), Just("\""), Just("volumes"), Just("./a:/b"), Just("'"), Just("é"),
+            ], 0..40),
+        ) {
+            let _ = text(&words.concat());
+        }
+
+        #[test]
+        fn no_short_syntax_panics(text in "[\\PC\n]{0,40}", odd in "[0-9a-z:./,${}\"'\\\\=# \n-]{0,40}") {
+            use crate::compose::{dotenv, interpolate, scalar, short};
+            for text in [&text, &odd] {
+                let _ = short::ports::parse(text);
+                let _ = short::mounts::parse(text);
+                let _ = short::command::split(text);
+                let _ = short::units::duration(text);
+                let _ = short::units::bytes(text);
+                let _ = scalar::resolve(text);
+                let _ = interpolate::expand(text, &Env::new());
+                let _ = dotenv::parse(0, text, &Env::new(), &mut Env::new(), &mut Vec::new());
+            }
+        }
+
+        #[test]
+        fn what_config_prints_loads_again_and_prints_the_same(services in proptest::collection::vec(service(), 1..4)) {
+            let mut source = String::from("services:\n");
+            for (at, service) in services.iter().enumerate() {
+                source.push_str(&format!("  s{at}: {service}\n"));
+            }
+            source.push_str("networks: {front: {internal: true}}\nvolumes: {data: {labels: [a=b]}}\n");
+            let first = text(&source).map_err(TestCaseError::fail)?.project;
+            let printed = config_yaml(&first);
+            let again = text(&printed).map_err(|e| TestCaseError::fail(format!("{e}\n{printed}")))?.project;
+            prop_assert_eq!(config_yaml(&again), printed);
+            prop_assert_eq!(config_json(&again), config_json(&first));
+            for (name, service) in &first.services {
+                prop_assert_eq!(service_hash(service), service_hash(&again.services[name]));
+            }
+        }
+    }
+}
