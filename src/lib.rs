@@ -1,7 +1,7 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`state`], [`compose`].
+//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`].
 
 pub mod name;
 pub mod diag;
@@ -9,8 +9,10 @@ pub mod diag;
 pub mod sys;
 pub mod event;
 pub mod paths;
+pub mod dns;
 pub mod state;
 pub mod compose;
+pub mod network;
 
 #[cfg(test)]
 mod testing;
