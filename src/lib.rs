@@ -1,7 +1,7 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`].
+//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`].
 
 pub mod name;
 pub mod diag;
@@ -13,6 +13,7 @@ pub mod dns;
 pub mod state;
 pub mod compose;
 pub mod network;
+pub mod volume;
 
 #[cfg(test)]
 mod testing;
