@@ -1,7 +1,8 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`].
+//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
+//! [`runtime`].
 
 pub mod name;
 pub mod diag;
@@ -14,6 +15,7 @@ pub mod state;
 pub mod compose;
 pub mod network;
 pub mod volume;
+pub mod runtime;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,459 @@
+//! Between clone and exec: a straight line of system calls on what [`Launch`] prepared.
+//!
+//! Invariant: nothing here allocates, formats, logs, locks, panics or resolves a path that an image could have bent.
+//! Everything in the container's root is reached by a descriptor from `openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS)`
+//! and mounted on by that descriptor. Why each thing comes when it does:
+//! - the release byte first: the supervisor has then written down who we are, so that a crash leaves no stranger;
+//! - the network namespace before sysfs, which shows the namespace of whoever mounts it;
+//! - propagation off before any mount, or mounts would reach the host;
+//! - our own mounts before the asked ones, so that a target that leads into `/proc` is seen by its file system's type;
+//! - `pivot_root` before masks, so that the masks' sources are the container's own, verified `/dev/null`;
+//! - masks last among the mounts; the working directory after all mounts, and it must be below the root
+//!   (CVE-2024-21626);
+//! - seccomp while we still have the privilege that it takes without `no_new_privs`, hence before capabilities go;
+//! - the bounding set before the user changes, which takes `CAP_SETPCAP`; groups before the user; the sets at the end.
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, openat2, symlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::launch::{Identity, Init, Launch, Stdio, Target, What};
+use crate::sys::mount::{Attributes, set_attributes, set_attributes_of};
+use crate::sys::{process, seccomp};
+
+/// Where the child had got to when something failed; travels over the pipe beside the errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The supervisor went away before it let us go on.
+    Release = 1,
+    /// Joining or leaving namespaces.
+    Namespaces,
+    /// Turning propagation off and attaching the root.
+    Root,
+    /// A mount; its number is in the detail.
+    Mount,
+    /// The asked mount would have landed on the kernel's own files; its number is in the detail.
+    MountOnProc,
+    /// Device nodes and links in `/dev`.
+    Devices,
+    /// `pivot_root`.
+    PivotRoot,
+    /// Host name.
+    Hostname,
+    /// Masked and read-only paths.
+    Masks,
+    /// Standard input, output and error.
+    Stdio,
+    /// Resource limits.
+    Limits,
+    /// Working directory.
+    WorkingDirectory,
+    /// The seccomp program.
+    Seccomp,
+    /// Capabilities, user and groups.
+    Identity,
+    /// The program itself.
+    Exec,
+}
+
+impl Stage {
+    /// All stages, by number from 1.
+    pub const ALL: [Self; 15] = [
+        Self::Release,
+        Self::Namespaces,
+        Self::Root,
+        Self::Mount,
+        Self::MountOnProc,
+        Self::Devices,
+        Self::PivotRoot,
+        Self::Hostname,
+        Self::Masks,
+        Self::Stdio,
+        Self::Limits,
+        Self::WorkingDirectory,
+        Self::Seccomp,
+        Self::Identity,
+        Self::Exec,
+    ];
+}
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) stage: Stage,
+    pub(super) detail: u16,
+    pub(super) errno: Errno,
+}
+
+type Step<T = ()> = Result<T, Failure>;
+
+/// Adds the stage to a system call's error.
+trait At<T> {
+    fn at(self, stage: Stage) -> Step<T>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, stage: Stage) -> Step<T> {
+        self.map_err(|errno| Failure { stage, detail: 0, errno })
+    }
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, stage: Stage) -> Step<T> {
+        self.map_err(|e| Failure {
+            stage,
+            detail: 0,
+            errno: Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)),
+        })
+    }
+}
+
+/// Runs the container's first process; never returns.
+pub(super) fn child(
+    launch: &Launch,
+    go: BorrowedFd<'_>,
+    other_end: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
+) -> Infallible {
+    process::close_copy(other_end); // or we would never see that the supervisor went away
+    let failure = match run(launch, go) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    report_and_exit(report, failure)
+}
+
+/// Writes what failed and ends: 127 when the program is missing, 126 when it cannot be run (POSIX shell, 2.8.2).
+pub(super) fn report_and_exit(report: BorrowedFd<'_>, failure: Failure) -> ! {
+    let errno = failure.errno.raw_os_error().to_le_bytes();
+    let detail = failure.detail.to_le_bytes();
+    let message = [failure.stage as u8, detail[0], detail[1], errno[0], errno[1], errno[2], errno[3]];
+    let _ = rustix::io::write(report, &message); // the reader may be gone; the exit code says it too
+    let missing = matches!(failure.errno, Errno::NOENT | Errno::NOTDIR);
+    process::exit_now(if failure.stage == Stage::Exec && missing { 127 } else { 126 })
+}
+
+fn run(launch: &Launch, go: BorrowedFd<'_>) -> Step<Infallible> {
+    wait_for_release(go)?;
+    process::set_not_dumpable();
+    rustix::process::setsid().at(Stage::Namespaces)?;
+    if let Some(netns) = &launch.netns {
+        process::join_namespaces(netns.as_fd(), libc::CLONE_NEWNET).at(Stage::Namespaces)?;
+    }
+    process::leave_namespaces(libc::CLONE_NEWCGROUP).at(Stage::Namespaces)?;
+    attach_root(launch)?;
+    let root = launch.rootfs.as_fd();
+    for (i, mount) in launch.mounts.iter().enumerate() {
+        let number = u16::try_from(i).unwrap_or(u16::MAX);
+        let result = make_mount(root, &mount.what, &mount.target);
+        result.map_err(|f| Failure { detail: number, ..f })?;
+        if mount.target.own && mount.target.whole.as_bytes() == b"dev" {
+            make_devices(root)?;
+        }
+    }
+    pivot(root)?;
+    rustix::system::sethostname(launch.hostname.as_bytes()).at(Stage::Hostname)?;
+    put_stdio(&launch.stdio)?;
+    mask(launch)?;
+    if launch.read_only {
+        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        set_attributes(CWD, c"/", change).at(Stage::Masks)?;
+    }
+    process::join_session_keyring(&launch.keyring);
+    become_and_exec(&launch.identity, launch.init.as_ref())
+}
+
+/// Waits for the byte that says that we are on record; end of file says that nobody will ever know us.
+pub(super) fn wait_for_release(go: BorrowedFd<'_>) -> Step {
+    let mut byte = [0_u8; 1];
+    match rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)).at(Stage::Release)? {
+        1 => Ok(()),
+        _ => Err(Failure { stage: Stage::Release, detail: 0, errno: Errno::PIPE }),
+    }
+}
+
+/// Cuts this mount namespace off from the host's and attaches the container's root in it.
+fn attach_root(launch: &Launch) -> Step {
+    let private = Attributes { propagation: libc::MS_PRIVATE, recursive: true, ..Attributes::default() };
+    set_attributes(CWD, c"/", private).at(Stage::Root)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&launch.rootfs, c"", CWD, launch.attach_at.as_c_str(), flags).at(Stage::Root)
+}
+
+fn make_mount(root: BorrowedFd<'_>, what: &What, target: &Target) -> Step {
+    let place = open_target(root, target)?;
+    if !target.own && is_proc(place.as_fd())? {
+        return Err(Failure { stage: Stage::MountOnProc, detail: 0, errno: Errno::PERM });
+    }
+    match what {
+        What::Tree(tree) => attach(tree.as_fd(), place.as_fd()),
+        What::New { kind, options, attributes } => {
+            let made = make_fs(kind, options, *attributes)?;
+            attach(made.as_fd(), place.as_fd())
+        }
+    }
+}
+
+fn make_fs(
+    kind: &CStr,
+    options: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    attributes: MountAttrFlags,
+) -> Step<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Mount)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_c_str(), value.as_c_str()),
+            None => fsconfig_set_flag(&context, key.as_c_str()),
+        }
+        .at(Stage::Mount)?;
+    }
+    fsconfig_create(&context).at(Stage::Mount)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Stage::Mount)
+}
+
+fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Step {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags).at(Stage::Mount)
+}
+
+/// Opens a mount's target inside the root, making what is missing, one name at a time on descriptors.
+fn open_target(root: BorrowedFd<'_>, target: &Target) -> Step<OwnedFd> {
+    let open = |path: &CStr| {
+        let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if target.own {
+            how |= ResolveFlags::NO_SYMLINKS;
+        }
+        openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+    };
+    match open(&target.whole) {
+        Err(Errno::NOENT) => {}
+        result => return result.at(Stage::Mount),
+    }
+    let mut parent: Option<OwnedFd> = None;
+    let last = target.prefixes.len().saturating_sub(1);
+    for (i, (prefix, name)) in target.prefixes.iter().zip(&target.names).enumerate() {
+        let here = match open(prefix) {
+            Err(Errno::NOENT) => {
+                let at = parent.as_ref().map_or(root, AsFd::as_fd);
+                if i == last && target.file {
+                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+                    rustix::fs::openat(at, name.as_c_str(), flags, Mode::from_raw_mode(0o644)).map(drop)
+                } else {
+                    mkdirat(at, name.as_c_str(), Mode::from_raw_mode(0o755))
+                }
+                .at(Stage::Mount)?;
+                open(prefix)
+            }
+            result => result,
+        };
+        parent = Some(here.at(Stage::Mount)?);
+    }
+    parent.ok_or(Failure { stage: Stage::Mount, detail: 0, errno: Errno::INVAL })
+}
+
+fn is_proc(fd: BorrowedFd<'_>) -> Step<bool> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0; // statfs(2)
+    Ok(rustix::fs::fstatfs(fd).at(Stage::Mount)?.f_type == PROC_SUPER_MAGIC)
+}
+
+/// Makes Docker's device nodes and links in the `/dev` that was just mounted.
+fn make_devices(root: BorrowedFd<'_>) -> Step {
+    const NODES: [(&CStr, u32, u32); 6] =
+        [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
+    const LINKS: [(&CStr, &CStr); 6] = [
+        (c"/proc/self/fd", c"fd"),
+        (c"/proc/self/fd/0", c"stdin"),
+        (c"/proc/self/fd/1", c"stdout"),
+        (c"/proc/self/fd/2", c"stderr"),
+        (c"/proc/kcore", c"core"),
+        (c"pts/ptmx", c"ptmx"),
+    ];
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let dev = openat2(root, c"dev", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
+        .at(Stage::Devices)?;
+    let old = rustix::process::umask(Mode::empty());
+    for (name, major, minor) in NODES {
+        mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))
+            .at(Stage::Devices)?;
+    }
+    rustix::process::umask(old);
+    for (to, name) in LINKS {
+        symlinkat(to, &dev, name).at(Stage::Devices)?;
+    }
+    Ok(())
+}
+
+/// Makes the root the root, with nothing of the host left below it (pivot_root(2), "pivot_root(".", ".")").
+fn pivot(root: BorrowedFd<'_>) -> Step {
+    rustix::process::fchdir(root).at(Stage::PivotRoot)?;
+    rustix::process::pivot_root(c".", c".").at(Stage::PivotRoot)?;
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH).at(Stage::PivotRoot)?;
+    rustix::process::chdir(c"/").at(Stage::PivotRoot)
+}
+
+/// Puts the prepared descriptors on 0, 1 and 2; without a stdin it is the container's own `/dev/null`.
+pub(super) fn put_stdio(stdio: &Stdio) -> Step {
+    match &stdio.stdin {
+        Some(stdin) => process::duplicate_onto(stdin.as_fd(), 0).at(Stage::Stdio)?,
+        None => {
+            let null =
+                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Stage::Stdio)?;
+            if !is_null(null.as_fd()).at(Stage::Stdio)? {
+                return Err(Failure { stage: Stage::Stdio, detail: 0, errno: Errno::NODEV });
+            }
+            process::duplicate_onto(null.as_fd(), 0).at(Stage::Stdio)?;
+        }
+    }
+    process::duplicate_onto(stdio.stdout.as_fd(), 1).at(Stage::Stdio)?;
+    process::duplicate_onto(stdio.stderr.as_fd(), 2).at(Stage::Stdio)
+}
+
+/// Returns whether a descriptor is the null device, by its number and not by its name (CVE-2025-31133).
+fn is_null(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = fstat(fd)?;
+    Ok(FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == makedev(1, 3))
+}
+
+/// Hides and write-protects paths of the kernel's file systems.
+fn mask(launch: &Launch) -> Step {
+    let open = |path: &CStr| {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+    };
+    let absent = |e: Errno| matches!(e, Errno::NOENT | Errno::NOTDIR);
+    for path in &launch.read_only_paths {
+        let place = match open(path) {
+            Err(e) if absent(e) => continue,
+            result => result.at(Stage::Masks)?,
+        };
+        let tree = clone_of(place.as_fd(), true)?;
+        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::default() };
+        set_attributes_of(tree.as_fd(), change).at(Stage::Masks)?;
+        attach(tree.as_fd(), place.as_fd()).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
+    }
+    let null = open(c"dev/null").at(Stage::Masks)?;
+    if !is_null(null.as_fd()).at(Stage::Masks)? {
+        return Err(Failure { stage: Stage::Masks, detail: 0, errno: Errno::NODEV });
+    }
+    // One empty file system serves every masked directory.
+    let mut empty: Option<OwnedFd> = None;
+    for path in &launch.masked {
+        let place = match open(path) {
+            Err(e) if absent(e) => continue,
+            result => result.at(Stage::Masks)?,
+        };
+        let directory = FileType::from_raw_mode(fstat(&place).at(Stage::Masks)?.st_mode).is_dir();
+        let cover = if directory {
+            if let Some(first) = &empty {
+                clone_of(first.as_fd(), false)?
+            } else {
+                let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                let made = make_fs(c"tmpfs", &[], attributes).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
+                let clone = clone_of(made.as_fd(), false)?;
+                empty = Some(made);
+                clone
+            }
+        } else {
+            clone_of(null.as_fd(), false)?
+        };
+        attach(cover.as_fd(), place.as_fd()).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
+    }
+    Ok(())
+}
+
+fn clone_of(fd: BorrowedFd<'_>, recursive: bool) -> Step<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, c"", flags).at(Stage::Masks)
+}
+
+/// Goes to the working directory, takes on the identity and runs the program; shared with exec.
+pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>) -> Step<Infallible> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let nofile = Rlimit { current: Some(identity.nofile), maximum: Some(identity.nofile) };
+    setrlimit(Resource::Nofile, nofile).at(Stage::Limits)?;
+    enter_cwd(identity)?;
+    process::close_on_exec_from(3).at(Stage::Stdio)?;
+    seccomp::load(&identity.seccomp, seccomp::SPEC_ALLOW).at(Stage::Seccomp)?;
+    set_identity(identity).at(Stage::Identity)?;
+    process::default_signal(libc::SIGPIPE);
+    process::set_blocked(0);
+    exec(identity, init)
+}
+
+/// Makes the working directory if it is missing and enters it; it must then be below the root.
+fn enter_cwd(identity: &Identity) -> Step {
+    let Some(cwd) = identity.cwd.last() else {
+        return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::INVAL });
+    };
+    if rustix::process::chdir(cwd.as_c_str()) == Err(Errno::NOENT) {
+        for prefix in identity.cwd.iter().skip(1) {
+            match mkdirat(CWD, prefix.as_c_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno }),
+            }
+        }
+    }
+    rustix::process::chdir(cwd.as_c_str()).at(Stage::WorkingDirectory)?;
+    if !process::cwd_is_reachable() {
+        return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::XDEV });
+    }
+    Ok(())
+}
+
+/// Bounding set, groups, user, then the sets. The kernel keeps the permitted set over the change of user so that it can
+/// be set literally; the exec of a user that is not root clears it then, as with Docker.
+fn set_identity(identity: &Identity) -> io::Result<()> {
+    for capability in 0..=identity.last_capability {
+        if identity.capabilities & (1 << capability) == 0 {
+            process::drop_bounding(capability)?;
+        }
+    }
+    rustix::thread::set_keep_capabilities(true)?;
+    rustix::thread::set_thread_groups(&identity.groups)?;
+    rustix::thread::set_thread_res_gid(identity.gid, identity.gid, identity.gid)?;
+    rustix::thread::set_thread_res_uid(identity.uid, identity.uid, identity.uid)?;
+    rustix::thread::set_keep_capabilities(false)?;
+    process::set_capabilities(identity.capabilities)
+}
+
+/// Runs the first program that can be run; the errors of those that are missing do not matter if a later one is there.
+fn exec(identity: &Identity, init: Option<&Init>) -> Step<Infallible> {
+    let mut worst = Errno::NOENT;
+    for program in &identity.programs {
+        let errno = if let Some(init) = init {
+            // The init reports nothing, so the program is looked at first: as a user would find it.
+            match rustix::fs::accessat(CWD, program.as_c_str(), rustix::fs::Access::EXEC_OK, AtFlags::EACCESS) {
+                Ok(()) => process::execve_fd(init.program.as_fd(), &init.argv, &identity.envp),
+                Err(errno) => io::Error::from_raw_os_error(errno.raw_os_error()),
+            }
+        } else {
+            process::execve(program, &identity.argv, &identity.envp)
+        };
+        let errno = Errno::from_raw_os_error(errno.raw_os_error().unwrap_or(libc::EIO));
+        if !matches!(errno, Errno::NOENT | Errno::NOTDIR) {
+            worst = errno;
+            if errno != Errno::ACCESS {
+                break;
+            }
+        }
+    }
+    Err(Failure { stage: Stage::Exec, detail: 0, errno: worst })
+}

@@ -1,0 +1,91 @@
+//! A further process in a running container.
+//!
+//! The process is cloned straight into the container's pid namespace and cgroup: the caller, which has one thread, sets
+//! the pid namespace for its children, clones, and sets its own again, so that no middle process is needed and the
+//! supervisor's holder is the parent (`CLONE_PARENT`). The child joins the other namespaces by the container's pidfd in
+//! one call, then takes on its identity as a container's first process does, with the same capabilities and seccomp.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::child::{self, Failure, Stage};
+use super::launch::{self, Error, Host, Identity, Stdio};
+use super::{ProcessSpec, Started, spec};
+use crate::sys::process;
+
+/// The namespaces that an exec joins besides the pid namespace.
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+
+/// An exec that is ready to be cloned.
+#[derive(Debug)]
+pub struct Exec {
+    identity: Identity,
+    stdio: Stdio,
+}
+
+impl Exec {
+    /// Prepares a process in the container whose first process is `pid`; the caller has verified it by its pidfd.
+    ///
+    /// # Errors
+    /// When the user is not in the container, or the process is gone.
+    pub fn prepare(process: &ProcessSpec, pid: i32, stdio: Stdio, host: &Host) -> Result<Self, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).map_err(|e| Error::Rootfs(e.into()))?;
+        let user = launch::resolve_user(root.as_fd(), &process.user)?;
+        let process = spec::process(process, &user)?;
+        let identity = launch::identity_of(&process, host)?;
+        for fd in [Some(&stdio.stdout), Some(&stdio.stderr), stdio.stdin.as_ref()].into_iter().flatten() {
+            rustix::fs::fchown(fd, Some(identity.uid), None).map_err(|e| Error::Prepare(e.into()))?;
+        }
+        Ok(Self { identity, stdio })
+    }
+
+    /// Clones the process; it waits for [`Started::release`].
+    ///
+    /// # Errors
+    /// What clone3(2) or setns(2) says.
+    pub fn start(self, container: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> io::Result<Started> {
+        let own = File::open("/proc/self/ns/pid")?;
+        let (report_read, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (go_read, go_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        process::join_namespaces(container, libc::CLONE_NEWPID)?;
+        let flags = process::CLONE_CLEAR_SIGHAND | libc::CLONE_PARENT as u64;
+        let child = process::clone_child(flags, Some(cgroup), || {
+            let go = go_read.as_fd();
+            let failure = match run(&self.identity, &self.stdio, container, go, go_write.as_fd()) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            child::report_and_exit(report_write.as_fd(), failure)
+        });
+        process::join_namespaces(own.as_fd(), libc::CLONE_NEWPID)?;
+        Ok(Started::new(child?, report_read, go_write))
+    }
+}
+
+fn run(
+    identity: &Identity,
+    stdio: &Stdio,
+    container: BorrowedFd<'_>,
+    go: BorrowedFd<'_>,
+    other_end: BorrowedFd<'_>,
+) -> Result<Infallible, Failure> {
+    let at = |stage: Stage, e: &io::Error| Failure {
+        stage,
+        detail: 0,
+        errno: rustix::io::Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)),
+    };
+    process::close_copy(other_end);
+    child::wait_for_release(go)?;
+    process::set_not_dumpable();
+    rustix::process::setsid().map_err(|errno| Failure { stage: Stage::Namespaces, detail: 0, errno })?;
+    process::join_namespaces(container, NAMESPACES).map_err(|e| at(Stage::Namespaces, &e))?;
+    child::put_stdio(stdio)?;
+    child::become_and_exec(identity, None)
+}

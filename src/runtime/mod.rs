@@ -1,0 +1,246 @@
+//! Our OCI runtime: from a [`ContainerSpec`] to a running process, by one `clone3`.
+//!
+//! Knows nothing of Compose, images or networks: layers, paths and the pinned network namespace are handed in.
+
+//! The road: [`launch::Launch::prepare`] opens and allocates everything, [`start`] clones a child that waits, the caller
+//! writes down who it is and calls [`Started::release`], the child sets itself up (`child.rs`) and runs the program.
+//! [`Started::outcome`] says how that went. [`exec::Exec`] is the same for a further process.
+
+pub mod caps;
+pub mod cgroup;
+mod child;
+pub mod devices;
+pub mod exec;
+pub mod init;
+pub mod launch;
+pub mod seccomp;
+pub mod spec;
+pub mod user;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
+
+pub use child::Stage;
+use launch::Launch;
+
+use crate::name::ContainerId;
+use crate::sys::process::{self, Child};
+
+/// Docker's `PATH` for a container whose image has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A child that was cloned and waits for its release.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number in the host's pid namespace.
+    pub pid: i32,
+    /// Its handle.
+    pub pidfd: OwnedFd,
+    report: OwnedFd,
+    go: Option<OwnedFd>,
+}
+
+/// How a start went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program runs.
+    Running,
+    /// It does not, and the child has ended or is about to.
+    Failed(StartError),
+}
+
+/// Why a program was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", words(*.stage, *.errno))]
+pub struct StartError {
+    /// Where the child had got to.
+    pub stage: Stage,
+    /// Which mount, when the stage is about one.
+    pub detail: u16,
+    /// What the kernel said.
+    pub errno: Errno,
+}
+
+impl StartError {
+    /// Returns the exit code that Docker gives for it: 127 for a missing program, 126 for one that cannot be run, 128
+    /// for anything before.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match (self.stage, self.errno) {
+            (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => 127,
+            (Stage::Exec, _) => 126,
+            _ => 128,
+        }
+    }
+}
+
+fn words(stage: Stage, errno: Errno) -> String {
+    let what = match stage {
+        Stage::Release => "the supervisor went away before the start",
+        Stage::Namespaces => "cannot enter the namespaces",
+        Stage::Root => "cannot attach the root file system",
+        Stage::Mount => "cannot mount",
+        Stage::MountOnProc => return "a mount target leads into /proc, which belongs to the kernel".to_owned(),
+        Stage::Devices => "cannot make the devices in /dev (is the image's /dev a symbolic link?)",
+        Stage::PivotRoot => "cannot change the root",
+        Stage::Hostname => "cannot set the host name",
+        Stage::Masks => "cannot mask the kernel's files",
+        Stage::Stdio => "cannot set up standard input and output",
+        Stage::Limits => "cannot set the resource limits",
+        Stage::WorkingDirectory if errno == Errno::XDEV => {
+            return "the working directory is outside of the container".to_owned();
+        }
+        Stage::WorkingDirectory => "cannot enter the working directory",
+        Stage::Seccomp => "cannot load the seccomp policy",
+        Stage::Identity => "cannot become the user",
+        Stage::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
+            return "the command is not in the image: executable file not found in $PATH".to_owned();
+        }
+        Stage::Exec if errno == Errno::ACCESS => return "the command cannot be run: permission denied".to_owned(),
+        Stage::Exec => "the command cannot be run",
+    };
+    format!("{what}: {}", io::Error::from(errno))
+}
+
+impl Started {
+    fn new(child: Child, report: OwnedFd, go: OwnedFd) -> Self {
+        Self { pid: child.pid, pidfd: child.pidfd, report, go: Some(go) }
+    }
+
+    /// Lets the child go on.
+    ///
+    /// # Errors
+    /// When the child has ended already.
+    pub fn release(&mut self) -> io::Result<()> {
+        match self.go.take() {
+            Some(go) => rustix::io::write(&go, &[1]).map(drop).map_err(io::Error::from),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the outcome; waits for it when [`Started::as_fd`] is not readable yet.
+    ///
+    /// # Errors
+    /// When the report cannot be read.
+    pub fn outcome(&self) -> io::Result<Outcome> {
+        let mut message = [0_u8; 7];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut message))?;
+        if read == 0 {
+            return Ok(Outcome::Running); // the exec closed the other end
+        }
+        let [stage, d0, d1, errno @ ..] = message;
+        let stage = Stage::ALL.get(usize::from(stage).wrapping_sub(1)).copied();
+        let (Some(stage), 7) = (stage, read) else {
+            return Err(io::Error::other("the child's report is damaged"));
+        };
+        let errno = Errno::from_raw_os_error(i32::from_le_bytes(errno));
+        Ok(Outcome::Failed(StartError { stage, detail: u16::from_le_bytes([d0, d1]), errno }))
+    }
+}
+
+impl AsFd for Started {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+}
+
+/// Clones a container's first process into `cgroup`; it waits for [`Started::release`]. Its parent is ours
+/// (`CLONE_PARENT`), so that it survives us.
+///
+/// # Errors
+/// What clone3(2) says.
+pub fn start(launch: &Launch, cgroup: BorrowedFd<'_>) -> io::Result<Started> {
+    let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if launch.netns.is_none() {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    let flags = process::CLONE_CLEAR_SIGHAND | u64::from((namespaces | libc::CLONE_PARENT).cast_unsigned());
+    let child = process::clone_child(flags, Some(cgroup), || {
+        child::child(launch, go_read.as_fd(), go_write.as_fd(), report_write.as_fd())
+    })?;
+    Ok(Started::new(child, report_read, go_write))
+}
+
+/// A container that is wanted: the image's configuration is folded in, every choice is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Its id.
+    pub id: ContainerId,
+    /// Host name inside.
+    pub hostname: String,
+    /// The root file system.
+    pub rootfs: RootfsSpec,
+    /// The first process.
+    pub process: ProcessSpec,
+    /// Run the process below a tiny init.
+    pub init: bool,
+    /// Volumes, binds, tmpfs and the generated files of `/etc`, in any order.
+    pub mounts: Vec<MountSpec>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// The pinned network namespace to join; `None` is a new one with nothing but `lo`.
+    pub netns: Option<PathBuf>,
+    /// The cgroup, relative to each hierarchy's root, such as `hoist-ab12/shop/0123456789ab`.
+    pub cgroup: String,
+}
+
+/// Layers and the writable directory of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootfsSpec {
+    /// Directories of the layers, the image's base first.
+    pub layers: Vec<PathBuf>,
+    /// The writable directory.
+    pub upper: PathBuf,
+    /// The overlay's work directory, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// Mount the root read-only.
+    pub read_only: bool,
+}
+
+/// A process to run in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Program and arguments; the program is looked up in the container's `PATH`.
+    pub argv: Vec<String>,
+    /// Environment as `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory, made if it is missing.
+    pub cwd: String,
+    /// `USER` as written: empty, `uid`, `name`, `uid:gid`, `name:group`.
+    pub user: String,
+    /// Names of the capabilities in the bounding, permitted and effective sets, such as `CAP_CHOWN`.
+    pub capabilities: Vec<String>,
+}
+
+/// One thing to mount in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mounted read-only, recursively.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind(PathBuf),
+    /// A fresh tmpfs.
+    Tmpfs {
+        /// Bytes, if bounded.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: Option<u32>,
+    },
+}
