@@ -2,7 +2,7 @@
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
 //! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
-//! [`runtime`].
+//! [`runtime`], [`image`].
 
 pub mod name;
 pub mod diag;
@@ -16,6 +16,7 @@ pub mod compose;
 pub mod network;
 pub mod volume;
 pub mod runtime;
+pub mod image;
 
 #[cfg(test)]
 mod testing;

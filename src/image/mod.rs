@@ -1,0 +1,167 @@
+//! Images: references, the store on disk, loading archives, unpacking layers, mounting the result.
+//!
+//! Layers are kept by diff id, so that images with different parents share them. A layer's directory depends only on
+//! its own tar; what depends on the layers below is a small fix-up layer kept by chain id (see `fixup`).
+//!
+//! Knows nothing of Compose, containers or builds.
+
+pub mod config;
+pub mod digest;
+pub mod fixup;
+pub mod load;
+mod mount;
+pub mod reference;
+pub mod store;
+pub(crate) mod tarball;
+pub mod unpack;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::diag::Explain;
+
+/// What can go wrong with images.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A reference breaks the grammar.
+    #[error(transparent)]
+    Reference(#[from] reference::InvalidReference),
+    /// The store on disk cannot be read or written.
+    #[error("cannot {action} `{}` in the image store", path.display())]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A document in the store is damaged.
+    #[error("`{}` in the image store is damaged", path.display())]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        source: serde_json::Error,
+    },
+    /// Something that an image needs is not in the store.
+    #[error("{what} of image `{image}` is missing from the store")]
+    Incomplete {
+        /// What is missing.
+        what: String,
+        /// The image's digest.
+        image: String,
+    },
+    /// An id prefix fits several images.
+    #[error("`{0}` fits more than one image id")]
+    Ambiguous(String),
+    /// The archive cannot be read.
+    #[error("cannot read the image archive")]
+    Read(#[source] io::Error),
+    /// The archive is no tar, or is cut short.
+    #[error("the image archive is damaged: {0}")]
+    Archive(String),
+    /// The archive is a tar, but holds no image.
+    #[error("the file is no image archive: it has neither a `manifest.json` nor an `index.json`")]
+    NotAnImage,
+    /// A document in the archive is not what it should be.
+    #[error("`{name}` in the image archive is not valid: {reason}")]
+    Document {
+        /// Its name in the archive.
+        name: String,
+        /// The rule that it breaks.
+        reason: String,
+    },
+    /// A document of the archive names something that is not in it.
+    #[error("the image archive is incomplete: it does not contain `{0}`")]
+    Missing(String),
+    /// Content is not what its digest promises.
+    #[error("{what} has the digest {found}, not {expected} as promised")]
+    Digest {
+        /// What was hashed.
+        what: String,
+        /// The promise.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A layer tar cannot be read.
+    #[error("layer `{layer}` is damaged: {reason}")]
+    LayerTar {
+        /// Its name in the archive.
+        layer: String,
+        /// How.
+        reason: String,
+    },
+    /// A layer entry is hostile or has no meaning.
+    #[error("layer entry `{name}` is refused: {reason}")]
+    Entry {
+        /// The entry's name.
+        name: String,
+        /// The rule that it breaks.
+        reason: String,
+    },
+    /// A layer entry cannot be written.
+    #[error("cannot write layer entry `{name}`")]
+    Write {
+        /// The entry's name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An image is larger than allowed.
+    #[error("{what} is larger than allowed: the limit is {limit}")]
+    Limit {
+        /// What is too large.
+        what: String,
+        /// In words.
+        limit: String,
+    },
+    /// An image's layers cannot be mounted.
+    #[error("cannot mount image `{image}`")]
+    Mount {
+        /// The image's digest.
+        image: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Explain for Error {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Store { source, .. } | Self::Write { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Some("free space (or inodes: `df -i`) on the file system of the image store; nothing was kept".into())
+            }
+            Self::NotAnImage => {
+                Some("make one with `docker save`, `podman save` or `skopeo copy … oci-archive:`".into())
+            }
+            Self::Archive(_) | Self::Missing(_) | Self::Digest { .. } => {
+                Some("get the archive again; nothing was loaded".into())
+            }
+            Self::Reference(_)
+            | Self::Store { .. }
+            | Self::Damaged { .. }
+            | Self::Incomplete { .. }
+            | Self::Ambiguous(_)
+            | Self::Read(_)
+            | Self::Document { .. }
+            | Self::LayerTar { .. }
+            | Self::Entry { .. }
+            | Self::Write { .. }
+            | Self::Limit { .. }
+            | Self::Mount { .. } => None,
+        }
+    }
+}
+
+/// Turns an I/O error into one that names what was tried in the store, and where.
+fn store_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Store { action, path, source }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
