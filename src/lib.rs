@@ -2,7 +2,7 @@
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
 //! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
-//! [`runtime`], [`image`].
+//! [`runtime`], [`image`], [`supervisor`].
 
 pub mod name;
 pub mod diag;
@@ -17,6 +17,7 @@ pub mod network;
 pub mod volume;
 pub mod runtime;
 pub mod image;
+pub mod supervisor;
 
 #[cfg(test)]
 mod testing;

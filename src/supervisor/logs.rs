@@ -1,0 +1,217 @@
+//! A container's output as lines on disk, in the format of Docker's json-file driver plus one field.
+//!
+//! Each line is `{"log":"text\n","stream":"stdout","time":"…Z","end":N}`: `end` is the number of bytes that the stream
+//! had given up to and including this line, so that what a killed worker had logged already is known from the log
+//! itself. Lines longer than 16 KiB are split there, as Docker splits them; a text without its newline at the end is the
+//! first half of a split line or the last words of a process. Bytes that are not UTF-8 become U+FFFD.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Longest text of one line in the log.
+pub(super) const LONGEST_LINE: usize = 16 << 10;
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Stdout,
+    Stderr,
+}
+
+impl Source {
+    pub(super) const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+}
+
+/// The fields that are read back.
+#[derive(serde::Deserialize)]
+struct Line {
+    stream: String,
+    end: u64,
+}
+
+/// A log file that is being written.
+#[derive(Debug)]
+pub(super) struct Log {
+    file: File,
+    /// Bytes of each stream that are in the log.
+    ends: [u64; 2],
+}
+
+impl Log {
+    /// Opens or makes the log, cuts off a line that was only half written, and finds out what it has of each stream.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+        let length = file.metadata()?.len();
+        let mut ends = [0; 2];
+        let mut whole = length;
+        // The last lines say it; only when a stream has been silent for long must more of the file be read.
+        for window in [64 << 10, 4 << 20, u64::MAX] {
+            let start = length.saturating_sub(window);
+            file.seek(SeekFrom::Start(start))?;
+            let mut bytes = Vec::new();
+            Read::by_ref(&mut file).take(window).read_to_end(&mut bytes)?;
+            let cut = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+            whole = start + u64::try_from(cut).unwrap_or(0);
+            ends = [0; 2];
+            for line in bytes[..cut].split(|b| *b == b'\n') {
+                if let Ok(line) = serde_json::from_slice::<Line>(line)
+                    && let Some(source) = Source::BOTH.iter().find(|s| s.name() == line.stream)
+                {
+                    ends[source.index()] = line.end;
+                }
+            }
+            if start == 0 || ends.iter().all(|e| *e > 0) {
+                break;
+            }
+        }
+        file.set_len(whole)?;
+        file.seek(SeekFrom::Start(whole))?;
+        Ok(Self { file, ends })
+    }
+
+    /// Returns how many bytes of a stream are in the log.
+    pub(super) fn end(&self, source: Source) -> u64 {
+        self.ends[source.index()]
+    }
+
+    /// Writes what is whole of `bytes`, the next bytes of a stream after offset `from`, stamped `now`; returns how many
+    /// bytes are in the log now or were before. With `last` a line without its newline counts as whole.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing counts as written.
+    pub(super) fn append(
+        &mut self,
+        source: Source,
+        from: u64,
+        bytes: &[u8],
+        last: bool,
+        now: &str,
+    ) -> io::Result<usize> {
+        let known = usize::try_from(self.end(source).saturating_sub(from)).unwrap_or(usize::MAX).min(bytes.len());
+        let mut taken = known;
+        let mut text = String::new();
+        let mut end = from + u64::try_from(known).unwrap_or(0);
+        while let Some(length) = next_line(&bytes[taken..], last) {
+            let line = String::from_utf8_lossy(&bytes[taken..taken + length]);
+            taken += length;
+            end += u64::try_from(length).unwrap_or(0);
+            let quoted = serde_json::to_string(&line)?;
+            let name = source.name();
+            let _ = writeln!(text, "{{\"log\":{quoted},\"stream\":\"{name}\",\"time\":\"{now}\",\"end\":{end}}}"); // a String
+        }
+        if !text.is_empty() {
+            let start = self.file.stream_position()?;
+            if let Err(e) = self.file.write_all(text.as_bytes()) {
+                let _ = self.file.set_len(start); // no half line stays; the bytes are still in the pipe
+                let _ = self.file.seek(SeekFrom::Start(start));
+                return Err(e);
+            }
+            self.ends[source.index()] = end;
+        }
+        Ok(taken)
+    }
+
+    /// Notes that bytes of a stream were given up without being written, such as when the disk is full.
+    pub(super) fn skip(&mut self, source: Source, to: u64) {
+        self.ends[source.index()] = self.ends[source.index()].max(to);
+    }
+}
+
+/// Returns the length of the first line of `bytes`, its newline included, if it is whole or must be split.
+fn next_line(bytes: &[u8], last: bool) -> Option<usize> {
+    let window = &bytes[..bytes.len().min(LONGEST_LINE)];
+    match window.iter().position(|b| *b == b'\n') {
+        Some(i) => Some(i + 1),
+        None if window.len() == LONGEST_LINE => Some(split_at(window)),
+        None if last && !window.is_empty() => Some(window.len()),
+        None => None,
+    }
+}
+
+/// Returns where to split a long line: before a character that would be torn, if it is UTF-8.
+fn split_at(window: &[u8]) -> usize {
+    match std::str::from_utf8(window) {
+        Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
+        _ => window.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-01-02T03:04:05.000000006Z";
+
+    fn texts(path: &Path) -> Vec<(String, String, u64)> {
+        let text = std::fs::read_to_string(path).expect("the log");
+        text.lines()
+            .map(|l| {
+                let v: serde_json::Value = serde_json::from_str(l).expect("JSON");
+                let field = |k: &str| v[k].as_str().expect("text").to_owned();
+                (field("stream"), field("log"), v["end"].as_u64().expect("a number"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_whole_lines_are_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        let mut log = Log::open(&path).expect("opened");
+        assert_eq!(log.append(Source::Stdout, 0, b"one\ntw", false, NOW).expect("written"), 4);
+        assert_eq!(log.append(Source::Stdout, 4, b"two\n\xff\n", false, NOW).expect("written"), 6);
+        assert_eq!(log.append(Source::Stderr, 0, b"bye", true, NOW).expect("written"), 3);
+        assert_eq!(
+            texts(&path),
+            [
+                ("stdout".into(), "one\n".into(), 4),
+                ("stdout".into(), "two\n".into(), 8),
+                ("stdout".into(), "\u{fffd}\n".into(), 10),
+                ("stderr".into(), "bye".into(), 3)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_logged_before_a_crash_is_not_logged_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        Log::open(&path).expect("opened").append(Source::Stdout, 0, b"a\nb\n", false, NOW).expect("written");
+        std::fs::write(&path, [std::fs::read(&path).expect("read"), b"{\"log\":\"half".to_vec()].concat())
+            .expect("torn");
+        let mut log = Log::open(&path).expect("opened again");
+        assert_eq!(log.end(Source::Stdout), 4);
+        assert_eq!(log.append(Source::Stdout, 0, b"a\nb\nc\n", false, NOW).expect("written"), 6);
+        let lines: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
+        assert_eq!(lines, ["a\n", "b\n", "c\n"]);
+    }
+
+    #[test]
+    fn long_lines_are_split_and_characters_are_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        let mut log = Log::open(&path).expect("opened");
+        let long = format!("{}ä{}\n", "x".repeat(LONGEST_LINE - 1), "y".repeat(10));
+        assert_eq!(log.append(Source::Stdout, 0, long.as_bytes(), false, NOW).expect("written"), long.len());
+        let parts: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
+        assert_eq!(parts.concat(), long);
+        assert_eq!(parts.len(), 2);
+    }
+}

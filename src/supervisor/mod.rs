@@ -1,0 +1,48 @@
+//! Two small processes a project: the holder keeps what must not be lost, the worker does the work.
+//!
+//! All that clones goes through them. Both are this program, started again with a hidden command, with one thread and an
+//! epoll each. What each may lose and what not is said in [`holder`] and [`worker`].
+
+pub mod channel;
+pub mod client;
+mod health;
+mod holder;
+mod identity;
+mod logs;
+pub mod protocol;
+mod restart;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::name::ProjectName;
+use crate::paths::Paths;
+use crate::state::State;
+
+pub use identity::is_alive;
+
+/// The hidden command that both processes are started with.
+pub const COMMAND: &str = "__supervise";
+
+/// Runs as holder or worker; `arguments` are those after the hidden command: role, root, run, project.
+///
+/// # Errors
+/// When the arguments or the descriptors are not those that hoist starts it with, or the work cannot go on.
+pub fn main(arguments: &[String]) -> io::Result<()> {
+    let [role, root, run, project] = arguments else {
+        return Err(io::Error::other("this command is started by hoist itself"));
+    };
+    let name = ProjectName::new(project.clone()).map_err(io::Error::other)?;
+    match role.as_str() {
+        "holder" => {
+            let words = ["hoist", COMMAND, "worker", root, run, project];
+            holder::run(words.map(String::from).to_vec())
+        }
+        "worker" => {
+            let paths = Paths::new(PathBuf::from(root), PathBuf::from(run));
+            worker::run(State::open(paths).map_err(io::Error::other)?, name)
+        }
+        other => Err(io::Error::other(format!("`{other}` is not a role of the supervisor"))),
+    }
+}

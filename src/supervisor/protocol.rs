@@ -1,0 +1,159 @@
+//! What engine and worker say to each other over the control socket, and worker and holder over their pair.
+//!
+//! Every frame names the protocol's version: an older supervisor keeps serving a newer command, which is why requests
+//! are only ever added. A request is repeated by the client when the worker dies before it answers, so each one is
+//! harmless the second time, except [`Request::Exec`], which is never repeated.
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::Carries;
+use crate::name::ContainerId;
+use crate::state::record::{ContainerStatus, PortRecord};
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// A frame from a client.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ToWorker {
+    /// [`VERSION`] of the client.
+    pub version: u32,
+    /// Chosen by the client; comes back with every reply.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Keep these reserved port sockets until a container that publishes them is forgotten. Descriptors: one a port.
+    Hold {
+        /// The ports.
+        ports: Vec<PortRecord>,
+    },
+    /// Start a container; answered when its program runs. Nothing to do when it runs already.
+    Start {
+        /// Which.
+        container: ContainerId,
+    },
+    /// Stop a container; answered when it has ended. Nothing to do when it does not run.
+    Stop {
+        /// Which.
+        container: ContainerId,
+        /// Milliseconds until it is killed, instead of its own grace period.
+        grace_ms: Option<u64>,
+    },
+    /// Forget a container that does not run: its descriptors, volatile state and cgroup go.
+    Forget {
+        /// Which.
+        container: ContainerId,
+    },
+    /// Run a further process. Descriptors: standard input, output and error.
+    Exec {
+        /// Where.
+        container: ContainerId,
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Environment on top of the container's.
+        env: Vec<String>,
+        /// `None` is the container's user.
+        user: Option<String>,
+        /// `None` is the container's working directory.
+        cwd: Option<String>,
+    },
+    /// Send a signal to an exec of this connection.
+    SignalExec {
+        /// The id of its request.
+        exec: u64,
+        /// Which signal.
+        signal: i32,
+    },
+    /// Tell the status of every container now, then [`Reply::Synced`], then every change.
+    Subscribe,
+    /// End now if there is no container left. No answer; the connection closes when the worker has ended.
+    Leave,
+}
+
+impl Carries for ToWorker {
+    fn descriptors(&self) -> usize {
+        match &self.request {
+            Request::Hold { ports } => ports.len(),
+            Request::Exec { .. } => 3,
+            Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Forget { .. }
+            | Request::SignalExec { .. }
+            | Request::Leave
+            | Request::Subscribe => 0,
+        }
+    }
+}
+
+/// A frame to a client.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FromWorker {
+    /// The request's id.
+    pub id: u64,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed {
+        /// Why, for people.
+        message: String,
+        /// Exit code that Docker gives for it, such as 127 for a missing program.
+        code: i32,
+    },
+    /// A container's status, now or after a change.
+    Status(Box<ContainerStatus>),
+    /// Every status of now has been told.
+    Synced,
+    /// The exec runs.
+    ExecStarted,
+    /// The exec ended.
+    ExecEnded {
+        /// Its exit code.
+        code: i32,
+    },
+}
+
+impl Carries for FromWorker {
+    fn descriptors(&self) -> usize {
+        0
+    }
+}
+
+/// A packet from the worker to the holder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToHolder {
+    /// Keep a descriptor under a key. A stream comes with a second one, the file that its position is written to.
+    Keep { key: String, consumed: u64 },
+    /// Close what is kept under a key.
+    Drop { key: String },
+    /// Take so many bytes out of a stream: they are in the log.
+    Consume { key: String, bytes: u64 },
+    /// The end of this process is written down.
+    Acknowledge { pid: i32 },
+    /// There is nothing left to hold.
+    Quit,
+}
+
+/// A packet from the holder to the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToWorkerFromHolder {
+    /// Something that is kept. Comes with a copy of the descriptor.
+    Kept { key: String, consumed: u64 },
+    /// A child ended.
+    Ended { pid: i32, status: i32 },
+    /// So many bytes in all have been taken out of a stream.
+    Consumed { key: String, total: u64 },
+    /// All that is kept and all ends that are not acknowledged have been told.
+    Ready,
+}

@@ -1,0 +1,79 @@
+//! When a container is started again: Docker's rules (moby, `restartmanager`).
+//!
+//! Invariant: pure; times are handed in.
+
+use std::time::Duration;
+
+use crate::state::record::RestartPolicy;
+
+/// First delay, doubled each time.
+const FIRST: Duration = Duration::from_millis(100);
+/// Longest delay.
+const LONGEST: Duration = Duration::from_secs(60);
+/// A run of this length ends a row of failures.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// What to do after a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    /// How many runs in a row were short, this one included.
+    pub(super) failures: u32,
+    /// Start again after so long; `None` is not at all.
+    pub(super) after: Option<Duration>,
+}
+
+/// Decides after a run of length `ran` that ended with `code` (`None`: nobody knows); `failures` short runs went before.
+pub(super) fn decide(
+    policy: RestartPolicy,
+    code: Option<i32>,
+    stopped_by_user: bool,
+    failures: u32,
+    ran: Duration,
+) -> Decision {
+    let failures = if ran >= GOOD_RUN { 0 } else { failures };
+    let again = !stopped_by_user
+        && match policy {
+            RestartPolicy::No => false,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+            RestartPolicy::OnFailure { max } => code != Some(0) && max.is_none_or(|max| failures < max),
+        };
+    Decision { failures: failures + 1, after: again.then(|| delay(failures)) }
+}
+
+/// Returns the delay before the start that follows `failures` short runs.
+pub(super) fn delay(failures: u32) -> Duration {
+    FIRST.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn delays_double_up_to_a_minute() {
+        let ms: Vec<_> = (0..12).map(|n| delay(n).as_millis()).collect();
+        assert_eq!(ms, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
+        assert_eq!(delay(40), LONGEST);
+    }
+
+    #[test]
+    fn each_policy_decides_as_dockers() {
+        let again = |policy, code, stopped, failures| decide(policy, code, stopped, failures, SHORT).after.is_some();
+        assert!(!again(RestartPolicy::No, Some(1), false, 0));
+        assert!(again(RestartPolicy::Always, Some(0), false, 9));
+        assert!(!again(RestartPolicy::Always, Some(0), true, 0));
+        assert!(again(RestartPolicy::UnlessStopped, None, false, 0));
+        assert!(!again(RestartPolicy::OnFailure { max: None }, Some(0), false, 0));
+        assert!(again(RestartPolicy::OnFailure { max: None }, None, false, 99));
+        assert!(again(RestartPolicy::OnFailure { max: Some(2) }, Some(3), false, 1));
+        assert!(!again(RestartPolicy::OnFailure { max: Some(2) }, Some(3), false, 2));
+    }
+
+    #[test]
+    fn a_long_run_ends_the_row() {
+        let decision = decide(RestartPolicy::Always, Some(1), false, 8, Duration::from_secs(11));
+        assert_eq!(decision, Decision { failures: 1, after: Some(FIRST) });
+    }
+}

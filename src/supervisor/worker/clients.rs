@@ -1,0 +1,378 @@
+//! The control socket: who may ask, what is asked, who is told; and the processes that are run on request.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::epoll;
+
+use super::{Source, Timer, Worker};
+use crate::name::ContainerId;
+use crate::runtime::exec::Exec;
+use crate::runtime::launch::Stdio;
+use crate::runtime::{Outcome, ProcessSpec, Started};
+use crate::state::record::ContainerStatus;
+use crate::supervisor::channel::{Framed, Received};
+use crate::supervisor::health::Probe;
+use crate::supervisor::holder::CONTROL_KEY;
+use crate::supervisor::protocol::{FromWorker, Reply, Request, ToWorker, VERSION};
+use crate::sys::process;
+
+/// A connection.
+pub(super) struct Client {
+    frames: Framed,
+    /// The subscription's request, if it has one.
+    subscribed: Option<u64>,
+    execs: BTreeSet<i32>,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiter {
+    client: u64,
+    request: u64,
+}
+
+/// A process that was run in a container on request.
+pub(super) struct ExecRun {
+    container: ContainerId,
+    pidfd: OwnedFd,
+    starting: Option<Started>,
+    purpose: Purpose,
+}
+
+enum Purpose {
+    Client(Waiter),
+    /// A health probe; its output is read so that it cannot block, and what it said last is kept.
+    Probe {
+        output: OwnedFd,
+    },
+}
+
+impl Worker {
+    /// Takes every waiting connection that comes from our own user or root.
+    pub(super) fn accept(&mut self) {
+        loop {
+            let Some(control) = self.kept.get(CONTROL_KEY) else { return };
+            let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+            let socket = match rustix::net::accept_with(control, flags) {
+                Ok(socket) => socket,
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(e) => return tracing::warn!("control socket: {e}"),
+            };
+            let own = rustix::process::geteuid();
+            let allowed = rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|c| c.uid.is_root() || c.uid == own);
+            if !allowed {
+                continue;
+            }
+            let id = self.next_client;
+            self.next_client += 1;
+            if let Err(e) = self.watch(socket.as_fd(), Source::Client(id), epoll::EventFlags::IN) {
+                tracing::warn!("control socket: {e}");
+                continue;
+            }
+            self.clear_timer(&Timer::Idle);
+            self.clients.insert(id, Client { frames: Framed::new(socket), subscribed: None, execs: BTreeSet::new() });
+        }
+    }
+
+    /// Does all that a client has asked for so far.
+    pub(super) fn serve_client(&mut self, id: u64) {
+        loop {
+            let Some(client) = self.clients.get_mut(&id) else { return };
+            let _ = client.frames.flush(); // a failure shows on the receive
+            match client.frames.receive::<ToWorker>() {
+                Ok(Received::Message(message, fds)) => self.obey(id, message, fds),
+                Ok(Received::Empty) => return self.watch_client(id),
+                Ok(Received::Closed) => return self.client_left(id),
+                Err(e) => {
+                    tracing::warn!("control socket: {e}");
+                    return self.client_left(id);
+                }
+            }
+        }
+    }
+
+    fn watch_client(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let done = client.frames.flush().unwrap_or(true);
+        let mut flags = epoll::EventFlags::IN;
+        if !done {
+            flags |= epoll::EventFlags::OUT;
+        }
+        let Some((token, _)) = self.sources.iter().find(|(_, s)| **s == Source::Client(id)) else { return };
+        let _ = epoll::modify(&self.poll, client.frames.as_fd(), epoll::EventData::new_u64(*token), flags);
+    }
+
+    fn client_left(&mut self, id: u64) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        self.unwatch(client.frames.as_fd(), &Source::Client(id));
+        self.note_idle();
+    }
+
+    fn obey(&mut self, client: u64, message: ToWorker, fds: Vec<OwnedFd>) {
+        let waiter = Waiter { client, request: message.id };
+        if message.version > VERSION {
+            tracing::info!("a client speaks protocol {}, we speak {VERSION}", message.version);
+        }
+        match message.request {
+            Request::Hold { ports } => self.request_hold(&ports, fds, waiter),
+            Request::Start { container } => self.request_start(&container, waiter),
+            Request::Stop { container, grace_ms } => self.request_stop(&container, grace_ms, waiter),
+            Request::Forget { container } => self.request_forget(&container, waiter),
+            Request::Subscribe => self.subscribe(waiter),
+            Request::Leave => self.leave_if_empty(),
+            Request::SignalExec { exec, signal } => self.signal_exec(Waiter { client, request: exec }, signal),
+            Request::Exec { container, argv, env, user, cwd } => {
+                let wanted = ExecRequest { argv, env, user, cwd };
+                if let Err(message) = self.request_exec(&container, wanted, fds, waiter) {
+                    self.answer_failed(waiter, &message, 126);
+                }
+            }
+        }
+    }
+
+    fn subscribe(&mut self, waiter: Waiter) {
+        let all: Vec<ContainerStatus> = self.containers.values().map(|c| c.status.clone()).collect();
+        for status in all {
+            self.answer(waiter, Reply::Status(Box::new(status)));
+        }
+        self.answer(waiter, Reply::Synced);
+        if let Some(client) = self.clients.get_mut(&waiter.client) {
+            client.subscribed = Some(waiter.request);
+        }
+    }
+
+    /// Tells a status to everyone who listens.
+    pub(super) fn broadcast(&mut self, status: &ContainerStatus) {
+        let listeners: Vec<Waiter> = self
+            .clients
+            .iter()
+            .filter_map(|(id, c)| c.subscribed.map(|request| Waiter { client: *id, request }))
+            .collect();
+        for waiter in listeners {
+            self.answer(waiter, Reply::Status(Box::new(status.clone())));
+        }
+    }
+
+    /// Sends an answer; a client that left gets none.
+    pub(super) fn answer(&mut self, waiter: Waiter, reply: Reply) {
+        let Some(client) = self.clients.get_mut(&waiter.client) else { return };
+        match client.frames.send(&FromWorker { id: waiter.request, reply }) {
+            Ok(()) => self.watch_client(waiter.client),
+            Err(_) => self.client_left(waiter.client), // it left, or does not read
+        }
+    }
+
+    pub(super) fn answer_failed(&mut self, waiter: Waiter, message: &str, code: i32) {
+        self.answer(waiter, Reply::Failed { message: message.to_owned(), code });
+    }
+
+    fn signal_exec(&mut self, waiter: Waiter, signal: i32) {
+        for exec in self.execs.values() {
+            if matches!(exec.purpose, Purpose::Client(w) if w == waiter) {
+                let _ = process::send_signal(exec.pidfd.as_fd(), signal); // it has ended if this fails
+            }
+        }
+    }
+
+    fn request_exec(
+        &mut self,
+        id: &ContainerId,
+        wanted: ExecRequest,
+        fds: Vec<OwnedFd>,
+        waiter: Waiter,
+    ) -> Result<(), String> {
+        let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err("an exec needs three descriptors".to_owned());
+        };
+        let stdio = Stdio { stdin: Some(stdin), stdout, stderr };
+        let pid = self.run_in(id, wanted, stdio, |_| Purpose::Client(waiter))?;
+        if let Some(client) = self.clients.get_mut(&waiter.client) {
+            client.execs.insert(pid);
+        }
+        Ok(())
+    }
+
+    /// Runs a process in a container that runs; its end is told by [`Worker::exec_ended`].
+    fn run_in(
+        &mut self,
+        id: &ContainerId,
+        wanted: ExecRequest,
+        stdio: Stdio,
+        purpose: impl FnOnce(i32) -> Purpose,
+    ) -> Result<i32, String> {
+        let not_running = || "the container is not running".to_owned();
+        let container = self.containers.get(id).ok_or_else(not_running)?;
+        let (Some(process), Some(pidfd), Some(cgroup)) =
+            (&container.status.process, &container.pidfd, &container.cgroup)
+        else {
+            return Err(not_running());
+        };
+        if container.starting() {
+            return Err("the container is starting".to_owned());
+        }
+        let mut spec: ProcessSpec = container.spec.process.clone();
+        spec.argv = wanted.argv;
+        for variable in wanted.env {
+            let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
+            spec.env.retain(|e| e.split_once('=').is_none_or(|(n, _)| n != name));
+            spec.env.push(variable);
+        }
+        if let Some(user) = wanted.user {
+            if !spec.env.iter().any(|e| e.starts_with("HOME=/")) || user != spec.user {
+                spec.env.retain(|e| !e.starts_with("HOME=")); // the home of the user that it runs as
+            }
+            spec.user = user;
+        }
+        if let Some(cwd) = wanted.cwd {
+            spec.cwd = cwd;
+        }
+        let failed =
+            |e: &dyn std::error::Error| e.source().map_or_else(|| e.to_string(), |cause| format!("{e}: {cause}"));
+        let exec = Exec::prepare(&spec, process.pid, stdio, &self.host).map_err(|e| failed(&e))?;
+        let mut started = exec.start(pidfd.as_fd(), cgroup.as_fd()).map_err(|e| failed(&e))?;
+        let pid = started.pid;
+        let pidfd = started.pidfd.try_clone().map_err(|e| failed(&e))?;
+        started.release().map_err(|e| failed(&e))?;
+        let report = started.as_fd().try_clone_to_owned().map_err(|e| failed(&e))?;
+        let run = ExecRun { container: id.clone(), pidfd, starting: Some(started), purpose: purpose(pid) };
+        self.execs.insert(pid, run);
+        self.watch(report.as_fd(), Source::ExecStart(pid), epoll::EventFlags::IN).map_err(|e| failed(&e))?;
+        Ok(pid)
+    }
+
+    /// The child of an exec has reported, or has closed its end by running the program.
+    pub(super) fn exec_reported(&mut self, pid: i32) {
+        let Some(run) = self.execs.get_mut(&pid) else { return };
+        let Some(started) = run.starting.take() else { return };
+        let outcome = started.outcome();
+        let waiter = match &run.purpose {
+            Purpose::Client(waiter) => Some(*waiter),
+            Purpose::Probe { .. } => None,
+        };
+        self.unwatch(started.as_fd(), &Source::ExecStart(pid));
+        let Some(waiter) = waiter else { return }; // a probe that cannot run ends with 126 or 127, which is a failure
+        match outcome {
+            Ok(Outcome::Running) => self.answer(waiter, Reply::ExecStarted),
+            Ok(Outcome::Failed(error)) => {
+                self.answer_failed(waiter, &error.to_string(), error.code());
+                self.execs.remove(&pid);
+            }
+            Err(e) => {
+                self.answer_failed(waiter, &e.to_string(), 126);
+                self.execs.remove(&pid);
+            }
+        }
+    }
+
+    /// A process that was run on request has ended.
+    pub(super) fn exec_ended(&mut self, pid: i32, code: i32) {
+        if self.execs.get(&pid).is_some_and(|r| r.starting.is_some()) {
+            self.exec_reported(pid);
+        }
+        let Some(run) = self.execs.remove(&pid) else { return };
+        match run.purpose {
+            Purpose::Client(waiter) => {
+                if let Some(client) = self.clients.get_mut(&waiter.client) {
+                    client.execs.remove(&pid);
+                }
+                self.answer(waiter, Reply::ExecEnded { code });
+            }
+            Purpose::Probe { output } => {
+                self.unwatch(output.as_fd(), &Source::Probe(pid));
+                self.clear_timer(&Timer::ProbeTimeout(pid));
+                let probe = if code == 0 { Probe::Success } else { Probe::Failure };
+                self.probe_done(&run.container, pid, probe);
+            }
+        }
+    }
+
+    /// It is time to ask for a container's health.
+    pub(super) fn start_probe(&mut self, id: &ContainerId) {
+        let now = Instant::now();
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.probe.is_some() {
+            return;
+        }
+        let Some(argv) = container.record.policy.health.as_ref().map(|h| h.argv.clone()) else { return };
+        let Some(monitor) = &mut container.health else { return };
+        monitor.begin(now);
+        let timeout = monitor.timeout();
+        match self.try_probe(id, argv) {
+            Ok(pid) => {
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.probe = Some(pid);
+                }
+                self.set_timer(now + timeout, Timer::ProbeTimeout(pid));
+            }
+            Err(e) => {
+                tracing::debug!("health check of {}: {e}", id.short());
+                self.probe_done(id, 0, Probe::Failure);
+            }
+        }
+    }
+
+    fn try_probe(&mut self, id: &ContainerId, argv: Vec<String>) -> Result<i32, String> {
+        let failed = |e: io::Error| e.to_string();
+        let flags = rustix::pipe::PipeFlags::CLOEXEC;
+        let (read, write) = rustix::pipe::pipe_with(flags).map_err(|e| failed(e.into()))?;
+        rustix::io::ioctl_fionbio(&read, true).map_err(|e| failed(e.into()))?;
+        let copy = write.try_clone().map_err(failed)?;
+        let watched = read.try_clone().map_err(failed)?;
+        let stdio = Stdio { stdin: None, stdout: write, stderr: copy };
+        let wanted = ExecRequest { argv, env: Vec::new(), user: None, cwd: None };
+        let pid = self.run_in(id, wanted, stdio, |_| Purpose::Probe { output: read })?;
+        self.watch(watched.as_fd(), Source::Probe(pid), epoll::EventFlags::IN).map_err(failed)?;
+        Ok(pid)
+    }
+
+    /// A probe says something: it is read so that the probe cannot block on a full pipe.
+    pub(super) fn probe_output(&mut self, pid: i32) {
+        let Some(ExecRun { purpose: Purpose::Probe { output }, .. }) = self.execs.get(&pid) else { return };
+        let mut buffer = [0_u8; 4096];
+        let ended = loop {
+            match rustix::io::read(output, &mut buffer) {
+                Ok(0) => break true,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break false,
+            }
+        };
+        if ended && let Ok(output) = output.try_clone() {
+            self.unwatch(output.as_fd(), &Source::Probe(pid));
+        }
+    }
+
+    /// A probe took too long: it is killed, and its end counts as a failure.
+    pub(super) fn probe_timed_out(&mut self, pid: i32) {
+        if let Some(run) = self.execs.get(&pid) {
+            let _ = process::send_signal(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
+        }
+    }
+
+    fn probe_done(&mut self, id: &ContainerId, pid: i32, probe: Probe) {
+        let now = Instant::now();
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.probe.is_some_and(|p| p != pid) {
+            return; // one of an earlier run
+        }
+        container.probe = None;
+        let Some(monitor) = &mut container.health else { return };
+        let changed = monitor.end(now, probe);
+        let (health, next) = (monitor.health, monitor.next());
+        container.status.health = Some(health);
+        self.set_timer(next, Timer::Probe(id.clone()));
+        if changed {
+            self.write_status(id);
+        }
+    }
+}
+
+/// What is run on request.
+struct ExecRequest {
+    argv: Vec<String>,
+    env: Vec<String>,
+    user: Option<String>,
+    cwd: Option<String>,
+}

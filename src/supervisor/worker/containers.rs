@@ -1,0 +1,589 @@
+//! A container's life: adopted, started, ended, started again, stopped, forgotten.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::clients::Waiter;
+use super::streams::Stream;
+use super::{Source, Timer, Worker};
+use crate::name::ContainerId;
+use crate::network::{self, PublishedPort, Transport};
+use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::devices;
+use crate::runtime::launch::{Launch, Stdio};
+use crate::runtime::{self, ContainerSpec, Outcome, Started};
+use crate::state::record::{ContainerRecord, ContainerStatus, Health, PortRecord, State as Life};
+use crate::state::{self};
+use crate::supervisor::health::Monitor;
+use crate::supervisor::logs::Log;
+use crate::supervisor::protocol::{Reply, ToHolder};
+use crate::supervisor::{identity, restart};
+use crate::sys::process;
+
+/// A container that this worker is responsible for.
+pub(super) struct Container {
+    pub(super) record: ContainerRecord,
+    pub(super) spec: ContainerSpec,
+    pub(super) status: ContainerStatus,
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) streams: [Stream; 2],
+    pub(super) log: Log,
+    /// The child that has not reported yet.
+    starting: Option<Started>,
+    /// Who waits for the start.
+    start_waiters: Vec<Waiter>,
+    /// Who waits for the end.
+    stop_waiters: Vec<Waiter>,
+    /// The exit code of a process that has ended, until its last output is in the log. `Some(None)`: nobody knows it.
+    ended: Option<Option<i32>>,
+    /// The start failed: it is not repeated.
+    start_failed: bool,
+    pub(super) health: Option<Monitor>,
+    /// The exec that asks for its health now.
+    pub(super) probe: Option<i32>,
+}
+
+impl Container {
+    pub(super) fn is_alive(&self) -> bool {
+        self.status.process.is_some()
+    }
+
+    pub(super) fn starting(&self) -> bool {
+        self.starting.is_some()
+    }
+}
+
+impl Worker {
+    /// Takes up every container of the project where its status file says it is.
+    pub(super) fn adopt(&mut self, ends: &[(i32, i32)]) {
+        let records = match self.state.containers(Some(&self.project)) {
+            Ok(records) => records,
+            Err(e) => return tracing::error!("{e}"),
+        };
+        for record in records {
+            let id = record.id.clone();
+            match self.state.status(&self.project, &id) {
+                Ok(Some(_)) => {}
+                Ok(None) => continue, // it was never started
+                Err(e) => {
+                    tracing::error!("{e}");
+                    continue;
+                }
+            }
+            if let Err(e) = self.load(record).and_then(|()| self.take_up(&id, ends)) {
+                tracing::error!("container {}: {e}", id.short());
+            }
+        }
+        for (pid, _) in ends {
+            self.acknowledge(*pid);
+        }
+    }
+
+    /// Reads a container's record and status and opens its log and streams.
+    pub(super) fn load(&mut self, record: ContainerRecord) -> io::Result<()> {
+        let id = record.id.clone();
+        let paths = self.state.paths();
+        state::make_dir(&paths.run_container(&self.project, &id)).map_err(io::Error::other)?;
+        let status = self.state.status(&self.project, &id).map_err(io::Error::other)?;
+        let status = status.unwrap_or_else(|| ContainerStatus::created(id.clone()));
+        let spec: ContainerSpec = serde_json::from_value(record.spec.clone())?;
+        let mut log = Log::open(&paths.container_logs(&id).join("json.log"))?;
+        let alive = status.process.as_ref().is_some_and(identity::is_alive);
+        let streams = self.open_streams(&id, &mut log, alive)?;
+        let container = Container {
+            record,
+            spec,
+            status,
+            pidfd: None,
+            cgroup: None,
+            streams,
+            log,
+            starting: None,
+            start_waiters: Vec::new(),
+            stop_waiters: Vec::new(),
+            ended: None,
+            start_failed: false,
+            health: None,
+            probe: None,
+        };
+        self.containers.insert(id, container);
+        Ok(())
+    }
+
+    /// Goes on with a container that an earlier worker had.
+    fn take_up(&mut self, id: &ContainerId, ends: &[(i32, i32)]) -> io::Result<()> {
+        let kept = self.kept.get(&pidfd_key(id)).map(|fd| fd.try_clone()).transpose()?;
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
+        container.cgroup = self.hierarchy.open(&container.spec.cgroup).ok();
+        let Some(process) = container.status.process.clone() else {
+            match container.status.state {
+                Life::Restarting => {
+                    let delay = restart::delay(container.status.failures.saturating_sub(1));
+                    self.set_timer(Instant::now() + delay, Timer::Restart(id.clone()));
+                }
+                // The child was not on record, so it was never released; whoever asked asks again.
+                Life::Starting => {
+                    container.status.state = Life::Created;
+                    self.write_status(id);
+                }
+                Life::Created | Life::Running | Life::Exited => {}
+            }
+            return Ok(());
+        };
+        if let Some((_, status)) = ends.iter().find(|(pid, _)| *pid == process.pid) {
+            container.pidfd = kept;
+            self.process_ended(id, Some(process::exit_code(*status)));
+            return Ok(());
+        }
+        let pidfd = match kept {
+            Some(pidfd) => Some(pidfd),
+            None => identity::open(&process),
+        };
+        let alive = identity::is_alive(&process);
+        container.pidfd = pidfd;
+        if !alive {
+            let code =
+                container.pidfd.as_ref().and_then(|fd| process::exit_status_of(fd.as_fd())).map(process::exit_code);
+            self.process_ended(id, code);
+            return Ok(());
+        }
+        container.status.state = Life::Running;
+        if let Some(policy) = &container.record.policy.health {
+            let started = Instant::now();
+            container.health = Some(Monitor::new(policy, started, container.status.health));
+            self.set_timer(started, Timer::Probe(id.clone()));
+        }
+        let holder = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
+        if identity::parent_of(process.pid) != holder {
+            // Another holder made it: its end shows on the pidfd alone.
+            self.watch_process(id)?;
+        }
+        self.hold_ports(id);
+        self.publish_names();
+        self.open_resolver(id);
+        for index in 0..2 {
+            self.pump(id, index);
+        }
+        Ok(())
+    }
+
+    fn watch_process(&mut self, id: &ContainerId) -> io::Result<()> {
+        let pidfd = self.containers.get(id).and_then(|c| c.pidfd.as_ref()).map(|fd| fd.try_clone()).transpose()?;
+        let Some(pidfd) = pidfd else { return Ok(()) };
+        self.keep(&pidfd_key(id), pidfd.try_clone()?)?;
+        self.watch(pidfd.as_fd(), Source::Process(id.clone()), epoll::EventFlags::IN | epoll::EventFlags::ONESHOT)
+    }
+
+    /// A process that is not the holder's child has ended.
+    pub(super) fn adopted_ended(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get(id) else { return };
+        let pidfd = container.pidfd.as_ref().and_then(|fd| fd.try_clone().ok());
+        let mut code = None;
+        if let Some(pidfd) = pidfd {
+            // The kernel tells once its parent, now the host's init, has reaped it; that takes a moment.
+            for _ in 0..50 {
+                code = process::exit_status_of(pidfd.as_fd()).map(process::exit_code);
+                if code.is_some() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.unwatch(pidfd.as_fd(), &Source::Process(id.clone()));
+        }
+        self.process_ended(id, code);
+    }
+
+    /// Starts a container because somebody asked.
+    pub(super) fn request_start(&mut self, id: &ContainerId, waiter: Waiter) {
+        if !self.containers.contains_key(id) {
+            let loaded = match self.state.container(id) {
+                Ok(Some(record)) if record.project == self.project => self.load(record),
+                Ok(_) => Err(io::Error::other("there is no such container in this project")),
+                Err(e) => Err(io::Error::other(e)),
+            };
+            if let Err(e) = loaded {
+                return self.answer_failed(waiter, &e.to_string(), 125);
+            }
+        }
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.starting.is_some() {
+            container.start_waiters.push(waiter);
+            return;
+        }
+        if container.is_alive() {
+            return self.answer(waiter, Reply::Done);
+        }
+        container.status.stopped_by_user = false;
+        container.status.failures = 0;
+        container.start_waiters.push(waiter);
+        self.clear_timer(&Timer::Restart(id.clone()));
+        self.begin_start(id);
+    }
+
+    /// The pause before a restart is over.
+    pub(super) fn restart_due(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.status.state == Life::Restarting && !container.is_alive() {
+            container.status.restarts += 1;
+            self.begin_start(id);
+        }
+    }
+
+    /// Prepares and clones; the rest follows when the child reports.
+    fn begin_start(&mut self, id: &ContainerId) {
+        if let Err((message, code)) = self.try_start(id) {
+            self.start_failed(id, &message, code);
+        }
+    }
+
+    fn try_start(&mut self, id: &ContainerId) -> Result<(), (String, i32)> {
+        let plain = |e: io::Error| (e.to_string(), 128);
+        self.set_last(id, false);
+        let stdin = self.stdin_of(id).map_err(plain)?;
+        let [stdout, stderr] = self.child_ends(id).map_err(plain)?;
+        let attach_at = self.state.paths().run_container(&self.project, id);
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
+        // Always a new one: a child that is cloned into a cgroup that was killed once is killed at birth, and the device
+        // rules of the last run would still be attached.
+        if let Some(used) = container.cgroup.take() {
+            used.wait_empty(Instant::now() + Duration::from_secs(1)).map_err(|e| (chain(&e), 128))?;
+        }
+        self.hierarchy.remove(&container.spec.cgroup).map_err(|e| (chain(&e), 128))?;
+        let cgroup = self.hierarchy.create(&container.spec.cgroup).map_err(|e| (chain(&e), 128))?;
+        devices::confine(cgroup.as_fd(), devices::DEFAULT)
+            .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
+        let stdio = Stdio { stdin, stdout, stderr };
+        let launch = Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
+        launch.own_stdio().map_err(plain)?;
+        let mut started = runtime::start(&launch, cgroup.as_fd()).map_err(plain)?;
+        let pidfd = started.pidfd.try_clone().map_err(plain)?;
+        container.cgroup = Some(cgroup);
+        container.start_failed = false;
+        container.status.state = Life::Starting;
+        container.status.process = Some(identity::of(started.pid).map_err(plain)?);
+        container.status.reason = None;
+        container.status.started = Some(now_ns());
+        container.status.health = container.record.policy.health.as_ref().map(|_| Health::Starting);
+        container.pidfd = Some(pidfd.try_clone().map_err(plain)?);
+        self.hold_ports(id);
+        self.open_resolver(id);
+        self.keep(&pidfd_key(id), pidfd).map_err(plain)?;
+        if !self.write_status(id) {
+            return Err(("its status cannot be written".to_owned(), 128)); // dropping `started` ends the child
+        }
+        self.publish_names();
+        started.release().map_err(plain)?;
+        let report = started.as_fd().try_clone_to_owned().map_err(plain)?;
+        if let Some(container) = self.containers.get_mut(id) {
+            container.starting = Some(started);
+        }
+        self.watch(report.as_fd(), Source::Start(id.clone()), epoll::EventFlags::IN).map_err(plain)
+    }
+
+    /// Returns the reading end of a container's standard input, when it is to be kept open.
+    fn stdin_of(&mut self, id: &ContainerId) -> io::Result<Option<OwnedFd>> {
+        let key = format!("stdin/{id}");
+        self.drop_kept(&key);
+        if !self.containers.get(id).is_some_and(|c| c.record.policy.stdin_open) {
+            return Ok(None);
+        }
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        self.keep(&key, write)?;
+        Ok(Some(read))
+    }
+
+    /// The child of a start has reported, or has closed its end by running the program.
+    pub(super) fn start_reported(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(started) = container.starting.take() else { return };
+        let outcome = started.outcome();
+        self.unwatch(started.as_fd(), &Source::Start(id.clone()));
+        match outcome {
+            Ok(Outcome::Running) => self.now_running(id),
+            Ok(Outcome::Failed(error)) => {
+                let mut message = error.to_string();
+                let container = self.containers.get(id);
+                if matches!(error.stage, runtime::Stage::Mount | runtime::Stage::MountOnProc)
+                    && let Some(container) = container
+                {
+                    message = format!("{message} (mount {} of {})", error.detail + 1, container.spec.mounts.len() + 7);
+                }
+                if error.stage == runtime::Stage::Exec
+                    && let Some(program) = container.and_then(|c| c.spec.process.argv.first())
+                {
+                    message = format!("`{program}`: {message}");
+                }
+                self.start_failed(id, &message, error.code());
+            }
+            Err(e) => self.start_failed(id, &e.to_string(), 128),
+        }
+    }
+
+    fn now_running(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.status.state = Life::Running;
+        let waiters = std::mem::take(&mut container.start_waiters);
+        if let Some(policy) = &container.record.policy.health {
+            let now = Instant::now();
+            container.health = Some(Monitor::new(policy, now, None));
+            self.set_timer(now, Timer::Probe(id.clone()));
+        }
+        self.write_status(id);
+        for waiter in waiters {
+            self.answer(waiter, Reply::Done);
+        }
+    }
+
+    fn start_failed(&mut self, id: &ContainerId, message: &str, code: i32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.start_failed = true;
+        container.status.reason = Some(message.to_owned());
+        container.status.exit_code = Some(code);
+        container.status.finished = Some(now_ns());
+        container.status.state = Life::Exited;
+        let waiters = std::mem::take(&mut container.start_waiters);
+        let process_is_going = container.pidfd.is_some() && container.is_alive();
+        if process_is_going {
+            if let Some(cgroup) = &container.cgroup {
+                let _ = cgroup.kill(); // it is ending by itself; this is for one that hangs
+            }
+        } else {
+            container.status.process = None;
+        }
+        self.write_status(id);
+        for waiter in waiters {
+            self.answer_failed(waiter, message, code);
+        }
+    }
+
+    /// A child of the holder has ended: a container's first process, an exec, or one that nobody knows any more.
+    pub(super) fn ended(&mut self, pid: i32, status: i32) {
+        let container = self.containers.iter().find(|(_, c)| c.status.process.as_ref().is_some_and(|p| p.pid == pid));
+        if let Some((id, container)) = container {
+            let id = id.clone();
+            if container.starting.is_some() {
+                self.start_reported(&id);
+            }
+            self.process_ended(&id, Some(process::exit_code(status)));
+        } else if self.execs.contains_key(&pid) {
+            self.exec_ended(pid, process::exit_code(status));
+        }
+        self.acknowledge(pid);
+    }
+
+    fn acknowledge(&self, pid: i32) {
+        let _ = self.tell_holder(&ToHolder::Acknowledge { pid }, &[]); // a holder that is gone remembers nothing
+    }
+
+    /// A container's first process is gone. What it has said is taken to the log before the end is told.
+    fn process_ended(&mut self, id: &ContainerId, code: Option<i32>) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if let Some(cgroup) = &container.cgroup {
+            let _ = cgroup.kill(); // with the pid namespace's first process gone the kernel kills the rest as well
+        }
+        container.ended = Some(code);
+        container.health = None;
+        container.probe = None;
+        self.clear_timer(&Timer::Kill(id.clone()));
+        self.clear_timer(&Timer::Probe(id.clone()));
+        self.set_last(id, true);
+        self.exit_if_drained(id);
+    }
+
+    /// Tells the end of a container once nothing of its output is left in the pipes.
+    pub(super) fn exit_if_drained(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if !container.streams.iter().all(|s| s.idle) {
+            return;
+        }
+        let Some(code) = container.ended.take() else { return };
+        let now = now_ns();
+        container.pidfd = None;
+        container.status.process = None;
+        let ran = container.status.started.map_or(0, |s| now.saturating_sub(s));
+        let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(0));
+        if !container.start_failed {
+            container.status.finished = Some(now);
+            container.status.exit_code = code;
+            container.status.reason =
+                code.is_none().then(|| "it ended while no supervisor was there to see its exit code".to_owned());
+        }
+        let stopped = container.status.stopped_by_user;
+        let policy = container.record.policy.restart;
+        let decision = restart::decide(policy, code, stopped, container.status.failures, ran);
+        container.status.failures = decision.failures;
+        let again = decision.after.filter(|_| !container.start_failed);
+        container.status.state = if again.is_some() { Life::Restarting } else { Life::Exited };
+        let waiters = std::mem::take(&mut container.stop_waiters);
+        self.drop_kept(&pidfd_key(id));
+        self.drop_kept(&format!("stdin/{id}"));
+        if let Some(after) = again {
+            self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
+        }
+        self.write_status(id);
+        self.publish_names();
+        for waiter in waiters {
+            self.answer(waiter, Reply::Done);
+        }
+    }
+
+    /// Stops a container because somebody asked.
+    pub(super) fn request_stop(&mut self, id: &ContainerId, grace_ms: Option<u64>, waiter: Waiter) {
+        let Some(container) = self.containers.get_mut(id) else { return self.answer(waiter, Reply::Done) };
+        container.status.stopped_by_user = true;
+        if !container.is_alive() {
+            if container.status.state == Life::Restarting {
+                container.status.state = Life::Exited;
+            }
+            self.clear_timer(&Timer::Restart(id.clone()));
+            self.write_status(id);
+            return self.answer(waiter, Reply::Done);
+        }
+        container.stop_waiters.push(waiter);
+        let grace = grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
+        let signal = container.record.policy.stop_signal;
+        let arrives = container
+            .status
+            .process
+            .as_ref()
+            .is_none_or(|p| identity::signal_can_arrive(p.pid, signal, container.cgroup.as_ref()));
+        self.write_status(id); // before the signal: a worker that takes over must not start it again
+        let Some(container) = self.containers.get(id) else { return };
+        let sent = container.pidfd.as_ref().is_some_and(|fd| process::send_signal(fd.as_fd(), signal).is_ok());
+        if grace == 0 || !sent || !arrives || container.starting.is_some() {
+            if !arrives {
+                tracing::info!("container {}: signal {signal} has no handler, so it is killed at once", id.short());
+            }
+            return self.kill_now(id);
+        }
+        let at = Instant::now() + Duration::from_millis(grace);
+        self.set_timer(at, Timer::Kill(id.clone()));
+    }
+
+    /// Kills everything in a container.
+    pub(super) fn kill_now(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get(id) else { return };
+        if !container.is_alive() {
+            return;
+        }
+        let killed = container.cgroup.as_ref().is_some_and(|c| c.kill().is_ok());
+        if !killed && let Some(pidfd) = &container.pidfd {
+            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
+        }
+    }
+
+    /// Forgets a container that has ended: what is kept for it, its volatile files and its cgroup go.
+    pub(super) fn request_forget(&mut self, id: &ContainerId, waiter: Waiter) {
+        if self.containers.get(id).is_some_and(Container::is_alive) {
+            return self.answer_failed(waiter, "the container runs; stop it first", 1);
+        }
+        for timer in [Timer::Restart(id.clone()), Timer::Kill(id.clone()), Timer::Probe(id.clone())] {
+            self.clear_timer(&timer);
+        }
+        self.close_resolver(id);
+        let mut keys = vec![pidfd_key(id), format!("stdin/{id}")];
+        if let Some(container) = self.containers.remove(id) {
+            keys.extend(container.record.endpoints.iter().flat_map(|e| &e.ports).map(port_key));
+            self.close_streams(id, &container.streams);
+            if let Err(e) = self.remove_cgroup(&container) {
+                tracing::warn!("cgroup of container {}: {e}", id.short());
+            }
+        }
+        for key in keys {
+            self.drop_kept(&key);
+        }
+        let paths = self.state.paths();
+        let removed = state::remove_file(&paths.container_status(&self.project, id))
+            .and_then(|()| state::remove_tree(&paths.run_container(&self.project, id)));
+        self.publish_names();
+        match removed {
+            Ok(()) => self.answer(waiter, Reply::Done),
+            Err(e) => self.answer_failed(waiter, &e.to_string(), 1),
+        }
+        self.note_idle();
+    }
+
+    /// Removes a container's cgroup; its last process may take a moment to vanish from it.
+    fn remove_cgroup(&self, container: &Container) -> Result<(), cgroup::Error> {
+        if let Some(cgroup) = &container.cgroup {
+            cgroup.wait_empty(Instant::now() + Duration::from_secs(1))?;
+        }
+        self.hierarchy.remove(&container.spec.cgroup)
+    }
+
+    /// Keeps reserved port sockets.
+    pub(super) fn request_hold(&mut self, ports: &[PortRecord], fds: Vec<OwnedFd>, waiter: Waiter) {
+        for (port, fd) in ports.iter().zip(fds) {
+            if let Err(e) = self.keep(&port_key(port), fd) {
+                return self.answer_failed(waiter, &e.to_string(), 1);
+            }
+        }
+        self.answer(waiter, Reply::Done);
+    }
+
+    /// Reserves a container's ports that nobody keeps: those of a container that replaced another, or whose supervisor
+    /// had died. One that cannot be had does not matter to the container, whose rule in the firewall comes first.
+    fn hold_ports(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get(id) else { return };
+        let ports: Vec<PortRecord> = container.record.endpoints.iter().flat_map(|e| e.ports.clone()).collect();
+        for record in ports {
+            let key = port_key(&record);
+            if self.kept.contains_key(&key) {
+                continue;
+            }
+            let protocol = if record.protocol == "udp" { Transport::Udp } else { Transport::Tcp };
+            let PortRecord { host_ip, host_port, target, .. } = record;
+            match network::ports::reserve(&[PublishedPort { host_ip, host_port, target, protocol }]) {
+                Ok(reserved) => {
+                    for one in reserved {
+                        if let Err(e) = self.keep(&key, one.socket) {
+                            tracing::warn!("port {host_port}: {e}");
+                        }
+                    }
+                }
+                Err(conflicts) => tracing::warn!("{}", conflicts.iter().map(ToString::to_string).collect::<String>()),
+            }
+        }
+    }
+
+    /// Writes a container's status and tells whoever listens; `false` when it could not be written.
+    pub(super) fn write_status(&mut self, id: &ContainerId) -> bool {
+        let Some(container) = self.containers.get(id) else { return false };
+        let status = container.status.clone();
+        let written = state::write_json(&self.state.paths().container_status(&self.project, id), &status);
+        if let Err(e) = &written {
+            tracing::error!("{e}");
+        }
+        self.broadcast(&status);
+        written.is_ok()
+    }
+}
+
+fn port_key(port: &PortRecord) -> String {
+    format!("port/{}:{}/{}", port.host_ip, port.host_port, port.protocol)
+}
+
+fn pidfd_key(id: &ContainerId) -> String {
+    format!("pidfd/{id}")
+}
+
+/// Nanoseconds since the epoch.
+fn now_ns() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// Returns an error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

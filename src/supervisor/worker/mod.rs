@@ -1,0 +1,331 @@
+//! The process that does the work: clones containers, writes logs, restarts, asks for health, serves the socket.
+//!
+//! One thread, one epoll. It may be killed at any instant: what must not be lost is in a file that was written before
+//! it counted, in a pipe that the holder keeps open, or in the holder's list of ends. A new worker first hears all that
+//! is kept and all that ended, then takes up every container where its status file says it is:
+//! - a file says `starting` or `running` and the process is alive: it goes on, whoever cloned it;
+//! - the process is gone and the holder tells its end: that end is handled as if nothing had happened;
+//! - the process is gone and the holder is a new one: the pidfd tells the exit code where the kernel can (Linux 6.15),
+//!   else nobody knows, and the status says so.
+//!
+//! A child is released only after its status file names it, so that no process runs that no file knows.
+
+mod clients;
+mod containers;
+mod names;
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::channel::{self, Received};
+use super::holder::{CONTROL_KEY, PAIR_FD};
+use super::protocol::{ToHolder, ToWorkerFromHolder};
+use crate::name::{ContainerId, ProjectName};
+use crate::runtime::cgroup::Hierarchy;
+use crate::runtime::launch::Host;
+use crate::state::record::SupervisorRecord;
+use crate::state::{self, State};
+use crate::sys::process;
+use clients::{Client, ExecRun};
+use containers::Container;
+use names::Names;
+
+/// What a descriptor in the epoll is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Holder,
+    Control,
+    Client(u64),
+    /// A stream of a container's output; 0 is standard output.
+    Stream(ContainerId, usize),
+    /// The report of a container that is starting.
+    Start(ContainerId),
+    /// The process of a container that is not the holder's child.
+    Process(ContainerId),
+    /// The report of an exec that is starting.
+    ExecStart(i32),
+    /// The output of a health probe.
+    Probe(i32),
+    Names,
+}
+
+/// What is done at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Start again.
+    Restart(ContainerId),
+    /// The grace period is over.
+    Kill(ContainerId),
+    /// Ask for its health.
+    Probe(ContainerId),
+    /// A probe took too long.
+    ProbeTimeout(i32),
+    /// Nobody needs us any more, if that is still so.
+    Idle,
+}
+
+/// How long a worker without containers and clients stays.
+const IDLE: Duration = Duration::from_millis(500);
+
+struct Worker {
+    state: State,
+    project: ProjectName,
+    host: Host,
+    hierarchy: Hierarchy,
+    poll: OwnedFd,
+    pair: OwnedFd,
+    sources: HashMap<u64, Source>,
+    next_token: u64,
+    /// Our copies of what the holder keeps.
+    kept: BTreeMap<String, OwnedFd>,
+    /// Bytes that the holder has taken out of each stream.
+    consumed: BTreeMap<String, u64>,
+    containers: BTreeMap<ContainerId, Container>,
+    clients: BTreeMap<u64, Client>,
+    next_client: u64,
+    execs: BTreeMap<i32, ExecRun>,
+    timers: BTreeSet<(Instant, Timer)>,
+    names: Names,
+    scratch: streams::Scratch,
+    quit: bool,
+}
+
+/// Runs until the project has no containers and nobody asks for anything.
+///
+/// # Errors
+/// When the descriptors that it was started with are missing or the holder is gone.
+pub(super) fn run(state: State, project: ProjectName) -> io::Result<()> {
+    let pair = process::inherited(PAIR_FD).ok_or_else(|| io::Error::other("not started by hoist"))?;
+    process::set_not_dumpable();
+    process::ignore_signal(libc::SIGPIPE);
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let names = Names::new()?;
+    let mut worker = Worker {
+        host: Host::observe()?,
+        hierarchy: Hierarchy::find().map_err(io::Error::other)?,
+        scratch: streams::Scratch::new()?,
+        sources: HashMap::new(),
+        next_token: 0,
+        kept: BTreeMap::new(),
+        consumed: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        clients: BTreeMap::new(),
+        next_client: 0,
+        execs: BTreeMap::new(),
+        timers: BTreeSet::new(),
+        quit: false,
+        names,
+        state,
+        project,
+        poll,
+        pair,
+    };
+    let ends = worker.hear_what_is_kept()?;
+    worker.watch_basics()?;
+    worker.adopt(&ends);
+    worker.write_record()?;
+    worker.note_idle();
+    while !worker.quit {
+        worker.turn()?;
+    }
+    Ok(())
+}
+
+impl Worker {
+    /// Takes the holder's list until it says that this is all; returns the ends that nobody has handled.
+    fn hear_what_is_kept(&mut self) -> io::Result<Vec<(i32, i32)>> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut ends = Vec::new();
+        loop {
+            match channel::receive_packet::<ToWorkerFromHolder>(self.pair.as_fd())? {
+                Received::Message(ToWorkerFromHolder::Kept { key, consumed }, fds) => {
+                    if let Some(fd) = fds.into_iter().next() {
+                        self.consumed.insert(key.clone(), consumed);
+                        self.kept.insert(key, fd);
+                    }
+                }
+                Received::Message(ToWorkerFromHolder::Ended { pid, status }, _) => ends.push((pid, status)),
+                Received::Message(ToWorkerFromHolder::Consumed { key, total }, _) => {
+                    self.consumed.insert(key, total);
+                }
+                Received::Message(ToWorkerFromHolder::Ready, _) => return Ok(ends),
+                Received::Empty => {
+                    let mut fds = [PollFd::new(&self.pair, PollFlags::IN)];
+                    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+                }
+                Received::Closed => return Err(io::Error::other("the holder is gone")),
+            }
+        }
+    }
+
+    fn write_record(&self) -> io::Result<()> {
+        let holder = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get());
+        let record = SupervisorRecord {
+            holder_pid: holder,
+            worker_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        state::write_json(&self.state.paths().supervisor(&self.project), &record).map_err(io::Error::other)
+    }
+
+    fn watch_basics(&mut self) -> io::Result<()> {
+        let pair = self.pair.try_clone()?;
+        self.watch(pair.as_fd(), Source::Holder, epoll::EventFlags::IN)?;
+        let control = self.kept.get(CONTROL_KEY).ok_or_else(|| io::Error::other("the control socket is missing"))?;
+        let control = control.try_clone()?;
+        self.watch(control.as_fd(), Source::Control, epoll::EventFlags::IN)?;
+        let names = self.names.as_fd().try_clone_to_owned()?;
+        self.watch(names.as_fd(), Source::Names, epoll::EventFlags::IN)
+    }
+
+    /// Adds a descriptor to the epoll. The holder has copies of most of them, so closing ours does not take it out
+    /// again: [`Worker::unwatch`] must be called first.
+    fn watch(&mut self, fd: BorrowedFd<'_>, source: Source, flags: epoll::EventFlags) -> io::Result<()> {
+        let token = self.next_token;
+        self.next_token += 1;
+        epoll::add(&self.poll, fd, epoll::EventData::new_u64(token), flags)?;
+        self.sources.insert(token, source);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, fd: BorrowedFd<'_>, source: &Source) {
+        let _ = epoll::delete(&self.poll, fd); // it may not be in there
+        self.sources.retain(|_, s| s != source);
+    }
+
+    /// Waits for the next things to do and does them.
+    fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.next_deadline().map(|at| {
+            let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(500);
+            rustix::event::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        let mut buffer = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 32];
+        let found = match epoll::wait(&self.poll, &mut buffer[..], timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => 0,
+            result => result?,
+        };
+        for event in &buffer[..found] {
+            let token = event.data.u64();
+            let Some(source) = self.sources.get(&token).cloned() else { continue };
+            match source {
+                Source::Holder => self.hear_holder()?,
+                Source::Control => self.accept(),
+                Source::Client(client) => self.serve_client(client),
+                Source::Stream(id, index) => self.pump(&id, index),
+                Source::Start(id) => self.start_reported(&id),
+                Source::Process(id) => self.adopted_ended(&id),
+                Source::ExecStart(pid) => self.exec_reported(pid),
+                Source::Probe(pid) => self.probe_output(pid),
+                Source::Names => {} // it runs at the end of every turn
+            }
+        }
+        self.run_timers();
+        self.names.run();
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let own = self.timers.first().map(|(at, _)| *at);
+        match (own, self.names.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        while let Some((at, timer)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, timer));
+                return;
+            }
+            match timer {
+                Timer::Restart(id) => self.restart_due(&id),
+                Timer::Kill(id) => self.kill_now(&id),
+                Timer::Probe(id) => self.start_probe(&id),
+                Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
+                Timer::Idle => self.leave_if_idle(),
+            }
+        }
+    }
+
+    fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.clear_timer(&timer);
+        self.timers.insert((at, timer));
+    }
+
+    fn clear_timer(&mut self, timer: &Timer) {
+        self.timers.retain(|(_, t)| t != timer);
+    }
+
+    fn hear_holder(&mut self) -> io::Result<()> {
+        loop {
+            match channel::receive_packet::<ToWorkerFromHolder>(self.pair.as_fd())? {
+                Received::Message(ToWorkerFromHolder::Ended { pid, status }, _) => self.ended(pid, status),
+                Received::Message(ToWorkerFromHolder::Consumed { key, total }, _) => self.consumed(&key, total),
+                Received::Message(ToWorkerFromHolder::Kept { .. } | ToWorkerFromHolder::Ready, _) => {}
+                Received::Empty => return Ok(()),
+                // Without the holder nobody would reap or remember: the next command starts a new pair.
+                Received::Closed => return Err(io::Error::other("the holder is gone")),
+            }
+        }
+    }
+
+    /// Gives the holder a descriptor to keep, and keeps a copy.
+    fn keep(&mut self, key: &str, fd: OwnedFd) -> io::Result<()> {
+        self.tell_holder(&ToHolder::Keep { key: key.to_owned(), consumed: 0 }, &[fd.as_fd()])?;
+        self.kept.insert(key.to_owned(), fd);
+        Ok(())
+    }
+
+    /// Closes everything that is kept under keys that begin with `prefix`.
+    fn drop_kept(&mut self, prefix: &str) {
+        let keys: Vec<String> = self.kept.keys().filter(|k| k.starts_with(prefix)).cloned().collect();
+        for key in keys {
+            self.kept.remove(&key);
+            self.consumed.remove(&key);
+            let _ = self.tell_holder(&ToHolder::Drop { key }, &[]); // without a holder nothing is kept anyway
+        }
+    }
+
+    fn tell_holder(&self, message: &ToHolder, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        channel::send_packet(self.pair.as_fd(), message, fds)
+    }
+
+    /// Notes that we may have nothing to do any more; a client that is about to speak has a moment.
+    fn note_idle(&mut self) {
+        if self.containers.is_empty() && self.clients.is_empty() {
+            self.set_timer(Instant::now() + IDLE, Timer::Idle);
+        }
+    }
+
+    /// Ends the supervisor when nothing is left to supervise.
+    fn leave_if_idle(&mut self) {
+        if self.clients.is_empty() {
+            self.leave_if_empty();
+        }
+    }
+
+    /// Ends the supervisor when it has no container.
+    fn leave_if_empty(&mut self) {
+        if !self.containers.is_empty() {
+            return;
+        }
+        let paths = self.state.paths();
+        for path in [paths.control_socket(&self.project), paths.supervisor(&self.project)] {
+            if let Err(e) = state::remove_file(&path) {
+                tracing::warn!("{e}");
+            }
+        }
+        let _ = self.tell_holder(&ToHolder::Quit, &[]); // it may be gone; we are leaving too
+        self.quit = true;
+    }
+}

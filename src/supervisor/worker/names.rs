@@ -1,0 +1,134 @@
+//! Names of the containers that run, and the resolver that answers for them.
+//!
+//! The zone of a network is derived from the records of the containers that run, and written anew when one starts or
+//! ends, before the starting one is released; the resolver reads zones when they change. The resolver's sockets are in
+//! the containers' network namespaces and are kept by the holder, so that questions wait in them while we are away.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::Worker;
+use crate::name::{ContainerId, NetworkId};
+use crate::network::NetworkSpec;
+use crate::network::names::{Entry, Zone};
+use crate::network::serve::{DnsSockets, Server, open_sockets};
+use crate::state;
+
+/// The resolver and what it knows of networks.
+pub(super) struct Names {
+    server: Server,
+    /// The networks' specs, read once: they do not change while a container is on them.
+    networks: BTreeMap<NetworkId, NetworkSpec>,
+    /// What was written last, so that nothing is written twice.
+    written: BTreeMap<NetworkId, Zone>,
+}
+
+impl Names {
+    pub(super) fn new() -> io::Result<Self> {
+        let server = Server::new("/etc/resolv.conf")?;
+        Ok(Self { server, networks: BTreeMap::new(), written: BTreeMap::new() })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.server.as_fd()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.server.next_deadline()
+    }
+
+    /// Answers what has been asked, and goes on with what was forwarded.
+    pub(super) fn run(&mut self) {
+        if let Err(e) = self.server.run_ready(Instant::now()) {
+            tracing::error!("resolver: {e}");
+        }
+    }
+}
+
+fn keys(id: &ContainerId) -> [String; 2] {
+    [format!("dns/{id}/udp"), format!("dns/{id}/tcp")]
+}
+
+impl Worker {
+    /// Writes the zones of the project's networks as they are now.
+    pub(super) fn publish_names(&mut self) {
+        let mut zones: BTreeMap<NetworkId, Vec<Entry>> =
+            self.names.written.keys().map(|id| (id.clone(), Vec::new())).collect();
+        for container in self.containers.values().filter(|c| c.is_alive()) {
+            let record = &container.record;
+            for endpoint in &record.endpoints {
+                let mut names = vec![record.name.to_string(), record.id.short().to_owned()];
+                names.extend(endpoint.aliases.iter().cloned());
+                zones.entry(endpoint.network.clone()).or_default().push(Entry { address: endpoint.address, names });
+            }
+        }
+        for (id, entries) in zones {
+            if let Err(e) = self.publish_zone(&id, entries) {
+                tracing::warn!("names of network {}: {e}", id.short());
+            }
+        }
+    }
+
+    fn publish_zone(&mut self, id: &NetworkId, entries: Vec<Entry>) -> io::Result<()> {
+        if !self.names.networks.contains_key(id) {
+            let path = self.state.paths().network(id);
+            let record: Option<state::record::NetworkRecord> = state::read_json(&path).map_err(io::Error::other)?;
+            let Some(record) = record else {
+                self.names.written.remove(id); // the network is gone, and nobody is on it
+                return Ok(());
+            };
+            self.names.networks.insert(id.clone(), serde_json::from_value(record.spec)?);
+        }
+        let spec = &self.names.networks[id];
+        let zone = Zone { subnet: spec.subnet, internal: spec.internal, entries };
+        if self.names.written.get(id) == Some(&zone) {
+            return Ok(());
+        }
+        if zone.entries.is_empty() && !self.state.paths().network(id).exists() {
+            self.names.written.remove(id);
+            self.names.networks.remove(id);
+            return Ok(());
+        }
+        state::make_dir(&self.state.paths().run_network(id)).map_err(io::Error::other)?;
+        zone.write(&self.state.paths().zone(id))?;
+        self.names.written.insert(id.clone(), zone);
+        Ok(())
+    }
+
+    /// Serves a container's questions, on the sockets that are kept or on new ones.
+    pub(super) fn open_resolver(&mut self, id: &ContainerId) {
+        if let Err(e) = self.try_open_resolver(id) {
+            tracing::warn!("resolver of container {}: {e}", id.short());
+        }
+    }
+
+    fn try_open_resolver(&mut self, id: &ContainerId) -> io::Result<()> {
+        let Some(container) = self.containers.get(id) else { return Ok(()) };
+        let Some(netns) = &container.spec.netns else { return Ok(()) };
+        if container.record.endpoints.is_empty() {
+            return Ok(());
+        }
+        let zones: Vec<PathBuf> =
+            container.record.endpoints.iter().map(|e| self.state.paths().zone(&e.network)).collect();
+        let [udp_key, tcp_key] = keys(id);
+        if !self.kept.contains_key(&udp_key) || !self.kept.contains_key(&tcp_key) {
+            let netns = File::open(netns)?;
+            let DnsSockets { udp, tcp } = open_sockets(netns.as_fd())?;
+            self.keep(&udp_key, udp)?;
+            self.keep(&tcp_key, tcp)?;
+        }
+        let copy = |key: &str| -> io::Result<OwnedFd> { self.kept[key].try_clone() };
+        let sockets = DnsSockets { udp: copy(&udp_key)?, tcp: copy(&tcp_key)? };
+        self.names.server.add(id.as_str(), &sockets, zones)
+    }
+
+    /// Serves a container no more; its namespace may go then.
+    pub(super) fn close_resolver(&mut self, id: &ContainerId) {
+        self.names.server.remove(id.as_str());
+        self.drop_kept(&format!("dns/{id}/"));
+    }
+}

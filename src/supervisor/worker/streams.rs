@@ -1,0 +1,212 @@
+//! Output of containers: pipe → log, each byte once.
+//!
+//! A container's standard output and error are FIFOs that it holds open for reading and writing itself, so that neither
+//! our death nor the holder's breaks them. The road of a byte: `tee(2)` copies what is in the FIFO into a pipe of ours;
+//! whole lines of it are written to the log; then the holder is asked to take as many bytes out of the FIFO. While that
+//! is under way the stream is not looked at. A last line without its newline stays in the FIFO until more comes or the
+//! process has ended.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
+
+use super::{Source, Worker};
+use crate::name::ContainerId;
+use crate::supervisor::logs::{self, Log};
+use crate::supervisor::protocol::ToHolder;
+
+/// How much of a stream is looked at in one go.
+const CHUNK: usize = 128 << 10;
+/// Wished capacity of a container's output pipe, the most that a system allows by default (pipe(7)).
+const FIFO_CAPACITY: usize = 1 << 20;
+
+/// The pipe that is teed into, and the bytes read from it.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    read: OwnedFd,
+    write: OwnedFd,
+    bytes: Vec<u8>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        rustix::pipe::fcntl_setpipe_size(&write, CHUNK)?;
+        Ok(Self { read, write, bytes: vec![0; CHUNK] })
+    }
+
+    /// Looks at what is in `fifo` without taking it out; returns nothing when there is nothing.
+    fn look(&mut self, fifo: &OwnedFd) -> io::Result<usize> {
+        let seen = match rustix::pipe::tee(fifo, &self.write, CHUNK, SpliceFlags::NONBLOCK) {
+            Err(rustix::io::Errno::AGAIN) => return Ok(0),
+            result => result?,
+        };
+        let mut filled = 0;
+        while filled < seen {
+            match rustix::io::read(&self.read, &mut self.bytes[filled..seen]) {
+                Ok(0) => return Err(io::Error::other("the copy of a stream ended early")),
+                Ok(n) => filled += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// One stream of one container.
+#[derive(Debug)]
+pub(super) struct Stream {
+    fifo: OwnedFd,
+    /// The holder has been asked to take bytes out and has not answered.
+    awaiting: bool,
+    /// The process has ended: the last line is whole even without its newline.
+    last: bool,
+    /// Nothing whole was in it when it was last looked at.
+    pub(super) idle: bool,
+}
+
+fn key(id: &ContainerId, index: usize) -> String {
+    format!("stream/{id}/{}", logs::Source::BOTH[index].name())
+}
+
+impl Worker {
+    /// Opens a container's streams: those that are kept, else its FIFOs. `alive` says that its process still holds them.
+    pub(super) fn open_streams(&mut self, id: &ContainerId, log: &mut Log, alive: bool) -> io::Result<[Stream; 2]> {
+        let directory = self.state.paths().run_container(&self.project, id);
+        let mut open = |index: usize| -> io::Result<Stream> {
+            let key = key(id, index);
+            let source = logs::Source::BOTH[index];
+            if !self.kept.contains_key(&key) {
+                let fifo = open_fifo(&directory.join(source.name()))?;
+                let position = open_position(&directory.join(format!("{}.position", source.name())))?;
+                let mut bytes = [0; 8];
+                let known = matches!(rustix::io::pread(&position, &mut bytes, 0), Ok(8));
+                // A pipe that nobody held open is empty: nothing of what is in the log can come again.
+                let consumed = if alive && known { u64::from_le_bytes(bytes) } else { log.end(source) };
+                rustix::io::pwrite(&position, &consumed.to_le_bytes(), 0)?;
+                self.tell_holder(&ToHolder::Keep { key: key.clone(), consumed }, &[fifo.as_fd(), position.as_fd()])?;
+                self.kept.insert(key.clone(), fifo);
+                self.consumed.insert(key.clone(), consumed);
+            }
+            let fifo = self.kept[&key].try_clone()?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            self.watch(fifo.as_fd(), Source::Stream(id.clone(), index), flags)?;
+            Ok(Stream { fifo, awaiting: false, last: false, idle: true })
+        };
+        Ok([open(0)?, open(1)?])
+    }
+
+    /// Opens the ends that the container's process gets: blocking, and open for reading too, so that the pipe outlives us.
+    pub(super) fn child_ends(&self, id: &ContainerId) -> io::Result<[OwnedFd; 2]> {
+        let directory = self.state.paths().run_container(&self.project, id);
+        let open = |index: usize| -> io::Result<OwnedFd> {
+            let path = directory.join(logs::Source::BOTH[index].name());
+            Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+        };
+        Ok([open(0)?, open(1)?])
+    }
+
+    /// Takes a stream out of the loop, before its container is forgotten.
+    pub(super) fn close_streams(&mut self, id: &ContainerId, streams: &[Stream; 2]) {
+        for (index, stream) in streams.iter().enumerate() {
+            self.unwatch(stream.fifo.as_fd(), &Source::Stream(id.clone(), index));
+        }
+        self.drop_kept(&format!("stream/{id}/"));
+    }
+
+    /// Says whether a stream's last line is whole without its newline, and looks at it.
+    pub(super) fn set_last(&mut self, id: &ContainerId, last: bool) {
+        for index in 0..2 {
+            if let Some(container) = self.containers.get_mut(id) {
+                container.streams[index].last = last;
+                if last {
+                    self.pump(id, index);
+                }
+            }
+        }
+    }
+
+    /// Moves what is whole in a stream to the log.
+    pub(super) fn pump(&mut self, id: &ContainerId, index: usize) {
+        if let Err(e) = self.try_pump(id, index) {
+            tracing::warn!("output of container {}: {e}", id.short());
+        }
+        self.exit_if_drained(id);
+    }
+
+    fn try_pump(&mut self, id: &ContainerId, index: usize) -> io::Result<()> {
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
+        let stream = &mut container.streams[index];
+        if stream.awaiting {
+            return Ok(());
+        }
+        let seen = self.scratch.look(&stream.fifo)?;
+        stream.idle = seen == 0;
+        if seen == 0 {
+            return Ok(());
+        }
+        let key = key(id, index);
+        let from = self.consumed.get(&key).copied().unwrap_or(0);
+        let source = logs::Source::BOTH[index];
+        let now = jiff_now();
+        let bytes = &self.scratch.bytes[..seen];
+        // A line in more pieces than we can look at in one go is split, or it would never be seen whole.
+        let crowded = rustix::io::ioctl_fionread(&stream.fifo)? > u64::try_from(seen).unwrap_or(0);
+        let whole = stream.last || (crowded && !bytes.contains(&b'\n'));
+        let taken = match container.log.append(source, from, bytes, whole, &now) {
+            Ok(taken) => taken,
+            Err(e) => {
+                // The container must not hang because our disk is full: the bytes are given up, and it is said.
+                tracing::warn!("log of container {}: {e}; {seen} bytes of output are lost", id.short());
+                container.log.skip(source, from + u64::try_from(seen).unwrap_or(0));
+                seen
+            }
+        };
+        if taken == 0 {
+            stream.idle = true;
+            return Ok(());
+        }
+        stream.awaiting = true;
+        self.tell_holder(&ToHolder::Consume { key, bytes: u64::try_from(taken).unwrap_or(0) }, &[])
+    }
+
+    /// The holder has taken bytes out: the stream is looked at again.
+    pub(super) fn consumed(&mut self, key: &str, total: u64) {
+        self.consumed.insert(key.to_owned(), total);
+        let mut parts = key.split('/');
+        let (Some("stream"), Some(id), Some(name)) = (parts.next(), parts.next(), parts.next()) else { return };
+        let Ok(id) = ContainerId::new(id) else { return };
+        let Some(index) = logs::Source::BOTH.iter().position(|s| s.name() == name) else { return };
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.streams[index].awaiting = false;
+            self.pump(&id, index);
+        }
+    }
+}
+
+/// Returns the time as the log wants it: UTC, nine digits of a second.
+fn jiff_now() -> String {
+    let now = jiff::Timestamp::now();
+    format!("{now:.9}")
+}
+
+fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
+    match rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fifo = rustix::fs::open(path, flags, Mode::empty())?;
+    let _ = rustix::pipe::fcntl_setpipe_size(&fifo, FIFO_CAPACITY); // a smaller pipe works too
+    Ok(fifo)
+}
+
+fn open_position(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?)
+}
