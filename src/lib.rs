@@ -2,7 +2,7 @@
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
 //! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
-//! [`runtime`], [`image`], [`supervisor`].
+//! [`runtime`], [`image`], [`supervisor`], [`build`].
 
 pub mod name;
 pub mod diag;
@@ -18,6 +18,7 @@ pub mod volume;
 pub mod runtime;
 pub mod image;
 pub mod supervisor;
+pub mod build;
 
 #[cfg(test)]
 mod testing;

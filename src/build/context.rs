@@ -1,0 +1,323 @@
+//! The build context: a directory, what `.dockerignore` hides of it, and its files by paths that cannot leave it.
+//!
+//! Rules of `.dockerignore`: Docker's "Build context", moby's `patternmatcher`. The last pattern that matches a path or
+//! one of its parents decides.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+/// One line of a `.dockerignore`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    negated: bool,
+    glob: Vec<u8>,
+    line: usize,
+}
+
+/// All of a `.dockerignore`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ignore {
+    patterns: Vec<Pattern>,
+}
+
+impl Ignore {
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let mut patterns = Vec::new();
+        for (i, line) in text.split(|b| *b == b'\n').enumerate() {
+            if line.starts_with(b"#") {
+                continue;
+            }
+            let line = line.trim_ascii();
+            let (negated, glob) = line.strip_prefix(b"!").map_or((false, line), |rest| (true, rest.trim_ascii()));
+            let glob = clean(glob);
+            if !glob.is_empty() {
+                patterns.push(Pattern { negated, glob, line: i + 1 });
+            }
+        }
+        Self { patterns }
+    }
+
+    /// Returns the number of the line that hides `path`, if one does.
+    pub(crate) fn hides(&self, path: &[u8]) -> Option<usize> {
+        let mut hidden = None;
+        for pattern in &self.patterns {
+            if pattern.negated == hidden.is_none() {
+                continue; // it could change nothing
+            }
+            let mut candidate = path;
+            loop {
+                if glob_matches(&pattern.glob, candidate) {
+                    hidden = (!pattern.negated).then_some(pattern.line);
+                    break;
+                }
+                let Some(slash) = candidate.iter().rposition(|b| *b == b'/') else { break };
+                candidate = &candidate[..slash];
+            }
+        }
+        hidden
+    }
+
+    /// Whether something in a hidden directory may be shown again.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|p| p.negated)
+    }
+}
+
+/// Cleans a path lexically, as Go's `filepath.Clean` does on one below `/`; no slash at its ends.
+pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+/// Matches a whole path: `*` and `?` stay within a component, `**` crosses them, `[a-z]` and `\` as in Go.
+pub(crate) fn glob_matches(glob: &[u8], path: &[u8]) -> bool {
+    match glob {
+        [] => path.is_empty(),
+        // `**/` is any number of directories, none too; `**` at the end is anything.
+        [b'*', b'*', b'/', rest @ ..] => {
+            glob_matches(rest, path)
+                || path.iter().enumerate().any(|(i, b)| *b == b'/' && glob_matches(rest, &path[i + 1..]))
+        }
+        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|i| glob_matches(rest, &path[i..])),
+        [b'*', rest @ ..] => {
+            let end = path.iter().position(|b| *b == b'/').unwrap_or(path.len());
+            (0..=end).any(|i| glob_matches(rest, &path[i..]))
+        }
+        [b'?', rest @ ..] => path.first().is_some_and(|b| *b != b'/') && glob_matches(rest, &path[1..]),
+        [b'[', rest @ ..] => match (class(rest, path.first().copied()), path) {
+            (Some((true, after)), [_, tail @ ..]) => glob_matches(after, tail),
+            _ => false,
+        },
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+            path.first() == Some(literal) && glob_matches(rest, &path[1..])
+        }
+    }
+}
+
+/// Reads a class after its `[`: whether `byte` is in it, and what follows; `None` if it is never closed.
+fn class(glob: &[u8], byte: Option<u8>) -> Option<(bool, &[u8])> {
+    let (negated, mut rest) = match glob {
+        [b'^', rest @ ..] => (true, rest),
+        _ => (false, glob),
+    };
+    let byte = byte.filter(|b| *b != b'/')?;
+    let mut found = false;
+    let mut first = true;
+    loop {
+        let (low, after) = match rest {
+            [b']', after @ ..] if !first => return Some((found != negated, after)),
+            [b'\\', c, after @ ..] | [c, after @ ..] => (*c, after),
+            [] => return None,
+        };
+        first = false;
+        let (high, after) = match after {
+            [b'-', c, after @ ..] if *c != b']' => (*c, after),
+            _ => (low, after),
+        };
+        found |= (low..=high).contains(&byte);
+        rest = after;
+    }
+}
+
+/// A build context.
+#[derive(Debug)]
+pub(crate) struct Context {
+    root: OwnedFd,
+    pub(crate) ignore: Ignore,
+}
+
+/// Something in the context.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Its path in the context, clean.
+    pub(crate) path: Vec<u8>,
+    pub(crate) stat: Stat,
+    /// Target of a symbolic link.
+    pub(crate) link: Vec<u8>,
+}
+
+impl Found {
+    pub(crate) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+impl Context {
+    /// Opens the context; `dockerfile` may have an ignore file of its own beside it, which wins.
+    pub(crate) fn open(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        let mut ignore = Ignore::default();
+        for path in [Path::new(&own), &dir.join(".dockerignore")] {
+            match std::fs::read(path) {
+                Ok(text) => {
+                    ignore = Ignore::parse(&text);
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Self { root, ignore })
+    }
+
+    /// Opens a path below the context. A link that leaves it fails with `EXDEV` (openat2(2), `RESOLVE_BENEATH`).
+    fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..64 {
+            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Returns what a path leads to, links followed.
+    pub(crate) fn find(&self, path: &[u8]) -> Result<Found, Errno> {
+        let stat = rustix::fs::fstat(self.at(path, OFlags::PATH)?)?;
+        Ok(Found { path: path.to_vec(), stat, link: Vec::new() })
+    }
+
+    /// Opens a file that [`Self::find`] or [`Self::children`] found; it must still be one.
+    pub(crate) fn read(&self, path: &[u8]) -> io::Result<File> {
+        let file = self.at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no longer a file"));
+        }
+        Ok(file.into())
+    }
+
+    /// Returns what is in a directory, sorted, links not followed.
+    pub(crate) fn children(&self, path: &[u8]) -> io::Result<Vec<Found>> {
+        let dir = self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut all = Vec::new();
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let link = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Symlink => rustix::fs::readlinkat(&dir, name, Vec::new())?.into_bytes(),
+                _ => Vec::new(),
+            };
+            let path = if path.is_empty() { name.to_bytes().to_vec() } else { [path, b"/", name.to_bytes()].concat() };
+            all.push(Found { path, stat, link });
+        }
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(all)
+    }
+
+    /// Returns the paths that a source names: itself, or all that fit its wildcards and are not hidden.
+    pub(crate) fn glob(&self, source: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let source = clean(source);
+        if !source.iter().any(|b| matches!(b, b'*' | b'?' | b'[')) {
+            return Ok(vec![source]);
+        }
+        let mut found = vec![Vec::new()];
+        for part in source.split(|b| *b == b'/') {
+            let mut next = Vec::new();
+            for dir in found {
+                match self.find(&dir) {
+                    Ok(dir) if dir.kind() == FileType::Directory => {}
+                    _ => continue,
+                }
+                for child in self.children(&dir)? {
+                    let name = child.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+                    // In a source, `**` is just `*`.
+                    if component_matches(part, name) {
+                        next.push(child.path);
+                    }
+                }
+            }
+            found = next;
+        }
+        found.retain(|path| self.ignore.hides(path).is_none());
+        Ok(found)
+    }
+}
+
+fn component_matches(part: &[u8], name: &[u8]) -> bool {
+    let mut single = part.to_vec();
+    single.dedup_by(|a, b| *a == b'*' && *b == b'*');
+    glob_matches(&single, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_docker() {
+        for (glob, path, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("*", "a", true),
+            ("*", "a/b", false),
+            ("*/b", "a/b", true),
+            ("a*", "abc", true),
+            ("**", "a/b/c", true),
+            ("**/b", "b", true),
+            ("**/b", "a/x/b", true),
+            ("**/b", "ab", false),
+            ("a/**", "a/b/c", true),
+            ("a/**/c", "a/c", true),
+            ("a/**/c", "a/b/b/c", true),
+            ("?.txt", "a.txt", true),
+            ("?.txt", "/.txt", false),
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("[a-c]x", "dx", false),
+            ("[a", "a", false),
+            ("a\\*", "a*", true),
+            ("a\\*", "ab", false),
+            ("*.md", "x/a.md", false),
+            ("**/*.md", "x/a.md", true),
+        ] {
+            assert_eq!(glob_matches(glob.as_bytes(), path.as_bytes()), expected, "{glob} {path}");
+        }
+    }
+
+    #[test]
+    fn the_last_pattern_wins_and_parents_count() {
+        let ignore = Ignore::parse(
+            b"\xef\xbb\xbf# comment\n  node_modules/  \n*.log\n!keep.log\n/secret\ndocs\n!docs/README.md\n\n!\n",
+        );
+        for (path, line) in [
+            ("node_modules/a/b", Some(2)),
+            ("x/node_modules", None),
+            ("a.log", Some(3)),
+            ("keep.log", None),
+            ("secret", Some(5)),
+            ("docs/x", Some(6)),
+            ("docs/README.md", None),
+            ("src", None),
+        ] {
+            assert_eq!(ignore.hides(path.as_bytes()), line, "{path}");
+        }
+        assert!(ignore.has_exceptions());
+        assert_eq!(Ignore::parse(b"**\n!a\n").hides(b"a"), None);
+        assert_eq!(clean(b"./a//b/../c/"), b"a/c");
+        assert_eq!(clean(b"../../x"), b"x");
+    }
+}

@@ -1,0 +1,8 @@
+//! Builds images from Dockerfiles that only copy and configure: no container, one layer for each `COPY`.
+//!
+//! The same context, Dockerfile and base give the same image id: layer tars are sorted and carry only what matters, and
+//! times come from the files.
+
+pub(crate) mod context;
+pub mod dockerfile;
+pub mod execute;
