@@ -1,0 +1,103 @@
+//! What exists now: a snapshot that [`observe`](crate::engine::backend::Backend::observe) takes and planning reads.
+//!
+//! Invariant: plain data; nothing here reads the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use crate::name::{ContainerId, ContainerName, NetworkId, ProjectName, VolumeName};
+use crate::network::NetworkSpec;
+use crate::state::record::{ContainerRecord, ContainerStatus, Health, NetworkRecord, State, VolumeRecord};
+
+/// What exists now, as far as one project is concerned.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Actual {
+    /// All networks of the engine, of other projects too.
+    pub networks: Vec<ActualNetwork>,
+    /// All volumes of the engine, by name.
+    pub volumes: BTreeMap<VolumeName, ActualVolume>,
+    /// The project's containers.
+    pub containers: Vec<ActualContainer>,
+    /// Names of the containers of other projects.
+    pub other_names: BTreeMap<ContainerName, ProjectName>,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActualNetwork {
+    /// What was written down.
+    pub record: NetworkRecord,
+    /// The record's spec.
+    pub spec: NetworkSpec,
+    /// Its bridge and its firewall table are in the kernel.
+    pub present: bool,
+    /// Addresses that containers have on it, those of other projects too.
+    pub leases: BTreeSet<Ipv4Addr>,
+    /// Containers of other projects have endpoints on it.
+    pub shared: bool,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActualVolume {
+    /// What was written down.
+    pub record: VolumeRecord,
+    /// It holds nothing.
+    pub empty: bool,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActualContainer {
+    /// What was written down.
+    pub record: ContainerRecord,
+    /// Where it is in its life, checked against the kernel.
+    pub status: ContainerStatus,
+    /// Its network namespace is pinned and wired.
+    pub attached: bool,
+    /// Its creation was finished: all directories and generated files are there.
+    pub complete: bool,
+}
+
+impl ActualContainer {
+    /// Returns whether a process of it runs or is about to.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self.status.state {
+            State::Starting | State::Running | State::Restarting => true,
+            State::Created | State::Exited => false,
+        }
+    }
+
+    /// Returns whether its health check says yes.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.status.state == State::Running && self.status.health == Some(Health::Healthy)
+    }
+
+    /// Returns whether its last run ended with exit code 0.
+    #[must_use]
+    pub fn has_completed(&self) -> bool {
+        self.status.state == State::Exited && self.status.exit_code == Some(0)
+    }
+
+    /// Returns whether `run` made it, so that it is no replica of its service.
+    #[must_use]
+    pub fn is_one_off(&self) -> bool {
+        self.record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+    }
+}
+
+impl Actual {
+    /// Returns the container with that id.
+    #[must_use]
+    pub fn container(&self, id: &ContainerId) -> Option<&ActualContainer> {
+        self.containers.iter().find(|c| c.record.id == *id)
+    }
+
+    /// Returns the network with that id.
+    #[must_use]
+    pub fn network(&self, id: &NetworkId) -> Option<&ActualNetwork> {
+        self.networks.iter().find(|n| n.record.id == *id)
+    }
+}

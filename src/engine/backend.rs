@@ -1,0 +1,154 @@
+//! What the engine needs from this host: records, images, kernel, supervisors. One implementation for real
+//! (`observe.rs`, `host.rs`), one in memory for tests.
+
+use std::path::PathBuf;
+
+use crate::compose::model::Service;
+use crate::diag::Report;
+use crate::engine::actual::Actual;
+use crate::engine::container::ImageFacts;
+use crate::engine::desired::{Choices, HostFacts};
+use crate::engine::execute::Host;
+use crate::engine::step::ContainerRef;
+use crate::event::Sink;
+use crate::name::{EngineId, ProjectName};
+use crate::network::PublishedPort;
+use crate::paths::Paths;
+use crate::state::record::ContainerStatus;
+
+/// Whether images of services with `build` are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Building {
+    /// When the image is missing.
+    Missing,
+    /// Always.
+    Always,
+    /// Never: a missing image is an error. What a dry run uses.
+    Never,
+}
+
+/// A command to run in a running container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Where.
+    pub container: ContainerRef,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables as `NAME=value`, besides the container's own.
+    pub env: Vec<String>,
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub cwd: Option<String>,
+}
+
+/// What the engine needs from this host.
+pub trait Backend: Host {
+    /// Held while a command changes a project.
+    type Lock;
+
+    /// Returns where things live.
+    fn paths(&self) -> &Paths;
+
+    /// Returns the mark of our kernel objects.
+    fn engine_id(&self) -> &EngineId;
+
+    /// Takes the project's lock; waits for another command that has it.
+    ///
+    /// # Errors
+    /// When the lock cannot be taken at all.
+    fn lock(&self, project: &ProjectName) -> Result<Self::Lock, Report>;
+
+    /// Takes a snapshot of what exists: records checked against the kernel and the supervisor. Changes nothing.
+    ///
+    /// A container without a status file is [`Created`](crate::state::record::State::Created); one whose process is
+    /// gone without anybody having seen its end is `Exited` without an exit code.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    fn observe(&self, project: &ProjectName) -> Result<Actual, Report>;
+
+    /// Finds the service's image, building it if the service says how and `building` allows it.
+    ///
+    /// The reference of a service with `build` and without `image` is `<project>-<service>`.
+    ///
+    /// # Errors
+    /// When there is no such image and it cannot be had.
+    fn image(
+        &self,
+        project: &ProjectName,
+        service: &Service,
+        building: Building,
+        events: &dyn Sink,
+    ) -> impl Future<Output = Result<ImageFacts, Report>>;
+
+    /// Returns what the host is like now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn host_facts(&self) -> Result<HostFacts, Report>;
+
+    /// Returns what can be chosen from: random ids, free subnets, addresses and ports, capabilities.
+    ///
+    /// # Errors
+    /// When the host's routes or addresses cannot be read.
+    fn choices(&self) -> Result<impl Choices, Report>;
+
+    /// Makes sure that the project's supervisor runs, before containers are started or stopped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn supervise(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
+
+    /// Starts a supervisor when containers need one and theirs has died; it takes up what is left.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn adopt(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
+
+    /// Ends the supervisor of a project that has no container left, and removes the project's volatile files.
+    ///
+    /// # Errors
+    /// When a record cannot be read or a file cannot be removed.
+    fn leave(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
+
+    /// Binds every port that a plan takes and keeps it bound, handing it to the supervisor; ports in `released` are ours
+    /// until the plan gives them up. Reports all conflicts at once, with the holder's name and pid.
+    ///
+    /// # Errors
+    /// When ports are in use; nothing has been changed then.
+    fn reserve(
+        &self,
+        project: &ProjectName,
+        taken: &[PublishedPort],
+        released: &[PublishedPort],
+    ) -> impl Future<Output = Result<(), Report>>;
+
+    /// Waits until the project's statuses, as [`Backend::observe`] reports them, differ from `known`, and returns them
+    /// all, sorted by id. Returns at once when
+    /// they differ already.
+    ///
+    /// # Errors
+    /// When a status cannot be read.
+    fn changed(
+        &self,
+        project: &ProjectName,
+        known: &[ContainerStatus],
+    ) -> impl Future<Output = Result<Vec<ContainerStatus>, Report>>;
+
+    /// Runs a command in a container with our own stdin, stdout and stderr, and returns its exit code: 126 when it cannot
+    /// be run, 127 when it is not there, 128+n when signal n ended it.
+    ///
+    /// # Errors
+    /// When the supervisor refuses.
+    fn exec(&self, request: &ExecRequest) -> impl Future<Output = Result<i32, Report>>;
+
+    /// Waits until what was written has reached the disk, once a command.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn sync(&self) -> Result<(), Report>;
+
+    /// Returns which of these paths are not there.
+    fn missing(&self, paths: &[PathBuf]) -> Vec<PathBuf>;
+}

@@ -1,0 +1,127 @@
+//! What can be chosen from on this host: random ids, free subnets, addresses and ports, capabilities.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+
+use ipnet::Ipv4Net;
+
+use super::desired::{Choices, Refusal};
+use crate::diag::Explain;
+use crate::dns;
+use crate::network::{self, NetworkSpec, PublishedPort, Transport, ipam, link};
+use crate::runtime::caps::{self, CapSet};
+use crate::state;
+
+/// Choices on this host; what is read from it is read once, when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct LocalChoices {
+    host: Option<HostAddresses>,
+    capabilities: Option<CapSet>,
+}
+
+#[derive(Debug, Clone)]
+struct HostAddresses {
+    routes: Vec<Ipv4Net>,
+    addresses: Vec<Ipv4Net>,
+    nameservers: Vec<Ipv4Addr>,
+}
+
+fn refusal(error: &impl Explain) -> Refusal {
+    let mut message = error.to_string();
+    if let Some(cause) = error.source() {
+        message = format!("{message}: {cause}");
+    }
+    Refusal { message, help: error.help() }
+}
+
+impl LocalChoices {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    fn host(&mut self) -> Result<HostAddresses, Refusal> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let seen = link::taken().map_err(|e| Refusal {
+            message: format!("cannot list the host's routes and addresses: {e}"),
+            help: None,
+        })?;
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(); // a host without DNS is fine
+        let servers = dns::resolver::nameservers(&text, |_| None);
+        let host = HostAddresses {
+            routes: seen.routes,
+            addresses: seen.addresses.into_iter().map(|(_, net)| net).collect(),
+            nameservers: servers
+                .iter()
+                .filter_map(|s| match s.ip() {
+                    IpAddr::V4(ip) => Some(ip),
+                    IpAddr::V6(_) => None,
+                })
+                .collect(),
+        };
+        self.host = Some(host.clone());
+        Ok(host)
+    }
+}
+
+impl Choices for LocalChoices {
+    fn id(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        state::random(&mut bytes);
+        bytes
+    }
+
+    fn subnet(&mut self, network: &str, taken: &[Ipv4Net]) -> Result<Ipv4Net, Refusal> {
+        let host = self.host()?;
+        let forbidden = ipam::forbidden(host.routes, host.addresses, host.nameservers, taken.iter().copied());
+        ipam::choose_subnet(network, &forbidden).map_err(|e| refusal(&e))
+    }
+
+    fn address(&mut self, network: &NetworkSpec, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, Refusal> {
+        let mut taken: Vec<Ipv4Addr> = taken.iter().copied().collect();
+        taken.push(network.gateway);
+        ipam::choose_address(network.subnet, None, None, &taken).map_err(|e| refusal(&e))
+    }
+
+    fn port(
+        &mut self,
+        host_ip: Ipv4Addr,
+        range: RangeInclusive<u16>,
+        protocol: Transport,
+        taken: &BTreeSet<u16>,
+    ) -> Result<u16, Refusal> {
+        // The whole range asks for any port: the kernel knows best which is free.
+        let any = *range.start() <= 1;
+        let candidates: Box<dyn Iterator<Item = u16>> = if any {
+            Box::new(std::iter::repeat_n(0, 64))
+        } else {
+            Box::new(range.clone().filter(|p| !taken.contains(p)))
+        };
+        for host_port in candidates {
+            let wanted = PublishedPort { host_ip, host_port, target: 1, protocol };
+            if let Ok(reserved) = network::ports::reserve(&[wanted])
+                && let Some(one) = reserved.first().filter(|r| !taken.contains(&r.port.host_port))
+            {
+                return Ok(one.port.host_port);
+            }
+        }
+        let message = format!("no {protocol} port from {} to {} is free on {host_ip}", range.start(), range.end());
+        Err(Refusal { message, help: Some("publish another range".to_owned()) })
+    }
+
+    fn capabilities(&mut self, add: &[String], drop: &[String]) -> Result<Vec<String>, Refusal> {
+        let available = match self.capabilities {
+            Some(available) => available,
+            None => {
+                let read = caps::available();
+                let read =
+                    read.map_err(|e| Refusal { message: format!("cannot read our capabilities: {e}"), help: None })?;
+                *self.capabilities.insert(read)
+            }
+        };
+        let set = caps::resolve(add, drop, available).map_err(|e| refusal(&e))?;
+        Ok(set.names().map(ToOwned::to_owned).collect())
+    }
+}

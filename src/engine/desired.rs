@@ -1,0 +1,1019 @@
+//! What should exist: every name, id, address, port and label is chosen here.
+//!
+//! Invariant: pure. Time, randomness and what the host has free enter through [`HostFacts`] and [`Choices`]; the same
+//! inputs give the same result.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use sha2::{Digest as _, Sha256};
+
+use crate::compose::model::{self, Condition, Project, Protocol, Service};
+use crate::diag::{Diagnostic, Span};
+use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::container::{self, ImageFacts};
+use crate::engine::graph::{Edge, Graph};
+use crate::engine::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Reason};
+use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
+use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
+use crate::paths::Paths;
+use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec};
+use crate::state::record::{ContainerRecord, EndpointRecord, NetworkRecord, Policy, PortRecord, VolumeRecord};
+
+/// Prefix of every label of ours, which are Compose's.
+pub const LABEL: &str = "com.docker.compose.";
+/// Docker's label of a volume without a name.
+pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+/// Docker's size of `/dev/shm`, bytes.
+const SHM_SIZE: u64 = 64 << 20;
+/// Docker's time from the stop signal to the kill.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// A choice that cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Why, for people.
+    pub message: String,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+/// What depends on the host, on chance, or on another module's rules.
+pub trait Choices {
+    /// Returns 32 random bytes for an id.
+    fn id(&mut self) -> [u8; 32];
+
+    /// Returns a free subnet for the network of that full name, away from `taken` and from the host's routes.
+    ///
+    /// # Errors
+    /// When none is free.
+    fn subnet(&mut self, network: &str, taken: &[Ipv4Net]) -> Result<Ipv4Net, Refusal>;
+
+    /// Returns a free address on the network.
+    ///
+    /// # Errors
+    /// When none is free.
+    fn address(&mut self, network: &NetworkSpec, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, Refusal>;
+
+    /// Returns a port of the range that is free on the host and not in `taken`.
+    ///
+    /// # Errors
+    /// When none is free.
+    fn port(
+        &mut self,
+        host_ip: Ipv4Addr,
+        range: RangeInclusive<u16>,
+        protocol: Transport,
+        taken: &BTreeSet<u16>,
+    ) -> Result<u16, Refusal>;
+
+    /// Returns the names of the capabilities that a container gets.
+    ///
+    /// # Errors
+    /// When a name is unknown, or one that was asked for is not to be had.
+    fn capabilities(&mut self, add: &[String], drop: &[String]) -> Result<Vec<String>, Refusal>;
+}
+
+/// What the host is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Nanoseconds since the epoch.
+    pub now: i64,
+    /// Device and inode of the network namespace we are in.
+    pub netns: (u64, u64),
+    /// Text of the host's `/etc/resolv.conf`.
+    pub resolv_conf: String,
+}
+
+/// When a container that is there is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recreate {
+    /// When it is not what the file asks for.
+    Changed,
+    /// These services' always.
+    Always(BTreeSet<ServiceName>),
+    /// Never.
+    Never,
+}
+
+/// All that choosing needs.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The model.
+    pub project: &'a Project,
+    /// The selected services.
+    pub graph: &'a Graph,
+    /// Each selected service's image.
+    pub images: &'a BTreeMap<ServiceName, ImageFacts>,
+    /// Each selected service's hash.
+    pub hashes: &'a BTreeMap<ServiceName, String>,
+    /// What exists.
+    pub actual: &'a Actual,
+    /// Where things live.
+    pub paths: &'a Paths,
+    /// The mark of our kernel objects.
+    pub engine: &'a EngineId,
+    /// What the host is like.
+    pub host: &'a HostFacts,
+    /// When to replace.
+    pub recreate: &'a Recreate,
+}
+
+/// What should exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Desired {
+    /// The project.
+    pub project: ProjectName,
+    /// All services of the file, selected or not, so that orphans can be told.
+    pub services: BTreeSet<ServiceName>,
+    /// Networks that are ours to make.
+    pub networks: Vec<NetworkChange>,
+    /// Volumes that are ours to make.
+    pub volumes: Vec<VolumeRecord>,
+    /// The containers, dependencies first.
+    pub containers: Vec<DesiredContainer>,
+    /// What the user should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A container that should run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredContainer {
+    /// Its names.
+    pub container: ContainerRef,
+    /// Number of the replica, from 1.
+    pub number: u32,
+    /// How to make it and why; `None` when the one that is there fits.
+    pub creation: Option<(Box<Creation>, Reason)>,
+    /// Its place on its networks; `None` without networks.
+    pub attachment: Option<Attachment>,
+    /// Volumes to fill before it starts.
+    pub populations: Vec<Population>,
+    /// What it waits for.
+    pub after: Vec<Edge>,
+}
+
+/// Chooses everything.
+///
+/// # Errors
+/// All that cannot be satisfied, with its place in the file.
+pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired, Vec<Diagnostic>> {
+    let mut chooser = Chooser {
+        inputs,
+        choices,
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        leases: inputs.actual.networks.iter().map(|n| (n.record.id.clone(), n.leases.clone())).collect(),
+        ports: Vec::new(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    chooser.refuse_other_namespaces();
+    chooser.choose_networks();
+    chooser.choose_volumes();
+    let services: Vec<&Service> = inputs.graph.order().filter_map(|name| inputs.project.services.get(name)).collect();
+    chooser.claim_ports_of_others(&services);
+    let containers: Vec<DesiredContainer> =
+        services.into_iter().filter_map(|service| chooser.choose_container(service)).collect();
+    chooser.check_waits(&containers);
+    if !chooser.errors.is_empty() {
+        return Err(chooser.errors);
+    }
+    let ours = chooser.networks.into_values().filter(|n| n.ours).map(|n| n.change);
+    Ok(Desired {
+        project: inputs.project.name.clone(),
+        services: inputs.project.services.keys().chain(inputs.project.disabled.keys()).cloned().collect(),
+        networks: ours.collect(),
+        volumes: chooser.volumes.into_values().collect(),
+        containers,
+        warnings: chooser.warnings,
+    })
+}
+
+/// Returns the endpoints of a container that was written down, as the network driver wants them.
+///
+/// Networks that are not in `specs` are left out: their endpoints cannot be wired.
+#[must_use]
+pub fn attachment(
+    record: &ContainerRecord,
+    paths: &Paths,
+    specs: &BTreeMap<NetworkId, NetworkSpec>,
+) -> Option<Attachment> {
+    let netns = paths.netns(&record.id);
+    let endpoint = |(index, endpoint): (usize, &EndpointRecord)| {
+        let network = specs.get(&endpoint.network)?;
+        let [a, b, c, d] = endpoint.address.octets();
+        Some(EndpointSpec {
+            network: network.id.clone(),
+            bridge: network.bridge.clone(),
+            table: network.table.clone(),
+            netns: netns.clone(),
+            host_link: endpoint.host_link.clone(),
+            container_link: format!("eth{index}"),
+            address: endpoint.address,
+            prefix: network.subnet.prefix_len(),
+            gateway: endpoint.default_route.then_some(network.gateway),
+            // Docker's locally administered prefix and the address: unique on the network, stable over a restart.
+            mac: [0x02, 0x42, a, b, c, d],
+            ports: endpoint.ports.iter().filter_map(published).collect(),
+        })
+    };
+    let endpoints: Vec<EndpointSpec> = record.endpoints.iter().enumerate().filter_map(endpoint).collect();
+    (!record.endpoints.is_empty()).then(|| Attachment { container: ContainerRef::from(record), netns, endpoints })
+}
+
+/// Returns a recorded port as the network driver wants it.
+#[must_use]
+pub fn published(port: &PortRecord) -> Option<PublishedPort> {
+    let protocol = match port.protocol.as_str() {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return None,
+    };
+    Some(PublishedPort { host_ip: port.host_ip, host_port: port.host_port, target: port.target, protocol })
+}
+
+/// Returns whether two claims on host ports exclude each other.
+#[must_use]
+pub fn conflict(a: &PublishedPort, b: &PublishedPort) -> bool {
+    a.host_port == b.host_port
+        && a.protocol == b.protocol
+        && (a.host_ip == b.host_ip || a.host_ip.is_unspecified() || b.host_ip.is_unspecified())
+}
+
+struct Claim {
+    port: PublishedPort,
+    holder: String,
+}
+
+struct ChosenNetwork {
+    change: NetworkChange,
+    ours: bool,
+}
+
+struct Chooser<'a> {
+    inputs: &'a Inputs<'a>,
+    choices: &'a mut dyn Choices,
+    networks: BTreeMap<String, ChosenNetwork>,
+    volumes: BTreeMap<VolumeName, VolumeRecord>,
+    leases: BTreeMap<NetworkId, BTreeSet<Ipv4Addr>>,
+    ports: Vec<Claim>,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Chooser<'_> {
+    fn refuse(&mut self, span: Option<Span>, refusal: Refusal) {
+        let mut diagnostic = Diagnostic::error(span, refusal.message);
+        diagnostic.help = refusal.help;
+        self.errors.push(diagnostic);
+    }
+
+    /// What was made from another network namespace cannot be reached from this one.
+    fn refuse_other_namespaces(&mut self) {
+        let foreign = |netns: (u64, u64)| netns != self.inputs.host.netns;
+        if self.inputs.actual.containers.iter().any(|c| foreign(c.record.host_netns)) {
+            let message = format!("project `{}` was started from another network namespace", self.inputs.project.name);
+            self.errors.push(
+                Diagnostic::error(None, message).help(
+                    "run the command in that namespace, or set HOIST_ROOT and HOIST_RUN for an engine of its own",
+                ),
+            );
+        }
+    }
+
+    /// Networks of the selected services: one that is there and fits is kept, with its id and its subnet.
+    fn choose_networks(&mut self) {
+        let inputs = self.inputs;
+        let selected = inputs.graph.order().filter_map(|name| inputs.project.services.get(name));
+        let used: BTreeSet<&String> = selected.flat_map(|s| s.networks.keys()).collect();
+        let mut taken: Vec<Ipv4Net> = inputs.actual.networks.iter().map(|n| n.spec.subnet).collect();
+        for (key, network) in inputs.project.networks.iter().filter(|(key, _)| used.contains(key)) {
+            if network.external {
+                match inputs.actual.networks.iter().find(|n| n.record.name == network.name) {
+                    Some(found) => {
+                        let change = NetworkChange { record: found.record.clone(), spec: found.spec.clone() };
+                        self.networks.insert(key.clone(), ChosenNetwork { change, ours: false });
+                    }
+                    None => self.errors.push(Diagnostic::error(
+                        network.span,
+                        format!("network `{}` is declared as external and does not exist", network.name),
+                    )),
+                }
+                continue;
+            }
+            if let Some(other) = inputs
+                .actual
+                .networks
+                .iter()
+                .find(|n| n.record.name == network.name && n.record.project != inputs.project.name)
+            {
+                let message =
+                    format!("network `{}` belongs to project `{}` already", network.name, other.record.project);
+                self.errors.push(Diagnostic::error(network.span, message).help("add `external: true` to use it"));
+                continue;
+            }
+            let hash = network_hash(network);
+            let same = |n: &&crate::engine::actual::ActualNetwork| n.record.name == network.name;
+            let fits = inputs.actual.networks.iter().filter(same).find(|n| n.record.config_hash == hash);
+            let held = inputs.actual.networks.iter().filter(same).find(|n| self.is_held(&n.record.id));
+            if let (None, Some(held)) = (fits, held) {
+                let message = format!(
+                    "network `{}` changed in the file and is left as it is: containers that this command is not about use it",
+                    network.name
+                );
+                self.warnings.push(Diagnostic::warning(network.span, message));
+                let change = NetworkChange { record: held.record.clone(), spec: held.spec.clone() };
+                self.networks.insert(key.clone(), ChosenNetwork { change, ours: true });
+                continue;
+            }
+            if let Some(found) = fits {
+                let change = NetworkChange { record: found.record.clone(), spec: found.spec.clone() };
+                self.networks.insert(key.clone(), ChosenNetwork { change, ours: true });
+                continue;
+            }
+            let id = NetworkId::from_bytes(self.choices.id());
+            let subnet = match self.choices.subnet(&network.name, &taken) {
+                Ok(subnet) => subnet,
+                Err(refusal) => {
+                    self.refuse(network.span, refusal);
+                    continue;
+                }
+            };
+            taken.push(subnet);
+            let spec = NetworkSpec {
+                bridge: inputs.engine.bridge(&id),
+                table: inputs.engine.table(&id),
+                id,
+                name: network.name.clone(),
+                subnet,
+                gateway: subnet.hosts().next().unwrap_or(subnet.network()),
+                internal: network.internal,
+            };
+            let record = self.network_record(key, network, hash, &spec);
+            self.networks.insert(key.clone(), ChosenNetwork { change: NetworkChange { record, spec }, ours: true });
+        }
+    }
+
+    /// Returns whether containers that this command does not replace have endpoints on the network.
+    fn is_held(&self, network: &NetworkId) -> bool {
+        let inputs = self.inputs;
+        let on_it = |c: &&ActualContainer| c.record.endpoints.iter().any(|e| e.network == *network);
+        inputs.actual.network(network).is_some_and(|n| n.shared)
+            || inputs
+                .actual
+                .containers
+                .iter()
+                .filter(on_it)
+                .any(|c| !inputs.graph.contains(&c.record.service) || *inputs.recreate == Recreate::Never)
+    }
+
+    fn network_record(
+        &self,
+        key: &str,
+        network: &model::Network,
+        config_hash: String,
+        spec: &NetworkSpec,
+    ) -> NetworkRecord {
+        let project = &self.inputs.project.name;
+        let mut labels: BTreeMap<String, String> = network.labels.clone().into_iter().collect();
+        labels.insert(format!("{LABEL}project"), project.to_string());
+        labels.insert(format!("{LABEL}network"), key.to_owned());
+        labels.insert(format!("{LABEL}version"), env!("CARGO_PKG_VERSION").to_owned());
+        labels.insert(format!("{LABEL}config-hash"), config_hash.clone());
+        NetworkRecord {
+            id: spec.id.clone(),
+            name: spec.name.clone(),
+            project: project.clone(),
+            key: key.to_owned(),
+            labels,
+            config_hash,
+            spec: json(spec),
+            host_netns: self.inputs.host.netns,
+            created: self.inputs.host.now,
+        }
+    }
+
+    /// Named volumes of the selected services.
+    fn choose_volumes(&mut self) {
+        let inputs = self.inputs;
+        let selected = inputs.graph.order().filter_map(|name| inputs.project.services.get(name));
+        let used: BTreeSet<&String> = selected
+            .flat_map(|s| &s.volumes)
+            .filter_map(|m| match &m.source {
+                model::MountSource::Volume { key, .. } => Some(key),
+                model::MountSource::Bind { .. } | model::MountSource::Anonymous | model::MountSource::Tmpfs { .. } => {
+                    None
+                }
+            })
+            .collect();
+        for (key, volume) in inputs.project.volumes.iter().filter(|(key, _)| used.contains(key)) {
+            let name = match VolumeName::new(volume.name.as_str()) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.errors.push(Diagnostic::error(volume.span, error.to_string()));
+                    continue;
+                }
+            };
+            let found = inputs.actual.volumes.get(&name);
+            if volume.external {
+                if found.is_none() {
+                    self.errors.push(Diagnostic::error(
+                        volume.span,
+                        format!("volume `{name}` is declared as external and does not exist"),
+                    ));
+                }
+                continue;
+            }
+            if let Some(owner) = found.and_then(|v| v.record.project.as_ref()).filter(|p| **p != inputs.project.name) {
+                let message = format!("volume `{name}` was created for project `{owner}`");
+                self.warnings.push(
+                    Diagnostic::warning(volume.span, message).help("add `external: true` to say that it is shared"),
+                );
+            }
+            let mut labels: BTreeMap<String, String> = volume.labels.clone().into_iter().collect();
+            labels.insert(format!("{LABEL}project"), inputs.project.name.to_string());
+            labels.insert(format!("{LABEL}volume"), key.clone());
+            labels.insert(format!("{LABEL}version"), env!("CARGO_PKG_VERSION").to_owned());
+            let record = found.map_or_else(
+                || VolumeRecord {
+                    name: name.clone(),
+                    project: Some(inputs.project.name.clone()),
+                    labels,
+                    created: inputs.host.now,
+                },
+                |v| v.record.clone(),
+            );
+            self.volumes.insert(name, record);
+        }
+    }
+
+    /// Ports of this project's containers that stay as they are.
+    fn claim_ports_of_others(&mut self, services: &[&Service]) {
+        let selected: BTreeSet<&ServiceName> = services.iter().map(|s| &s.name).collect();
+        for container in self.inputs.actual.containers.iter().filter(|c| !selected.contains(&c.record.service)) {
+            let ports = container.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
+            let holder = container.record.name.to_string();
+            // A stopped container holds nothing. An orphan may be removed first; if it is not, reserving says who it is.
+            if container.is_up() && self.inputs.project.services.contains_key(&container.record.service) {
+                self.ports.extend(ports.map(|port| Claim { port, holder: holder.clone() }));
+            }
+        }
+    }
+
+    fn choose_container(&mut self, service: &Service) -> Option<DesiredContainer> {
+        let inputs = self.inputs;
+        let number = 1;
+        let name = match &service.container_name {
+            Some(name) => ContainerName::new(name.value.as_str()),
+            None => ContainerName::new(format!("{}-{}-{number}", inputs.project.name, service.name)),
+        };
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => {
+                self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), error.to_string()));
+                return None;
+            }
+        };
+        if let Some(owner) = inputs.actual.other_names.get(&name) {
+            let message = format!("container name `{name}` is in use by project `{owner}`");
+            self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), message));
+            return None;
+        }
+        let (Some(image), Some(hash)) = (inputs.images.get(&service.name), inputs.hashes.get(&service.name)) else {
+            let message = format!("service `{}` has no image", service.name);
+            self.errors.push(Diagnostic::error(Some(service.span), message));
+            return None;
+        };
+        let existing = inputs
+            .actual
+            .containers
+            .iter()
+            .find(|c| c.record.service == service.name && c.record.number == number && !c.is_one_off());
+        let reason = match existing {
+            None => Some(Reason::Missing),
+            Some(existing) => self.drift(service, &name, image, hash, existing),
+        };
+        let after = inputs.graph.dependencies(&service.name).to_vec();
+        match (existing, reason) {
+            (Some(existing), None) => Some(self.keep(existing, after)),
+            (_, reason) => {
+                self.make(service, number, name, image, hash, existing, reason.unwrap_or(Reason::Missing), after)
+            }
+        }
+    }
+
+    /// Returns why the container that is there has to be replaced, if it has to.
+    fn drift(
+        &self,
+        service: &Service,
+        name: &ContainerName,
+        image: &ImageFacts,
+        hash: &str,
+        existing: &ActualContainer,
+    ) -> Option<Reason> {
+        if !existing.complete {
+            return Some(Reason::Incomplete);
+        }
+        match self.inputs.recreate {
+            Recreate::Never => return None,
+            Recreate::Always(services) if services.contains(&service.name) => return Some(Reason::Forced),
+            Recreate::Always(_) | Recreate::Changed => {}
+        }
+        let record = &existing.record;
+        if record.config_hash != hash || record.name != *name {
+            return Some(Reason::ConfigChanged);
+        }
+        if record.image_id != image.id {
+            return Some(Reason::ImageChanged);
+        }
+        let wished: BTreeSet<&NetworkId> =
+            service.networks.keys().filter_map(|key| self.networks.get(key)).map(|n| &n.change.spec.id).collect();
+        if record.endpoints.iter().map(|e| &e.network).collect::<BTreeSet<_>>() != wished {
+            return Some(Reason::NetworkChanged);
+        }
+        let lacks = |mount: &model::Mount| match &mount.source {
+            model::MountSource::Volume { key, .. } => {
+                let name = self.inputs.project.volumes.get(key).map(|v| v.name.as_str());
+                !record.volumes.iter().any(|v| Some(v.as_str()) == name)
+            }
+            model::MountSource::Bind { .. } | model::MountSource::Anonymous | model::MountSource::Tmpfs { .. } => false,
+        };
+        service.volumes.iter().any(lacks).then_some(Reason::VolumeChanged)
+    }
+
+    fn specs(&self) -> BTreeMap<NetworkId, NetworkSpec> {
+        let actual = self.inputs.actual.networks.iter().map(|n| (n.record.id.clone(), n.spec.clone()));
+        let chosen = self.networks.values().map(|n| (n.change.spec.id.clone(), n.change.spec.clone()));
+        actual.chain(chosen).collect()
+    }
+
+    fn keep(&mut self, existing: &ActualContainer, after: Vec<Edge>) -> DesiredContainer {
+        let ports = existing.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
+        let holder = existing.record.name.to_string();
+        self.ports.extend(ports.map(|port| Claim { port, holder: holder.clone() }));
+        DesiredContainer {
+            container: ContainerRef::from(&existing.record),
+            number: existing.record.number,
+            creation: None,
+            attachment: attachment(&existing.record, self.inputs.paths, &self.specs()),
+            populations: Vec::new(),
+            after,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one container, all chosen by the one caller")]
+    fn make(
+        &mut self,
+        service: &Service,
+        number: u32,
+        name: ContainerName,
+        image: &ImageFacts,
+        hash: &str,
+        old: Option<&ActualContainer>,
+        reason: Reason,
+        after: Vec<Edge>,
+    ) -> Option<DesiredContainer> {
+        let inputs = self.inputs;
+        let id = ContainerId::from_bytes(self.choices.id());
+        let hostname = service.hostname.clone().unwrap_or_else(|| id.short().to_owned());
+        let argv = container::argv(service, image);
+        if argv.is_empty() {
+            let message =
+                format!("service `{}` has no command: neither the file nor the image names one", service.name);
+            self.errors.push(Diagnostic::error(Some(service.span), message).help("add `command:`"));
+        }
+        let endpoints = self.choose_endpoints(service, &name, &id, old);
+        let mut mounts = Mounts::default();
+        for mount in &service.volumes {
+            self.choose_mount(mount, image, old, &mut mounts);
+        }
+        for path in &image.volumes {
+            if !mounts.specs.iter().any(|m| m.target == *path) {
+                self.anonymous(path, false, image, old, &mut mounts);
+            }
+        }
+        let files = self.generated_files(&id, &hostname, &endpoints, &mut mounts.specs);
+        let capabilities = self.choose_capabilities(service);
+        let signal = self.choose_signal(service, image);
+        let spec = ContainerSpec {
+            hostname: hostname.clone(),
+            rootfs: RootfsSpec {
+                layers: image.layers.clone(),
+                upper: inputs.paths.container_upper(&id),
+                work: inputs.paths.container_work(&id),
+                read_only: service.read_only,
+            },
+            process: ProcessSpec {
+                argv,
+                env: container::environment(service, image, &hostname),
+                cwd: service.working_dir.clone().unwrap_or_else(|| {
+                    if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() }
+                }),
+                user: service.user.clone().unwrap_or_else(|| image.user.clone()),
+                capabilities,
+            },
+            init: service.init,
+            mounts: mounts.specs,
+            shm_size: SHM_SIZE,
+            netns: (!endpoints.is_empty()).then(|| inputs.paths.netns(&id)),
+            cgroup: format!("{}/{}/{}", inputs.engine.cgroup(), inputs.project.name, id.short()),
+            id: id.clone(),
+        };
+        let record = ContainerRecord {
+            id,
+            name,
+            project: inputs.project.name.clone(),
+            service: service.name.clone(),
+            number,
+            created: inputs.host.now,
+            image: image.reference.clone(),
+            image_id: image.id.clone(),
+            config_hash: hash.to_owned(),
+            labels: self.labels(service, number, image, hash),
+            endpoints,
+            volumes: mounts.volumes,
+            policy: Policy {
+                restart: container::restart(service.restart),
+                health: container::health(service, image),
+                stop_signal: signal,
+                stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),
+                stdin_open: service.stdin_open,
+            },
+            spec: json(&spec),
+            host_netns: inputs.host.netns,
+        };
+        Some(DesiredContainer {
+            container: ContainerRef::from(&record),
+            number,
+            attachment: attachment(&record, inputs.paths, &self.specs()),
+            creation: Some((Box::new(Creation { record, spec, directories: mounts.directories, files }), reason)),
+            populations: mounts.populations,
+            after,
+        })
+    }
+
+    /// One endpoint a network, by the networks' keys; the first that is not internal has the default route and the ports.
+    fn choose_endpoints(
+        &mut self,
+        service: &Service,
+        name: &ContainerName,
+        id: &ContainerId,
+        old: Option<&ActualContainer>,
+    ) -> Vec<EndpointRecord> {
+        let mut keys: Vec<(&String, &model::ServiceNetwork)> = service.networks.iter().collect();
+        keys.sort_by_key(|(key, _)| *key);
+        let mut endpoints = Vec::new();
+        let mut routed = false;
+        for (key, place) in keys {
+            let Some(network) = self.networks.get(key) else { continue };
+            let spec = network.change.spec.clone();
+            let leases = self.leases.entry(spec.id.clone()).or_default();
+            let kept = old
+                .and_then(|o| o.record.endpoints.iter().find(|e| e.network == spec.id))
+                .map(|e| e.address)
+                .filter(|address| spec.subnet.contains(address));
+            let address = match kept.map_or_else(|| self.choices.address(&spec, leases), Ok) {
+                Ok(address) => address,
+                Err(refusal) => {
+                    self.refuse(place.span, refusal);
+                    continue;
+                }
+            };
+            leases.insert(address);
+            let default_route = !routed && !spec.internal;
+            routed |= default_route;
+            let mut aliases = vec![service.name.to_string()];
+            for alias in place.aliases.iter().cloned().chain([id.short().to_owned()]) {
+                if !aliases.contains(&alias) {
+                    aliases.push(alias);
+                }
+            }
+            let ports = if default_route { self.choose_ports(service, name, old) } else { Vec::new() };
+            endpoints.push(EndpointRecord {
+                network: spec.id,
+                address,
+                aliases,
+                default_route,
+                host_link: self.inputs.engine.host_link(id, endpoints.len()),
+                ports,
+            });
+        }
+        if !routed && let Some(port) = service.ports.iter().find(|p| p.published.is_some()) {
+            let message = format!("service `{}` publishes ports and has no network with a way out", service.name);
+            self.warnings.push(Diagnostic::warning(Some(port.span), message));
+        }
+        endpoints
+    }
+
+    fn choose_ports(
+        &mut self,
+        service: &Service,
+        name: &ContainerName,
+        old: Option<&ActualContainer>,
+    ) -> Vec<PortRecord> {
+        let mut records = Vec::new();
+        for port in &service.ports {
+            match self.choose_port(port, name, old) {
+                Ok(Some(published)) => {
+                    let protocol = match published.protocol {
+                        Transport::Tcp => "tcp",
+                        Transport::Udp => "udp",
+                    };
+                    records.push(PortRecord {
+                        host_ip: published.host_ip,
+                        host_port: published.host_port,
+                        target: published.target,
+                        protocol: protocol.into(),
+                    });
+                    self.ports.push(Claim { port: published, holder: name.to_string() });
+                }
+                Ok(None) => {}
+                Err(refusal) => self.refuse(Some(port.span), refusal),
+            }
+        }
+        records
+    }
+
+    /// Returns the host port of one entry; `None` with a warning for what this network stack cannot publish.
+    fn choose_port(
+        &mut self,
+        port: &model::Port,
+        name: &ContainerName,
+        old: Option<&ActualContainer>,
+    ) -> Result<Option<PublishedPort>, Refusal> {
+        let protocol = match port.protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+            Protocol::Sctp => {
+                let message = format!("port {}/sctp is not published: only tcp and udp are", port.target);
+                self.warnings.push(Diagnostic::warning(Some(port.span), message));
+                return Ok(None);
+            }
+        };
+        let host_ip = match port.host_ip {
+            None => Ipv4Addr::UNSPECIFIED,
+            Some(IpAddr::V4(address)) => address,
+            Some(IpAddr::V6(address)) => {
+                let message = format!("port {} is not published on {address}: only IPv4 addresses are", port.target);
+                self.warnings.push(Diagnostic::warning(Some(port.span), message));
+                return Ok(None);
+            }
+        };
+        let range = port_range(port.published.as_deref().unwrap_or_default())?;
+        let claim = |host_port| PublishedPort { host_ip, host_port, target: port.target, protocol };
+        let holder_of = |wanted: &PublishedPort, claims: &[Claim]| {
+            claims.iter().find(|c| conflict(&c.port, wanted)).map(|c| c.holder.clone())
+        };
+        if let Some(range) = range.as_ref().filter(|r| r.start() == r.end()) {
+            let wanted = claim(*range.start());
+            return match holder_of(&wanted, &self.ports) {
+                None => Ok(Some(wanted)),
+                Some(holder) if holder == name.as_str() => {
+                    Err(Refusal { message: format!("port {} is published twice", wanted.host_port), help: None })
+                }
+                Some(holder) => Err(Refusal {
+                    message: format!("port {} is published by container `{holder}` already", wanted.host_port),
+                    help: Some("publish one of them on another port".into()),
+                }),
+            };
+        }
+        // Any port will do: the one that the container had before, or what the host has free.
+        let before = old.into_iter().flat_map(|o| &o.record.endpoints).flat_map(|e| &e.ports).filter_map(published);
+        let mut before = before.filter(|p| p.target == port.target && p.protocol == protocol && p.host_ip == host_ip);
+        let range = range.unwrap_or(32768..=60999);
+        if let Some(same) = before.find(|p| range.contains(&p.host_port) && holder_of(p, &self.ports).is_none()) {
+            return Ok(Some(same));
+        }
+        let taken: BTreeSet<u16> =
+            range.clone().filter(|host_port| holder_of(&claim(*host_port), &self.ports).is_some()).collect();
+        self.choices.port(host_ip, range, protocol, &taken).map(|host_port| Some(claim(host_port)))
+    }
+
+    fn choose_mount(
+        &mut self,
+        mount: &model::Mount,
+        image: &ImageFacts,
+        old: Option<&ActualContainer>,
+        mounts: &mut Mounts,
+    ) {
+        let source = match &mount.source {
+            model::MountSource::Bind { path, create_host_path } => {
+                if *create_host_path {
+                    mounts.directories.push(path.clone());
+                }
+                MountSource::Bind(path.clone())
+            }
+            model::MountSource::Tmpfs { size, mode } => MountSource::Tmpfs { size: *size, mode: *mode },
+            model::MountSource::Anonymous => {
+                return self.anonymous(&mount.target, mount.read_only, image, old, mounts);
+            }
+            model::MountSource::Volume { key, nocopy } => {
+                let name = self.inputs.project.volumes.get(key).and_then(|v| VolumeName::new(v.name.as_str()).ok());
+                let Some(name) = name else { return };
+                if !nocopy && self.inputs.actual.volumes.get(&name).is_none_or(|v| v.empty) {
+                    mounts.populate(&name, image, &mount.target);
+                }
+                let source = MountSource::Bind(self.inputs.paths.volume(&name).join("_data"));
+                mounts.volumes.push(name);
+                source
+            }
+        };
+        mounts.specs.push(MountSpec { source, target: mount.target.clone(), read_only: mount.read_only });
+    }
+
+    /// A volume without a name: the one that the replaced container had at this place, or a new one.
+    fn anonymous(
+        &mut self,
+        target: &str,
+        read_only: bool,
+        image: &ImageFacts,
+        old: Option<&ActualContainer>,
+        mounts: &mut Mounts,
+    ) {
+        let inherited = old.and_then(|o| self.anonymous_at(o, target));
+        let name = match inherited {
+            Some(name) => name,
+            None => {
+                let Ok(name) = VolumeName::new(hex(&self.choices.id())) else { return };
+                let mut labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
+                labels.insert(format!("{LABEL}project"), self.inputs.project.name.to_string());
+                let project = Some(self.inputs.project.name.clone());
+                let record = VolumeRecord { name: name.clone(), project, labels, created: self.inputs.host.now };
+                self.volumes.insert(name.clone(), record);
+                mounts.populate(&name, image, target);
+                name
+            }
+        };
+        let source = MountSource::Bind(self.inputs.paths.volume(&name).join("_data"));
+        mounts.specs.push(MountSpec { source, target: target.to_owned(), read_only });
+        mounts.volumes.push(name);
+    }
+
+    fn anonymous_at(&self, old: &ActualContainer, target: &str) -> Option<VolumeName> {
+        let spec: ContainerSpec = serde_json::from_value(old.record.spec.clone()).ok()?;
+        let mount = spec.mounts.into_iter().find(|m| m.target == target)?;
+        old.record
+            .volumes
+            .iter()
+            .filter(|name| {
+                self.inputs.actual.volumes.get(*name).is_some_and(|v| v.record.labels.contains_key(ANONYMOUS))
+            })
+            .find(|name| mount.source == MountSource::Bind(self.inputs.paths.volume(name).join("_data")))
+            .cloned()
+    }
+
+    /// `hosts`, `hostname` and `resolv.conf`, unless the service mounts its own there.
+    fn generated_files(
+        &self,
+        id: &ContainerId,
+        hostname: &str,
+        endpoints: &[EndpointRecord],
+        mounts: &mut Vec<MountSpec>,
+    ) -> Vec<(PathBuf, String)> {
+        let dir = self.inputs.paths.run_container(&self.inputs.project.name, id);
+        let addresses: Vec<Ipv4Addr> = endpoints.iter().map(|e| e.address).collect();
+        let texts = [
+            ("hosts", container::hosts(hostname, &addresses)),
+            ("hostname", format!("{hostname}\n")),
+            ("resolv.conf", container::resolv_conf(&self.inputs.host.resolv_conf)),
+        ];
+        let mut files = Vec::new();
+        for (name, text) in texts {
+            let target = format!("/etc/{name}");
+            if !mounts.iter().any(|m| m.target == target) {
+                let path = dir.join(name);
+                mounts.push(MountSpec { source: MountSource::Bind(path.clone()), target, read_only: false });
+                files.push((path, text));
+            }
+        }
+        files
+    }
+
+    fn choose_capabilities(&mut self, service: &Service) -> Vec<String> {
+        let names = |list: &[model::Spanned<String>]| list.iter().map(|s| s.value.clone()).collect::<Vec<_>>();
+        match self.choices.capabilities(&names(&service.cap_add), &names(&service.cap_drop)) {
+            Ok(capabilities) => capabilities,
+            Err(refusal) => {
+                let mut written = service.cap_add.iter().chain(&service.cap_drop);
+                let named = written.find(|s| refusal.message.contains(&format!("`{}`", s.value)));
+                self.refuse(named.map(|s| s.span).or(Some(service.span)), refusal);
+                Vec::new()
+            }
+        }
+    }
+
+    fn choose_signal(&mut self, service: &Service, image: &ImageFacts) -> i32 {
+        let (text, span) = match (&service.stop_signal, &image.stop_signal) {
+            (Some(written), _) => (written.value.as_str(), written.span),
+            (None, Some(text)) if !text.is_empty() => (text.as_str(), service.span),
+            (None, _) => return 15, // SIGTERM
+        };
+        container::signal(text).unwrap_or_else(|| {
+            let message = format!("`{text}` is not a signal");
+            self.errors.push(Diagnostic::error(Some(span), message).help("use a name such as SIGTERM, or a number"));
+            15
+        })
+    }
+
+    fn labels(&self, service: &Service, number: u32, image: &ImageFacts, hash: &str) -> BTreeMap<String, String> {
+        let project = self.inputs.project;
+        let mut labels = image.labels.clone();
+        labels.extend(service.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let depends_on = service.depends_on.iter().map(|(on, dependency)| {
+            let condition = match dependency.condition {
+                Condition::ServiceStarted => "service_started",
+                Condition::ServiceHealthy => "service_healthy",
+                Condition::ServiceCompletedSuccessfully => "service_completed_successfully",
+            };
+            format!("{on}:{condition}:{}", dependency.restart)
+        });
+        let files = project.files.iter().map(|f| f.display().to_string());
+        for (key, value) in [
+            ("project", project.name.to_string()),
+            ("service", service.name.to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("oneoff", "False".to_owned()),
+            ("container-number", number.to_string()),
+            ("config-hash", hash.to_owned()),
+            ("image", image.id.clone()),
+            ("depends_on", depends_on.collect::<Vec<_>>().join(",")),
+            ("project.working_dir", project.working_dir.display().to_string()),
+            ("project.config_files", files.collect::<Vec<_>>().join(",")),
+        ] {
+            labels.insert(format!("{LABEL}{key}"), value);
+        }
+        labels
+    }
+
+    /// Waiting for the health of what has no health check would never end.
+    fn check_waits(&mut self, containers: &[DesiredContainer]) {
+        for dependent in containers {
+            for edge in dependent.after.iter().filter(|e| e.condition == Condition::ServiceHealthy && e.required) {
+                for on in containers.iter().filter(|c| c.container.service == edge.on) {
+                    let record = match &on.creation {
+                        Some((creation, _)) => Some(&creation.record),
+                        None => self.inputs.actual.container(&on.container.id).map(|c| &c.record),
+                    };
+                    if record.is_some_and(|r| r.policy.health.is_none()) {
+                        let message = format!(
+                            "dependency failed to start: container {} has no healthcheck configured",
+                            on.container.name
+                        );
+                        self.errors.push(
+                            Diagnostic::error(edge.span, message)
+                                .help(format!("add a `healthcheck` to service `{}`", edge.on)),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Mounts {
+    specs: Vec<MountSpec>,
+    volumes: Vec<VolumeName>,
+    directories: Vec<PathBuf>,
+    populations: Vec<Population>,
+}
+
+impl Mounts {
+    fn populate(&mut self, volume: &VolumeName, image: &ImageFacts, path: &str) {
+        let (volume, layers, path) = (volume.clone(), image.layers.clone(), path.to_owned());
+        self.populations.push(Population { volume, layers, path });
+    }
+}
+
+/// Returns the ports that `published` allows: none written is `None`, `8000` one, `8000-8010` the first free one.
+fn port_range(text: &str) -> Result<Option<RangeInclusive<u16>>, Refusal> {
+    let invalid = || Refusal { message: format!("`{text}` is not a port or a range of ports"), help: None };
+    let number = |part: &str| part.parse::<u16>().map_err(|_| invalid());
+    match text.split_once('-') {
+        _ if text.is_empty() || text == "0" => Ok(None),
+        None => number(text).map(|port| Some(port..=port)),
+        Some((first, last)) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if first == 0 || first > last { Err(invalid()) } else { Ok(Some(first..=last)) }
+        }
+    }
+}
+
+/// Returns the hash over what makes a network be made anew.
+fn network_hash(network: &model::Network) -> String {
+    let mut labels: Vec<_> = network.labels.iter().collect();
+    labels.sort();
+    let text = json(&(network.name.as_str(), network.internal, labels)).to_string();
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Returns plain data as JSON.
+fn json<T: serde::Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).expect("plain data with text keys always has a JSON form")
+}

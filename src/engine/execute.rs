@@ -1,0 +1,230 @@
+//! Runs a plan in parallel along its edges and tells what happens.
+//!
+//! Invariant: decides nothing about the host. It never undoes: a run that fails stops and reports; undoing is a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::watch;
+
+use crate::diag::{Diagnostic, Explain as _, Report};
+use crate::engine::step::{Plan, Step, StepError, StepId};
+use crate::event::{Event, Progress, Sink, Subject};
+
+/// What `execute` may do to the world: the only seam tests replace.
+pub trait Host {
+    /// Makes one change. A step that fails leaves the host as it found it, and one that is done already is fine.
+    ///
+    /// A future of a [`Step::Wait`] may be dropped before it is ready; no other is.
+    fn perform(&self, step: &Step) -> impl Future<Output = Result<(), StepError>>;
+}
+
+/// What happens to the rest when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// No further step starts; those that run come to their end.
+    Stop,
+    /// All other steps are tried, those after the failed one too: the way down.
+    Continue,
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Steps that are done, in the order in which they were.
+    pub done: Vec<StepId>,
+    /// Steps that failed.
+    pub failed: Vec<(StepId, StepError)>,
+    /// Steps that were not started, or were given up waiting.
+    pub not_done: Vec<StepId>,
+    /// The run was told to stop.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Returns whether every step is done.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.not_done.is_empty()
+    }
+
+    /// Returns all failures, with what was done and what was not.
+    #[must_use]
+    pub fn report(&self, plan: &Plan, again: &str) -> Report {
+        let mut report = Report::default();
+        for (id, error) in &self.failed {
+            let mut diagnostic = Diagnostic::from_error(error);
+            if matches!(error, StepError::Failed { .. }) {
+                let subject = plan.steps[id.0].step.subject();
+                let kind = subject.kind().to_lowercase();
+                diagnostic.message = format!("{kind} {}: {}", subject.name(), diagnostic.message);
+            }
+            report.diagnostics.push(diagnostic);
+        }
+        if let Some(last) = report.diagnostics.last_mut().filter(|_| !self.not_done.is_empty()) {
+            let names: BTreeSet<String> =
+                self.not_done.iter().map(|id| plan.steps[id.0].step.subject().name().to_owned()).collect();
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            let state = format!(
+                "{} of {} steps were done; not finished: {names}. What was done stays; {again}",
+                self.done.len(),
+                plan.steps.len()
+            );
+            last.help = Some(match last.help.take() {
+                Some(help) => format!("{help}\n{state}"),
+                None => state,
+            });
+        }
+        report
+    }
+}
+
+/// Runs a plan. When `stop` is ready, no further step starts and waiting ends.
+pub async fn execute<H: Host>(
+    plan: &Plan,
+    host: &H,
+    events: &dyn Sink,
+    on_failure: OnFailure,
+    stop: impl Future<Output = ()>,
+) -> Outcome {
+    let mut blockers: Vec<usize> = plan.steps.iter().map(|planned| planned.after.len()).collect();
+    let mut dependents: Vec<Vec<StepId>> = vec![Vec::new(); plan.steps.len()];
+    for (index, planned) in plan.steps.iter().enumerate() {
+        for before in &planned.after {
+            dependents[before.0].push(StepId(index));
+        }
+    }
+    let mut teller = Teller { plan, events, told: BTreeMap::new() };
+    let (halt, halted) = watch::channel(false);
+    let mut outcome = Outcome::default();
+    let mut unfinished: BTreeSet<StepId> = (0..plan.steps.len()).map(StepId).collect();
+    let mut ready: Vec<StepId> = unfinished.iter().copied().filter(|id| blockers[id.0] == 0).collect();
+    let mut running = FuturesUnordered::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        if !*halt.borrow() {
+            for id in ready.drain(..) {
+                teller.begin(id);
+                let step = &plan.steps[id.0].step;
+                let mut halted = halted.clone();
+                running.push(async move {
+                    if matches!(step, Step::Wait(_)) {
+                        tokio::select! {
+                            result = host.perform(step) => (id, Some(result)),
+                            _ = halted.wait_for(|halted| *halted) => (id, None),
+                        }
+                    } else {
+                        (id, Some(host.perform(step).await))
+                    }
+                });
+            }
+        }
+        let (id, result) = tokio::select! {
+            biased;
+            () = &mut stop, if !outcome.interrupted => {
+                outcome.interrupted = true;
+                halt.send_replace(true);
+                continue;
+            }
+            next = running.next() => match next {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        let Some(result) = result else { continue }; // given up waiting
+        unfinished.remove(&id);
+        let passed = match result {
+            Ok(()) => {
+                teller.end(id);
+                outcome.done.push(id);
+                true
+            }
+            Err(error) if is_optional(&plan.steps[id.0].step) => {
+                teller.warn(&error);
+                outcome.done.push(id);
+                true
+            }
+            // As in Compose: what others still use stays, with a warning, and `down` has done its part.
+            Err(StepError::InUse) => {
+                teller.in_use(id);
+                outcome.done.push(id);
+                true
+            }
+            Err(error) => {
+                teller.fail(id, &error);
+                outcome.failed.push((id, error));
+                if on_failure == OnFailure::Stop {
+                    halt.send_replace(true);
+                }
+                on_failure == OnFailure::Continue
+            }
+        };
+        if passed {
+            for next in &dependents[id.0] {
+                blockers[next.0] -= 1;
+                if blockers[next.0] == 0 {
+                    ready.push(*next);
+                }
+            }
+        }
+    }
+    outcome.not_done = unfinished.into_iter().collect();
+    outcome
+}
+
+fn is_optional(step: &Step) -> bool {
+    matches!(step, Step::Wait(wait) if !wait.required)
+}
+
+/// Turns steps into events; a subject whose word does not change is not told again.
+struct Teller<'a> {
+    plan: &'a Plan,
+    events: &'a dyn Sink,
+    told: BTreeMap<Subject, (Instant, Progress)>,
+}
+
+impl Teller<'_> {
+    fn begin(&mut self, id: StepId) {
+        let planned = &self.plan.steps[id.0];
+        if let (Some(word), _) = planned.step.words(&planned.reason) {
+            self.tell(planned.step.subject(), Progress::Working(word), None);
+        }
+    }
+
+    fn end(&mut self, id: StepId) {
+        let planned = &self.plan.steps[id.0];
+        if let (_, Some(word)) = planned.step.words(&planned.reason) {
+            self.tell(planned.step.subject(), Progress::Done(word), None);
+        }
+    }
+
+    fn fail(&mut self, id: StepId, error: &StepError) {
+        self.tell(self.plan.steps[id.0].step.subject(), Progress::Failed, Some(Diagnostic::from_error(error).message));
+    }
+
+    fn in_use(&mut self, id: StepId) {
+        let subject = self.plan.steps[id.0].step.subject();
+        self.events.send(Event::Warning(format!("{} {}: {}", subject.kind(), subject.name(), StepError::InUse)));
+        self.tell(subject, Progress::Done("Skipped"), None);
+    }
+
+    fn warn(&self, error: &StepError) {
+        let message = Diagnostic::from_error(error).message;
+        let rest = message.strip_prefix("dependency failed to start: ").unwrap_or(&message);
+        self.events.send(Event::Warning(format!("optional dependency failed to start: {rest}")));
+        if let Some(help) = error.help() {
+            tracing::debug!(help, "an optional dependency failed");
+        }
+    }
+
+    fn tell(&mut self, subject: Subject, progress: Progress, detail: Option<String>) {
+        let (since, last) = *self.told.entry(subject.clone()).or_insert((Instant::now(), Progress::Failed));
+        let unchanged = progress != Progress::Failed && last == progress;
+        if unchanged {
+            return;
+        }
+        self.told.insert(subject.clone(), (since, progress));
+        self.events.send(Event::Progress { subject, progress, elapsed: since.elapsed(), detail });
+    }
+}

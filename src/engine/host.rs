@@ -1,0 +1,238 @@
+//! Step → driver call: one match, one function a step.
+//!
+//! A step writes down what it makes before it makes it, and a step that is done already is fine, so that a run that was
+//! killed anywhere is finished by the next. A step that fails undoes its own half.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Instant;
+
+use super::execute::Host;
+use super::local::Local;
+use super::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Step, StepError, Until, Wait};
+use super::supervisors::Error as LinkError;
+use crate::diag::Explain;
+use crate::network;
+use crate::state;
+use crate::state::record::{ContainerStatus, Health, State as Life, VolumeRecord};
+use crate::supervisor::protocol::Request;
+use crate::sys;
+use crate::volume;
+
+type Done = Result<(), StepError>;
+
+impl Host for Local {
+    async fn perform(&self, step: &Step) -> Done {
+        match step {
+            Step::CreateNetwork(change) => self.create_network(change),
+            Step::RemoveNetwork(change) => self.remove_network(change),
+            Step::CreateVolume(record) => self.create_volume(record),
+            Step::PopulateVolume(population) => self.populate_volume(population),
+            Step::RemoveVolume(name) => {
+                let root = self.state.paths().volumes();
+                volume::remove(&root, name).map(drop).map_err(|e| failed(format!("remove volume `{name}`"), e))
+            }
+            Step::CreateContainer(creation) => self.create_container(creation),
+            Step::Attach(attachment) => self.attach(attachment),
+            Step::Detach(attachment) => self.detach(attachment),
+            Step::Start(container) => self.start(container).await,
+            Step::Wait(wait) => self.wait(wait).await,
+            Step::Stop { container, grace } => {
+                let grace_ms = Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+                self.ask(container, Request::Stop { container: container.id.clone(), grace_ms }, "stop").await
+            }
+            Step::RemoveContainer(container) => self.remove_container(container).await,
+        }
+    }
+}
+
+/// Wraps a driver's error, keeping its next step.
+fn failed(what: String, source: impl Explain + Send + Sync + 'static) -> StepError {
+    let help = source.help();
+    StepError::Failed { what: format!("cannot {what}"), source: Box::new(source), help }
+}
+
+/// Wraps an error of the system.
+fn failed_io(what: String, source: io::Error) -> StepError {
+    StepError::Failed { what: format!("cannot {what}"), source: Box::new(source), help: None }
+}
+
+impl Local {
+    fn create_network(&self, change: &NetworkChange) -> Done {
+        let what = || format!("create network `{}`", change.record.name);
+        let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        self.state.write_network(&change.record).map_err(|e| failed(what(), e))?;
+        state::make_dir(&self.state.paths().run_network(&change.record.id)).map_err(|e| failed(what(), e))?;
+        network::create(&self.network_host(), &change.spec).map_err(|e| {
+            let _ = self.state.remove_network(&change.record.id); // the next `up` or `down` finds the record otherwise
+            failed(what(), e)
+        })
+    }
+
+    fn remove_network(&self, change: &NetworkChange) -> Done {
+        let what = || format!("remove network `{}`", change.record.name);
+        let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        let records = self.state.containers(None).map_err(|e| failed(what(), e))?;
+        if records.iter().flat_map(|r| &r.endpoints).any(|e| e.network == change.record.id) {
+            return Err(StepError::InUse);
+        }
+        if let Some(error) = network::remove(&self.network_host(), &change.spec).into_iter().next() {
+            return Err(failed(what(), error));
+        }
+        self.state.remove_network(&change.record.id).map_err(|e| failed(what(), e))
+    }
+
+    fn create_volume(&self, record: &VolumeRecord) -> Done {
+        let what = || format!("create volume `{}`", record.name);
+        let spec = volume::VolumeSpec { name: record.name.clone(), labels: record.labels.clone() };
+        volume::create(&self.state.paths().volumes(), &spec).map_err(|e| failed(what(), e))?;
+        let path = self.state.paths().volume(&record.name).join("volume.json");
+        state::write_json(&path, record).map_err(|e| failed(what(), e))
+    }
+
+    fn populate_volume(&self, population: &Population) -> Done {
+        let what = || format!("fill volume `{}` from `{}`", population.volume, population.path);
+        let root = sys::mount::overlay(&population.layers, None).map_err(|e| failed_io(what(), e))?;
+        let data = self.state.paths().volume(&population.volume).join("_data");
+        volume::copy_up(&data, root.as_fd(), &population.path).map_err(|e| failed(what(), e))
+    }
+
+    fn create_container(&self, creation: &Creation) -> Done {
+        let record = &creation.record;
+        let what = || format!("create container `{}`", record.name);
+        for directory in creation.directories.iter().filter(|d| !d.exists()) {
+            fs::create_dir_all(directory).map_err(|e| failed_io(format!("make `{}`", directory.display()), e))?;
+        }
+        let write = || -> Result<(), state::Error> {
+            self.state.write_container(record)?;
+            state::make_dir(&self.state.paths().run_container(&record.project, &record.id))?;
+            for (path, text) in &creation.files {
+                state::write_atomic(path, text.as_bytes())?;
+                let readable = fs::Permissions::from_mode(0o644);
+                let error = |source| state::Error::Write { path: path.clone(), source };
+                fs::set_permissions(path, readable).map_err(error)?;
+            }
+            Ok(())
+        };
+        write().map_err(|e| {
+            let _ = self.state.remove_container(&record.id); // what is left is found by its record
+            failed(what(), e)
+        })
+    }
+
+    fn attach(&self, attachment: &Attachment) -> Done {
+        let what = || format!("connect container `{}`", attachment.container.name);
+        let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        network::create_namespace(&attachment.netns).map_err(|e| failed(what(), e))?;
+        let mut published = Vec::new();
+        for endpoint in &attachment.endpoints {
+            let result = network::attach(endpoint).and_then(|()| {
+                if endpoint.ports.is_empty() {
+                    return Ok(());
+                }
+                network::publish(&endpoint.table, &network::mappings(endpoint))
+            });
+            if let Err(error) = result {
+                for endpoint in published {
+                    let _ = network::detach(endpoint); // the namespace goes too, and with it the links
+                }
+                let _ = network::remove_namespace(&attachment.netns);
+                return Err(failed(what(), error));
+            }
+            published.push(endpoint);
+        }
+        Ok(())
+    }
+
+    fn detach(&self, attachment: &Attachment) -> Done {
+        let what = || format!("disconnect container `{}`", attachment.container.name);
+        let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        let mut first = None;
+        for endpoint in &attachment.endpoints {
+            if let Err(error) = network::detach(endpoint) {
+                first.get_or_insert(error);
+            }
+        }
+        if let Err(error) = network::remove_namespace(&attachment.netns) {
+            first.get_or_insert(error);
+        }
+        first.map_or(Ok(()), |error| Err(failed(what(), error)))
+    }
+
+    async fn start(&self, container: &ContainerRef) -> Done {
+        self.ask(container, Request::Start { container: container.id.clone() }, "start").await
+    }
+
+    /// Asks the container's supervisor for something and waits for it.
+    async fn ask(&self, container: &ContainerRef, request: Request, verb: &str) -> Done {
+        let what = || format!("cannot {verb} container `{}`", container.name);
+        let refused = |e: LinkError| {
+            let help = match &e {
+                LinkError::Refused { .. } => Some(format!("see its output: hoist logs {}", container.service)),
+                LinkError::Reach(_) | LinkError::Gone => None,
+            };
+            StepError::Failed { what: what(), source: Box::new(e), help }
+        };
+        let link = self.supervisors.link(&self.state, &container.project).map_err(refused)?;
+        link.ask(request, Vec::new()).await.map_err(refused)
+    }
+
+    async fn wait(&self, wait: &Wait) -> Done {
+        let error = |e: LinkError| StepError::Failed {
+            what: format!("cannot wait for container `{}`", wait.on.name),
+            source: Box::new(e),
+            help: None,
+        };
+        let begun = Instant::now();
+        let link = self.supervisors.link(&self.state, &wait.on.project).map_err(error)?;
+        let mut statuses = link.statuses();
+        loop {
+            let status = statuses.borrow_and_update().as_ref().and_then(|all| all.get(&wait.on.id)).cloned();
+            if let Some(decided) = status.and_then(|s| decide(wait, &s)) {
+                return decided;
+            }
+            let left = wait.at_most.saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left, statuses.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(error(LinkError::Gone)),
+                Err(_) => {
+                    return Err(StepError::TimedOut {
+                        container: wait.on.name.clone(),
+                        until: wait.until,
+                        at_most: wait.at_most,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn remove_container(&self, container: &ContainerRef) -> Done {
+        let what = || format!("remove container `{}`", container.name);
+        self.ask(container, Request::Forget { container: container.id.clone() }, "remove").await?;
+        self.state.remove_container(&container.id).map_err(|e| failed(what(), e))
+    }
+}
+
+/// Returns whether a status satisfies or defeats a wait; `None` is neither yet.
+fn decide(wait: &Wait, status: &ContainerStatus) -> Option<Done> {
+    let ended = matches!(status.state, Life::Exited);
+    match wait.until {
+        Until::Healthy => match status.health {
+            _ if ended => Some(Err(match status.exit_code {
+                Some(code) => StepError::Exited { container: wait.on.clone(), code },
+                None => StepError::UnknownExit(wait.on.name.clone()),
+            })),
+            Some(Health::Healthy) if status.state == Life::Running => Some(Ok(())),
+            Some(Health::Unhealthy) => Some(Err(StepError::Unhealthy(wait.on.clone()))),
+            Some(Health::Starting | Health::Healthy) | None => None,
+        },
+        Until::Completed if ended => Some(match status.exit_code {
+            Some(0) => Ok(()),
+            Some(code) => Err(StepError::NotCompleted { service: wait.on.service.clone(), code }),
+            None => Err(StepError::UnknownExit(wait.on.name.clone())),
+        }),
+        Until::Completed => None,
+    }
+}

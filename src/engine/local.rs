@@ -1,0 +1,404 @@
+//! The backend of this host: its records, its kernel, its images and its supervisors.
+//!
+//! What each step does is in `host.rs`, how a snapshot is taken in `observe.rs`, what can be chosen from in
+//! `choices.rs`. Here is what a command needs besides: locks, images, ports, execs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::actual::Actual;
+use super::backend::{Backend, Building, ExecRequest};
+use super::choices::LocalChoices;
+use super::container::ImageFacts;
+use super::desired::{Choices, HostFacts};
+use super::supervisors::{Error as LinkError, Supervisors};
+use crate::build::execute::{self as build, BuildSpec};
+use crate::compose::model::{Healthcheck, Service};
+use crate::diag::{Diagnostic, Report};
+use crate::event::{Event, Progress, Sink, Subject};
+use crate::image::reference::Reference;
+use crate::image::store::{Image, Store};
+use crate::name::{EngineId, ProjectName};
+use crate::network::{self, PublishedPort, Transport};
+use crate::paths::Paths;
+use crate::state::record::{ContainerRecord, ContainerStatus, PortRecord, State as Life};
+use crate::state::{self, Lock, State};
+use crate::supervisor::protocol::{Reply, Request};
+
+/// How often statuses are looked at when no supervisor is there to tell of changes.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long output may come after a process has ended, while a grandchild holds the pipe (as moby).
+const AFTER_EXIT: Duration = Duration::from_secs(2);
+
+/// This host.
+#[derive(Debug)]
+pub struct Local {
+    pub(super) state: State,
+    pub(super) images: Store,
+    pub(super) supervisors: Supervisors,
+}
+
+impl Local {
+    /// Opens the engine of this host.
+    ///
+    /// # Errors
+    /// When its files cannot be read or made.
+    pub fn open(paths: &Paths) -> Result<Self, Report> {
+        let state = State::open(paths.clone())?;
+        let images = Store::open(&state.paths().images())?;
+        Ok(Self { state, images, supervisors: Supervisors::default() })
+    }
+
+    /// Returns the image store.
+    #[must_use]
+    pub fn images(&self) -> &Store {
+        &self.images
+    }
+
+    /// Returns what the network driver needs to know of us.
+    pub(super) fn network_host(&self) -> network::Host {
+        network::Host {
+            engine: self.state.engine().clone(),
+            forwarding_marker: self.state.paths().run().join("ip_forward"),
+        }
+    }
+
+    /// Returns who of us has a port, in any project: project and service.
+    fn owner(&self, port: &PublishedPort) -> Option<ContainerRecord> {
+        let records = self.state.containers(None).ok()?;
+        records.into_iter().find(|record| {
+            let up = self.state.status(&record.project, &record.id).ok().flatten().is_some_and(|s| s.process.is_some());
+            let meets = |p: &PortRecord| {
+                let hosts = p.host_ip == port.host_ip || p.host_ip.is_unspecified() || port.host_ip.is_unspecified();
+                hosts && p.host_port == port.host_port && p.protocol == port.protocol.to_string()
+            };
+            up && record.endpoints.iter().flat_map(|e| &e.ports).any(meets)
+        })
+    }
+
+    fn facts(reference: &str, image: Image) -> ImageFacts {
+        let config = image.config.config;
+        let positive = |ns: i64| u64::try_from(ns).ok().filter(|n| *n > 0).map(Duration::from_nanos);
+        ImageFacts {
+            reference: reference.to_owned(),
+            id: image.id.to_string(),
+            layers: image.layers,
+            env: config.env,
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            cmd: config.cmd.unwrap_or_default(),
+            user: config.user,
+            working_dir: config.working_dir,
+            stop_signal: config.stop_signal,
+            volumes: config.volumes.into_keys().collect(),
+            exposed_ports: config.exposed_ports.into_keys().collect(),
+            healthcheck: config.healthcheck.map(|h| Healthcheck {
+                test: Some(h.test).filter(|t| !t.is_empty()),
+                interval: positive(h.interval),
+                timeout: positive(h.timeout),
+                retries: u32::try_from(h.retries).ok().filter(|n| *n > 0),
+                start_period: positive(h.start_period),
+                start_interval: positive(h.start_interval),
+                ..Healthcheck::default()
+            }),
+            labels: config.labels.into_iter().collect(),
+        }
+    }
+}
+
+/// Returns a supervisor's answer as a report.
+pub(super) fn refused(error: &LinkError) -> Report {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        message.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    Report::message(message)
+}
+
+impl Backend for Local {
+    type Lock = Lock;
+
+    fn paths(&self) -> &Paths {
+        self.state.paths()
+    }
+
+    fn engine_id(&self) -> &EngineId {
+        self.state.engine()
+    }
+
+    fn lock(&self, project: &ProjectName) -> Result<Lock, Report> {
+        Ok(self.state.lock_project(project)?)
+    }
+
+    fn observe(&self, project: &ProjectName) -> Result<Actual, Report> {
+        super::observe::observe(self, project)
+    }
+
+    async fn image(
+        &self,
+        project: &ProjectName,
+        service: &Service,
+        building: Building,
+        events: &dyn Sink,
+    ) -> Result<ImageFacts, Report> {
+        let built = format!("{project}-{}", service.name);
+        let reference = service.image.as_ref().map_or(built.as_str(), |i| i.value.as_str());
+        let found = self.images.resolve(reference)?;
+        match (&service.build, building, found) {
+            (None, _, Some(image)) | (Some(_), Building::Missing | Building::Never, Some(image)) => {
+                Ok(Self::facts(reference, image))
+            }
+            (Some(build), Building::Missing | Building::Always, _) => {
+                let subject = Subject::Image(reference.to_owned());
+                let begun = std::time::Instant::now();
+                let tell = |progress, detail| {
+                    let subject = subject.clone();
+                    events.send(Event::Progress { subject, progress, elapsed: begun.elapsed(), detail });
+                };
+                tell(Progress::Working("Building"), None);
+                let labels = BTreeMap::from([
+                    ("com.docker.compose.project".to_owned(), project.to_string()),
+                    ("com.docker.compose.service".to_owned(), service.name.to_string()),
+                ]);
+                let spec = BuildSpec {
+                    context: build.context.clone(),
+                    dockerfile: build.dockerfile.clone(),
+                    tag: Reference::parse(reference)?,
+                    labels,
+                };
+                match build::build(&spec, &self.images) {
+                    Ok(built) => {
+                        tell(Progress::Done("Built"), None);
+                        if !built.warnings.diagnostics.is_empty() {
+                            events.send(Event::Warning(built.warnings.render(false)));
+                        }
+                        Ok(Self::facts(reference, built.image))
+                    }
+                    Err(report) => {
+                        tell(Progress::Failed, None);
+                        Err(report)
+                    }
+                }
+            }
+            (Some(build), Building::Never, None) => Err(Diagnostic::error(
+                Some(build.span),
+                format!("image `{reference}` of service `{}` is not built yet", service.name),
+            )
+            .help("build it with: hoist up --build")
+            .into()),
+            (None, _, None) => Err(Diagnostic::error(
+                service.image.as_ref().map(|i| i.span),
+                format!("image `{reference}` of service `{}` is not in the store", service.name),
+            )
+            .help("load it from an archive with: hoist image load -i FILE (hoist image ls shows what is there)")
+            .into()),
+        }
+    }
+
+    fn host_facts(&self) -> Result<HostFacts, Report> {
+        let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(); // a host without DNS is fine
+        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        Ok(HostFacts { now, netns: state::host_netns()?, resolv_conf })
+    }
+
+    fn choices(&self) -> Result<impl Choices, Report> {
+        Ok(LocalChoices::new())
+    }
+
+    async fn supervise(&self, project: &ProjectName) -> Result<(), Report> {
+        self.supervisors.link(&self.state, project).map(drop).map_err(|e| refused(&e))
+    }
+
+    async fn adopt(&self, project: &ProjectName) -> Result<(), Report> {
+        let mut needed = false;
+        for record in self.state.containers(Some(project))? {
+            let status = self.state.status(project, &record.id)?;
+            needed |= status.is_some_and(|s| match s.state {
+                Life::Starting | Life::Running | Life::Restarting => true,
+                Life::Created | Life::Exited => false,
+            });
+        }
+        if !needed || self.supervisors.link_if_there(&self.state, project).map_err(|e| refused(&e))?.is_some() {
+            return Ok(());
+        }
+        let link = self.supervisors.link(&self.state, project).map_err(|e| refused(&e))?;
+        let mut statuses = link.statuses();
+        let known = statuses.wait_for(Option::is_some).await.map(drop);
+        known.map_err(|_| Report::message(format!("the supervisor of project `{project}` does not answer")))
+    }
+
+    async fn leave(&self, project: &ProjectName) -> Result<(), Report> {
+        if !self.state.containers(Some(project))?.is_empty() {
+            return Ok(());
+        }
+        self.supervisors.leave(project).await;
+        Ok(state::remove_tree(&self.state.paths().run_project(project))?)
+    }
+
+    async fn reserve(
+        &self,
+        project: &ProjectName,
+        taken: &[PublishedPort],
+        released: &[PublishedPort],
+    ) -> Result<(), Report> {
+        let wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
+        let reserved = network::ports::reserve(&wanted).map_err(|conflicts| {
+            let mut report = Report::default();
+            for conflict in conflicts {
+                let diagnostic = match self.owner(&conflict.port) {
+                    Some(record) => Diagnostic::error(
+                        None,
+                        format!(
+                            "port {} is in use by service `{}` of project `{}`",
+                            conflict.port, record.service, record.project
+                        ),
+                    )
+                    .help(format!("publish another host port, or take it down with: hoist -p {} down", record.project)),
+                    None => Diagnostic::from_error(&conflict),
+                };
+                report.diagnostics.push(diagnostic);
+            }
+            report
+        })?;
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        let (ports, fds): (Vec<PortRecord>, Vec<OwnedFd>) =
+            reserved.into_iter().map(|r| (port_record(&r.port), r.socket)).unzip();
+        let link = self.supervisors.link(&self.state, project).map_err(|e| refused(&e))?;
+        let mut fds = fds.into_iter();
+        for ports in ports.chunks(crate::supervisor::channel::MAX_FDS) {
+            let fds = fds.by_ref().take(ports.len()).collect();
+            link.ask(Request::Hold { ports: ports.to_vec() }, fds).await.map_err(|e| refused(&e))?;
+        }
+        Ok(())
+    }
+
+    async fn changed(&self, project: &ProjectName, known: &[ContainerStatus]) -> Result<Vec<ContainerStatus>, Report> {
+        loop {
+            let now: Vec<ContainerStatus> = self.observe_statuses(project)?;
+            if now != known {
+                return Ok(now);
+            }
+            match self.supervisors.link_if_there(&self.state, project).map_err(|e| refused(&e))? {
+                Some(link) => {
+                    // A supervisor writes a status before it tells of it, so what is told next is worth a look.
+                    let mut statuses = link.statuses();
+                    statuses.borrow_and_update();
+                    if self.observe_statuses(project)? == known {
+                        tokio::select! {
+                            _ = statuses.changed() => {}
+                            () = tokio::time::sleep(Duration::from_secs(1)) => {} // it may have died
+                        }
+                    }
+                }
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    async fn exec(&self, request: &ExecRequest) -> Result<i32, Report> {
+        let link = self.supervisors.link(&self.state, &request.container.project).map_err(|e| refused(&e))?;
+        let io_error = |e: io::Error| Report::message(format!("cannot run the command: {e}"));
+        let streams = Streams::open().map_err(io_error)?;
+        let wanted = Request::Exec {
+            container: request.container.id.clone(),
+            argv: request.argv.clone(),
+            env: request.env.clone(),
+            user: request.user.clone(),
+            cwd: request.cwd.clone(),
+        };
+        let mut replies = link.begin(wanted, streams.theirs).map_err(|e| refused(&e))?;
+        let pumps = Pumps::start(streams.ours);
+        loop {
+            match replies.recv().await {
+                Some(Reply::ExecStarted) => {}
+                Some(Reply::ExecEnded { code }) => {
+                    pumps.finish(AFTER_EXIT).await;
+                    return Ok(code);
+                }
+                Some(Reply::Failed { message, code }) if matches!(code, 126 | 127) => {
+                    let mut report = Report::message(message);
+                    report.exit = u8::try_from(code).ok();
+                    return Err(report);
+                }
+                Some(Reply::Failed { message, .. }) => return Err(Report::message(message)),
+                Some(Reply::Done | Reply::Status(_) | Reply::Synced) | None => {
+                    return Err(Report::message("the supervisor went away while the command ran"));
+                }
+            }
+        }
+    }
+
+    fn sync(&self) -> Result<(), Report> {
+        Ok(self.state.sync()?)
+    }
+
+    fn missing(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        paths.iter().filter(|p| seen.insert(*p) && !p.exists()).cloned().collect()
+    }
+}
+
+/// Returns a port as it is written down.
+pub(super) fn port_record(port: &PublishedPort) -> PortRecord {
+    let PublishedPort { host_ip, host_port, target, protocol } = *port;
+    let protocol = match protocol {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    PortRecord { host_ip, host_port, target, protocol: protocol.to_owned() }
+}
+
+/// The pipes between our own standard streams and those of a process in a container, which never sees ours.
+struct Streams {
+    theirs: Vec<OwnedFd>,
+    ours: [OwnedFd; 3],
+}
+
+impl Streams {
+    fn open() -> io::Result<Self> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let ((in_read, in_write), (out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?, pipe()?);
+        Ok(Self { theirs: vec![in_read, out_write, err_write], ours: [in_write, out_read, err_read] })
+    }
+}
+
+/// Threads that copy between the pipes and our own streams.
+struct Pumps {
+    done: tokio::sync::mpsc::UnboundedReceiver<()>,
+}
+
+impl Pumps {
+    fn start(ours: [OwnedFd; 3]) -> Self {
+        let [stdin, stdout, stderr] = ours;
+        let (tell, done) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            // It ends with our input, or when the process has closed its own; then `stdin` closes, which is its end of file.
+            let _ = io::copy(&mut io::stdin().lock(), &mut std::fs::File::from(stdin));
+        });
+        let copy = |from: OwnedFd, mut to: Box<dyn io::Write + Send>| {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                let _ = io::copy(&mut std::fs::File::from(from), &mut to).and_then(|_| to.flush()); // our reader may be gone
+                let _ = tell.send(());
+            });
+        };
+        copy(stdout, Box::new(io::stdout()));
+        copy(stderr, Box::new(io::stderr()));
+        Self { done }
+    }
+
+    /// Waits until both outputs have ended, at most so long.
+    async fn finish(mut self, at_most: Duration) {
+        let both = async {
+            self.done.recv().await;
+            self.done.recv().await;
+        };
+        let _ = tokio::time::timeout(at_most, both).await; // a grandchild may hold the pipe for ever
+    }
+}

@@ -1,0 +1,457 @@
+//! Reads what containers wrote: the log files of the supervisors, in order of time, and what comes after.
+//!
+//! A file holds one JSON object a line: `log` (text, with its newline if the line ended), `stream`, `time` (RFC 3339,
+//! nanoseconds, UTC). A line that was too long for one object goes on in the next one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::event::{self, PollFd, PollFlags};
+use rustix::fs::inotify;
+use serde::Deserialize;
+use tokio::sync::Notify;
+
+use crate::diag::Report;
+use crate::engine::Engine;
+use crate::engine::actual::Actual;
+use crate::engine::backend::Backend;
+use crate::name::{ContainerId, ProjectName};
+use crate::paths::Paths;
+use crate::state::record::{ContainerStatus, State};
+
+/// Which of the two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// stdout.
+    Stdout,
+    /// stderr.
+    Stderr,
+}
+
+/// Something to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A line.
+    Line(Line),
+    /// A container ended.
+    Exited {
+        /// Short name of the container.
+        label: String,
+        /// Its exit code, if anybody saw it.
+        code: Option<i32>,
+        /// The restart policy starts it again.
+        restarting: bool,
+    },
+}
+
+/// One line that a container wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Short name of the container: without the project.
+    pub label: String,
+    /// Which output.
+    pub stream: Stream,
+    /// When, as written.
+    pub time: String,
+    /// The text without its newline.
+    pub text: String,
+}
+
+/// Which lines.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The services; none is all.
+    pub services: Vec<String>,
+    /// At most so many of each container's last lines; `None` is all.
+    pub tail: Option<usize>,
+    /// No lines from before this time, RFC 3339 in UTC with nine digits, as in the files.
+    pub since: Option<String>,
+}
+
+/// Why following ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// No container of the selection runs any more.
+    AllExited,
+    /// It was told to.
+    Stopped,
+}
+
+/// Returns the container's name as a log line shows it: without the project's prefix.
+#[must_use]
+pub fn label(project: &ProjectName, name: &str) -> String {
+    name.strip_prefix(project.as_str()).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name).to_owned()
+}
+
+impl<B: Backend> Engine<B> {
+    /// Returns the labels of the selected containers, for the width of the prefix.
+    ///
+    /// # Errors
+    /// When what exists cannot be read, or a named service is unknown.
+    pub fn log_labels(&self, project: &ProjectName, selection: &Selection) -> Result<Vec<String>, Report> {
+        let actual = self.backend().observe(project)?;
+        Ok(selected(&actual, &selection.services).map(|c| label(project, c.record.name.as_str())).collect())
+    }
+
+    /// Shows the lines that are there, over all containers in order of time.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn logs(&self, project: &ProjectName, selection: &Selection, show: &mut dyn FnMut(Item)) -> Result<(), Report> {
+        let actual = self.backend().observe(project)?;
+        let mut readers = Readers::new(project, self.backend().paths(), selection);
+        readers.add(&actual);
+        readers.read(show)?;
+        readers.flush(show);
+        Ok(())
+    }
+
+    /// Shows the lines that are there and those that come, of new and restarted containers too, until no selected
+    /// container runs or `stop` is ready.
+    ///
+    /// # Errors
+    /// When a file or a status cannot be read.
+    pub async fn follow(
+        &self,
+        project: &ProjectName,
+        selection: &Selection,
+        show: &mut dyn FnMut(Item),
+        stop: impl Future<Output = ()>,
+    ) -> Result<End, Report> {
+        let mut readers = Readers::new(project, self.backend().paths(), selection);
+        let watch = Watch::new().map_err(|e| Report::message(format!("cannot watch log files: {e}")))?;
+        let mut stop = std::pin::pin!(stop);
+        let mut known: Vec<ContainerStatus> = Vec::new();
+        let mut first = true;
+        loop {
+            let actual = self.backend().observe(project)?;
+            readers.add(&actual);
+            for container in selected(&actual, &selection.services) {
+                watch.add(&self.backend().paths().container_logs(&container.record.id));
+            }
+            let mut statuses: Vec<ContainerStatus> = actual.containers.iter().map(|c| c.status.clone()).collect();
+            statuses.sort_by(|a, b| a.id.cmp(&b.id));
+            readers.read(show)?;
+            if !first {
+                readers.tell_ends(&known, &statuses, show);
+            }
+            first = false;
+            known = statuses;
+            if !selected(&actual, &selection.services).any(|c| c.is_up()) {
+                readers.read(show)?;
+                readers.flush(show);
+                return Ok(End::AllExited);
+            }
+            let mut changed = std::pin::pin!(self.backend().changed(project, &known));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut stop => return Ok(End::Stopped),
+                    result = &mut changed => {
+                        result?;
+                        break;
+                    }
+                    () = watch.wait() => readers.read(show)?,
+                }
+            }
+        }
+    }
+}
+
+fn selected<'a>(
+    actual: &'a Actual,
+    services: &'a [String],
+) -> impl Iterator<Item = &'a crate::engine::actual::ActualContainer> {
+    actual
+        .containers
+        .iter()
+        .filter(move |c| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str()))
+}
+
+/// Tells when a log directory changes: a thread that sleeps in poll(2) wakes the one that shows.
+struct Watch {
+    inotify: Arc<OwnedFd>,
+    /// Written to when the thread shall end.
+    end: Arc<OwnedFd>,
+    woken: Arc<Notify>,
+}
+
+impl Watch {
+    fn new() -> io::Result<Self> {
+        let inotify = Arc::new(inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?);
+        let end = Arc::new(event::eventfd(0, event::EventfdFlags::CLOEXEC)?);
+        let watch = Self { inotify, end, woken: Arc::new(Notify::new()) };
+        let (inotify, end, woken) = (watch.inotify.clone(), watch.end.clone(), watch.woken.clone());
+        std::thread::Builder::new().name("log-watch".into()).spawn(move || {
+            let mut fds = [PollFd::new(&inotify, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
+            let mut buffer = [0_u8; 4096];
+            while matches!(event::poll(&mut fds, None), Ok(_) | Err(rustix::io::Errno::INTR)) {
+                if fds[1].revents().contains(PollFlags::IN) {
+                    break;
+                }
+                while rustix::io::read(&inotify, &mut buffer).is_ok_and(|n| n > 0) {}
+                woken.notify_one();
+            }
+        })?;
+        Ok(watch)
+    }
+
+    /// A directory that is gone again has nothing to tell.
+    fn add(&self, dir: &Path) {
+        let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        if let Err(error) = inotify::add_watch(&*self.inotify, dir, flags) {
+            tracing::debug!(%error, dir = %dir.display(), "not watched");
+        }
+    }
+
+    async fn wait(&self) {
+        self.woken.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::io::write(&*self.end, &1_u64.to_ne_bytes()) {
+            tracing::debug!(%error, "the log watch ends with the process");
+        }
+    }
+}
+
+/// The files of all selected containers.
+struct Readers<'a> {
+    project: &'a ProjectName,
+    paths: &'a Paths,
+    selection: &'a Selection,
+    readers: BTreeMap<ContainerId, Reader>,
+    seen: BTreeSet<ContainerId>,
+}
+
+impl<'a> Readers<'a> {
+    fn new(project: &'a ProjectName, paths: &'a Paths, selection: &'a Selection) -> Self {
+        Self { project, paths, selection, readers: BTreeMap::new(), seen: BTreeSet::new() }
+    }
+
+    fn add(&mut self, actual: &Actual) {
+        let first = self.seen.is_empty();
+        for container in selected(actual, &self.selection.services) {
+            let id = &container.record.id;
+            if self.seen.insert(id.clone()) {
+                let label = label(self.project, container.record.name.as_str());
+                // Containers that come later are shown from their first line.
+                let tail = self.selection.tail.filter(|_| first);
+                self.readers
+                    .insert(id.clone(), Reader::new(label, self.paths.container_logs(id).join("json.log"), tail));
+            }
+        }
+    }
+
+    fn read(&mut self, show: &mut dyn FnMut(Item)) -> Result<(), Report> {
+        let mut lines: Vec<Line> = Vec::new();
+        for reader in self.readers.values_mut() {
+            reader
+                .read(&mut lines)
+                .map_err(|e| Report::message(format!("cannot read `{}`: {e}", reader.path.display())))?;
+        }
+        lines.retain(|line| self.selection.since.as_ref().is_none_or(|since| line.time >= *since));
+        lines.sort_by(|a, b| a.time.cmp(&b.time)); // stable: each container's order stays
+        lines.into_iter().for_each(|line| show(Item::Line(line)));
+        Ok(())
+    }
+
+    /// Shows last lines that have no newline.
+    fn flush(&mut self, show: &mut dyn FnMut(Item)) {
+        for reader in self.readers.values_mut() {
+            reader.flush().into_iter().for_each(|line| show(Item::Line(line)));
+        }
+    }
+
+    fn tell_ends(&mut self, known: &[ContainerStatus], now: &[ContainerStatus], show: &mut dyn FnMut(Item)) {
+        for status in now {
+            let Some(reader) = self.readers.get_mut(&status.id) else { continue };
+            let before = known.iter().find(|k| k.id == status.id);
+            if status.finished.is_some() && before.is_none_or(|b| b.finished != status.finished) {
+                reader.flush().into_iter().for_each(|line| show(Item::Line(line)));
+                let restarting = status.state != State::Exited;
+                show(Item::Exited { label: reader.label.clone(), code: status.exit_code, restarting });
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    log: String,
+    stream: Stream,
+    time: String,
+}
+
+/// One container's file.
+struct Reader {
+    label: String,
+    path: PathBuf,
+    tail: Option<usize>,
+    file: Option<(File, u64)>,
+    /// Bytes after the last whole object.
+    rest: Vec<u8>,
+    /// Lines whose end has not come, by output.
+    partial: BTreeMap<Stream, Line>,
+}
+
+impl Reader {
+    fn new(label: String, path: PathBuf, tail: Option<usize>) -> Self {
+        Self { label, path, tail, file: None, rest: Vec::new(), partial: BTreeMap::new() }
+    }
+
+    /// Adds the whole lines that were written since; follows the file to its successor when it was rotated.
+    fn read(&mut self, lines: &mut Vec<Line>) -> io::Result<()> {
+        loop {
+            if self.file.is_none() {
+                let mut file = match File::open(&self.path) {
+                    Ok(file) => file,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    Err(e) => return Err(e),
+                };
+                if let Some(tail) = self.tail {
+                    seek_to_tail(&mut file, tail)?;
+                }
+                let inode = file.metadata()?.ino();
+                self.file = Some((file, inode));
+            }
+            self.tail = None; // it counts for the first file only
+            let Some((file, inode)) = &mut self.file else { return Ok(()) };
+            file.read_to_end(&mut self.rest)?;
+            let inode = *inode;
+            self.take_objects(lines);
+            match std::fs::metadata(&self.path) {
+                Ok(meta) if meta.ino() != inode => self.file = None,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn take_objects(&mut self, lines: &mut Vec<Line>) {
+        let whole = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let bytes: Vec<u8> = self.rest.drain(..whole).collect();
+        for object in bytes.split(|b| *b == b'\n').filter(|object| !object.is_empty()) {
+            match serde_json::from_slice::<Entry>(object) {
+                Ok(entry) => self.take(entry, lines),
+                // A crash can leave half an object behind; what comes after it is whole again.
+                Err(error) => tracing::debug!(%error, path = %self.path.display(), "damaged log entry"),
+            }
+        }
+    }
+
+    fn take(&mut self, entry: Entry, lines: &mut Vec<Line>) {
+        let Entry { log, stream, time } = entry;
+        let line = self.partial.entry(stream).or_insert_with(|| Line {
+            label: self.label.clone(),
+            stream,
+            time,
+            text: String::new(),
+        });
+        line.text.push_str(log.strip_suffix('\n').unwrap_or(&log));
+        if log.ends_with('\n') {
+            lines.extend(self.partial.remove(&stream));
+        }
+    }
+
+    fn flush(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.partial).into_values().collect()
+    }
+}
+
+/// Moves to the first of the last `count` lines, reading the file from its end.
+fn seek_to_tail(file: &mut File, count: usize) -> io::Result<()> {
+    const BLOCK: u64 = 64 * 1024;
+    let mut at = file.seek(SeekFrom::End(0))?;
+    let mut newlines = 0;
+    while at > 0 {
+        let start = at.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        let mut block = Vec::new();
+        file.by_ref().take(at - start).read_to_end(&mut block)?;
+        for (offset, byte) in block.iter().enumerate().rev() {
+            if *byte != b'\n' {
+                continue;
+            }
+            newlines += 1;
+            if newlines == count + 1 {
+                file.seek(SeekFrom::Start(start + offset as u64 + 1))?;
+                return Ok(());
+            }
+        }
+        at = start;
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn entry(log: &str, stream: &str, second: u32) -> String {
+        format!(
+            "{{\"log\":{log:?},\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000000Z\",\"end\":1}}\n"
+        )
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn lines_are_joined_and_rotation_is_followed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("json.log");
+        let mut reader = Reader::new("web-1".into(), path.clone(), None);
+        let mut lines = Vec::new();
+        reader.read(&mut lines).expect("a missing file is fine");
+        let mut file = File::create(&path).expect("created");
+        write!(file, "{}{}", entry("one\n", "stdout", 1), entry("half", "stdout", 2)).expect("written");
+        write!(file, "{}", &entry("err\n", "stderr", 3)[..10]).expect("written");
+        reader.read(&mut lines).expect("read");
+        assert_eq!(texts(&lines), ["one"]);
+        write!(file, "{}{}", &entry("err\n", "stderr", 3)[10..], entry(" whole\n", "stdout", 4)).expect("written");
+        reader.read(&mut lines).expect("read");
+        assert_eq!(texts(&lines), ["one", "err", "half whole"]);
+        std::fs::rename(&path, dir.path().join("json.log.1")).expect("rotated");
+        std::fs::write(&path, entry("new", "stdout", 5)).expect("written");
+        reader.read(&mut lines).expect("read");
+        assert_eq!(texts(&reader.flush()), ["new"]);
+    }
+
+    #[test]
+    fn the_tail_is_found_from_the_end() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("json.log");
+        let text: String = (0..5000).map(|n| entry(&format!("line {n}\n"), "stdout", n % 60)).collect();
+        std::fs::write(&path, text).expect("written");
+        for (tail, first, count) in [
+            (Some(0), None, 0),
+            (Some(3), Some("line 4997"), 3),
+            (Some(9000), Some("line 0"), 5000),
+            (None, Some("line 0"), 5000),
+        ] {
+            let mut lines = Vec::new();
+            Reader::new("web-1".into(), path.clone(), tail).read(&mut lines).expect("read");
+            assert_eq!((texts(&lines).first().copied(), lines.len()), (first, count), "{tail:?}");
+        }
+    }
+
+    #[test]
+    fn the_label_is_the_name_without_the_project() {
+        let project = ProjectName::new("shop").expect("a test name");
+        assert_eq!(label(&project, "shop-web-1"), "web-1");
+        assert_eq!(label(&project, "own-name"), "own-name");
+        assert_eq!(label(&project, "shopper"), "shopper");
+    }
+}

@@ -1,0 +1,454 @@
+//! The heart: up, down, restart, ps, logs, exec. The phases in order; every one has its own file.
+//!
+//! [`graph`] orders services, [`desired`] chooses, [`plan`](mod@plan) compares with [`actual`], [`execute`](mod@execute)
+//! obeys. [`backend`] is the seam to the host.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod actual;
+pub mod backend;
+mod choices;
+pub mod container;
+pub mod desired;
+pub mod execute;
+pub mod graph;
+mod host;
+pub mod local;
+pub mod logs;
+mod observe;
+pub mod plan;
+pub mod ps;
+pub mod step;
+mod supervisors;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::compose::model::Project;
+use crate::diag::{Diagnostic, Report};
+use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::backend::{Backend, Building, ExecRequest};
+use crate::engine::desired::{Desired, Inputs, Recreate};
+use crate::engine::execute::OnFailure;
+use crate::engine::graph::Graph;
+use crate::engine::plan::Options;
+use crate::engine::step::{ContainerRef, Plan};
+use crate::event::{Event, Sink, Subject};
+use crate::name::{ProjectName, ServiceName};
+use crate::runtime::MountSource;
+
+/// The engine on one host.
+#[derive(Debug)]
+pub struct Engine<B> {
+    backend: B,
+}
+
+/// What `up` is asked for.
+#[derive(Debug)]
+pub struct Up<'a> {
+    /// The model.
+    pub project: &'a Project,
+    /// Each service's hash.
+    pub hashes: &'a BTreeMap<ServiceName, String>,
+    /// The services named; none is all.
+    pub services: &'a [String],
+    /// When containers that are there are replaced.
+    pub recreate: Replace,
+    /// Time from stop signal to kill for containers that are replaced.
+    pub timeout: Option<Duration>,
+    /// Remove containers of services that the file does not have.
+    pub remove_orphans: bool,
+    /// Whether images are built.
+    pub building: Building,
+}
+
+/// When `up` replaces containers that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// When they are not what the file asks for.
+    Changed,
+    /// The named services' always, those that they depend on when changed.
+    Named,
+    /// Never.
+    Never,
+}
+
+/// What `down` is asked for.
+#[derive(Debug)]
+pub struct DownRequest<'a> {
+    /// The project.
+    pub project: &'a ProjectName,
+    /// Services of the file, to tell orphans; `None` without a file.
+    pub defined: Option<BTreeSet<ServiceName>>,
+    /// The services named; none is the whole project. Their dependents go too.
+    pub services: &'a [String],
+    /// Remove volumes.
+    pub volumes: bool,
+    /// Remove containers of services that the file does not have.
+    pub remove_orphans: bool,
+    /// Time from stop signal to kill, instead of each container's own.
+    pub timeout: Option<Duration>,
+}
+
+/// A plan and the lock under which it is true.
+#[derive(Debug)]
+pub struct Prepared<L> {
+    /// The steps.
+    pub plan: Plan,
+    /// Warnings with their places in the file.
+    pub warnings: Vec<Diagnostic>,
+    project: ProjectName,
+    verb: &'static str,
+    on_failure: OnFailure,
+    _lock: L,
+}
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// All is done.
+    Done,
+    /// It was told to stop, and did.
+    Interrupted,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Returns the engine on that host.
+    pub fn new(backend: B) -> Self {
+        Self { backend }
+    }
+
+    /// Returns the host.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Loads, observes, chooses and plans; changes nothing but images that have to be built.
+    ///
+    /// # Errors
+    /// Everything that can be known before a change: circles, images, names, addresses, ports, bind sources.
+    pub async fn prepare_up(&self, request: &Up<'_>, events: &dyn Sink) -> Result<Prepared<B::Lock>, Report> {
+        let project = request.project;
+        let graph = Graph::of_project(project)?.select(request.services)?;
+        let mut images = BTreeMap::new();
+        for service in graph.order().filter_map(|name| project.services.get(name)) {
+            let facts = self.backend.image(&project.name, service, request.building, events).await?;
+            images.insert(service.name.clone(), facts);
+        }
+        let lock = self.backend.lock(&project.name)?;
+        let actual = self.backend.observe(&project.name)?;
+        let inputs = Inputs {
+            project,
+            graph: &graph,
+            images: &images,
+            hashes: request.hashes,
+            actual: &actual,
+            paths: self.backend.paths(),
+            engine: self.backend.engine_id(),
+            host: &self.backend.host_facts()?,
+            recreate: &self.recreate(request, &graph)?,
+        };
+        let wished = desired::desired(&inputs, &mut self.backend.choices()?)
+            .map_err(|diagnostics| Report { diagnostics, ..Report::default() })?;
+        self.check_bind_sources(&wished)?;
+        let options = self.options(request.timeout, request.remove_orphans);
+        let plan = plan::plan(&wished, &actual, &options);
+        Ok(Prepared {
+            plan,
+            warnings: wished.warnings,
+            project: project.name.clone(),
+            verb: "up",
+            on_failure: OnFailure::Stop,
+            _lock: lock,
+        })
+    }
+
+    fn recreate(&self, request: &Up<'_>, graph: &Graph) -> Result<Recreate, Report> {
+        Ok(match request.recreate {
+            Replace::Changed => Recreate::Changed,
+            Replace::Never => Recreate::Never,
+            Replace::Named => Recreate::Always(graph.select_alone(request.services)?.order().cloned().collect()),
+        })
+    }
+
+    fn options(&self, timeout: Option<Duration>, remove_orphans: bool) -> Options<'_> {
+        Options { paths: self.backend.paths(), timeout, remove_orphans }
+    }
+
+    /// A bind source that is missing and is not to be made is an error before anything is changed.
+    fn check_bind_sources(&self, wished: &Desired) -> Result<(), Report> {
+        let mut report = Report::default();
+        for (creation, _) in wished.containers.iter().filter_map(|c| c.creation.as_ref()) {
+            let generated: BTreeSet<&PathBuf> = creation.files.iter().map(|(path, _)| path).collect();
+            let sources = creation.spec.mounts.iter().filter_map(|mount| match &mount.source {
+                MountSource::Bind(path) => Some(path),
+                MountSource::Tmpfs { .. } => None,
+            });
+            let ours = self.backend.paths().volumes();
+            let wanted = sources
+                .filter(|path| !generated.contains(path) && !creation.directories.contains(path))
+                .filter(|path| !path.starts_with(&ours));
+            for path in self.backend.missing(&wanted.cloned().collect::<Vec<_>>()) {
+                let message =
+                    format!("service `{}` binds `{}`, which does not exist", creation.record.service, path.display());
+                report.diagnostics.push(Diagnostic::error(None, message));
+            }
+        }
+        if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
+    }
+
+    /// Plans the removal of a project or of some of its services.
+    ///
+    /// # Errors
+    /// When what exists cannot be read, or a named service is unknown.
+    pub fn prepare_down(&self, request: &DownRequest<'_>) -> Result<Prepared<B::Lock>, Report> {
+        let lock = self.backend.lock(request.project)?;
+        let actual = self.backend.observe(request.project)?;
+        self.refuse_other_namespace(request.project, &actual)?;
+        let services = match request.services {
+            [] => None,
+            named => {
+                let graph = plan::graph_of(&actual);
+                let defined = request.defined.as_ref();
+                let known = |name: &&String| {
+                    graph.order().any(|s| s.as_str() == name.as_str())
+                        || !defined.is_some_and(|d| d.iter().any(|s| s.as_str() == name.as_str()))
+                };
+                let there: Vec<String> = named.iter().filter(known).cloned().collect();
+                // All are defined and none has a container: nothing to do, which is not "all of them".
+                let mut going: BTreeSet<ServiceName> = BTreeSet::new();
+                if !there.is_empty() {
+                    going.extend(graph.select_alone(&there)?.order().cloned());
+                }
+                for service in graph.order() {
+                    if graph.dependencies(service).iter().any(|e| going.contains(&e.on)) {
+                        going.insert(service.clone());
+                    }
+                }
+                Some(going)
+            }
+        };
+        let down = plan::Down { services, defined: request.defined.clone(), volumes: request.volumes };
+        let options = self.options(request.timeout, request.remove_orphans);
+        let mut plan = plan::down(request.project, &actual, &down, &options);
+        if plan.is_empty() && plan.warnings.is_empty() {
+            plan.warnings.push(format!("No resource found to remove for project \"{}\".", request.project));
+        }
+        Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, lock))
+    }
+
+    /// Plans a stop and a start of the named services, or of all, and of those that asked to follow.
+    ///
+    /// # Errors
+    /// When what exists cannot be read, or a named service has no container.
+    pub fn prepare_restart(
+        &self,
+        project: &ProjectName,
+        services: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<Prepared<B::Lock>, Report> {
+        let lock = self.backend.lock(project)?;
+        let actual = self.backend.observe(project)?;
+        self.refuse_other_namespace(project, &actual)?;
+        let all = plan::graph_of(&actual);
+        let graph = all.select_for_restart(services)?;
+        let named: BTreeSet<ServiceName> = all.select_alone(services)?.order().cloned().collect();
+        let mut plan = plan::restart(&actual, &graph, &named, &self.options(timeout, false));
+        if plan.is_empty() {
+            plan.warnings.push(format!("No containers to restart for project \"{project}\"."));
+        }
+        Ok(self.prepared(plan, project, "restart", OnFailure::Stop, lock))
+    }
+
+    /// Plans the stop of the named services, or of all; the containers stay.
+    ///
+    /// # Errors
+    /// When what exists cannot be read.
+    pub fn prepare_stop(
+        &self,
+        project: &ProjectName,
+        services: Option<&BTreeSet<ServiceName>>,
+        timeout: Option<Duration>,
+    ) -> Result<Prepared<B::Lock>, Report> {
+        let lock = self.backend.lock(project)?;
+        let actual = self.backend.observe(project)?;
+        let plan = plan::stop(&actual, services, &self.options(timeout, false));
+        Ok(self.prepared(plan, project, "stop", OnFailure::Continue, lock))
+    }
+
+    fn prepared(
+        &self,
+        plan: Plan,
+        project: &ProjectName,
+        verb: &'static str,
+        on_failure: OnFailure,
+        lock: B::Lock,
+    ) -> Prepared<B::Lock> {
+        Prepared { plan, warnings: Vec::new(), project: project.clone(), verb, on_failure, _lock: lock }
+    }
+
+    /// What was made from another network namespace cannot be reached from this one.
+    fn refuse_other_namespace(&self, project: &ProjectName, actual: &Actual) -> Result<(), Report> {
+        let here = self.backend.host_facts()?.netns;
+        if actual.containers.iter().all(|c| c.record.host_netns == here) {
+            return Ok(());
+        }
+        Err(Diagnostic::error(None, format!("project `{project}` was started from another network namespace"))
+            .help("run the command in that namespace")
+            .into())
+    }
+
+    /// Executes a plan. When `stop` is ready, no further step starts.
+    ///
+    /// # Errors
+    /// Ports that are in use, before anything is changed; then every step that failed.
+    pub async fn apply(
+        &self,
+        prepared: Prepared<B::Lock>,
+        events: &dyn Sink,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Finish, Report> {
+        let plan = &prepared.plan;
+        for warning in &plan.warnings {
+            events.send(Event::Warning(warning.clone()));
+        }
+        let mut subjects: BTreeSet<Subject> = plan.steps.iter().map(|planned| planned.step.subject()).collect();
+        subjects.extend(plan.running.iter().map(|name| Subject::Container(name.to_string())));
+        events.send(Event::Begin { verb: prepared.verb, total: subjects.len() });
+        for name in &plan.running {
+            events.send(Event::Progress {
+                subject: Subject::Container(name.to_string()),
+                progress: crate::event::Progress::Done("Running"),
+                elapsed: Duration::ZERO,
+                detail: None,
+            });
+        }
+        let result = self.perform(&prepared, events, stop).await;
+        events.send(Event::End);
+        result
+    }
+
+    async fn perform(
+        &self,
+        prepared: &Prepared<B::Lock>,
+        events: &dyn Sink,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Finish, Report> {
+        let Prepared { plan, project, verb, on_failure, .. } = prepared;
+        if plan.is_empty() {
+            return Ok(Finish::Done);
+        }
+        self.backend.supervise(project).await?;
+        let (taken, released) = plan::ports(plan);
+        if !taken.is_empty() {
+            self.backend.reserve(project, &taken, &released).await?;
+        }
+        let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
+        self.backend.leave(project).await?;
+        self.backend.sync()?;
+        if !outcome.failed.is_empty() {
+            return Err(outcome.report(plan, &format!("run `hoist {verb}` again to go on")));
+        }
+        Ok(if outcome.interrupted && !outcome.is_complete() { Finish::Interrupted } else { Finish::Done })
+    }
+
+    /// Kills the project's running containers at once, while another command of ours may hold its lock.
+    ///
+    /// # Errors
+    /// When a container cannot be killed.
+    pub async fn kill(
+        &self,
+        project: &ProjectName,
+        services: Option<&BTreeSet<ServiceName>>,
+        events: &dyn Sink,
+    ) -> Result<(), Report> {
+        let actual = self.backend.observe(project)?;
+        let plan = plan::stop(&actual, services, &self.options(Some(Duration::ZERO), false));
+        let outcome = execute::execute(&plan, &self.backend, events, OnFailure::Continue, std::future::pending()).await;
+        if outcome.failed.is_empty() { Ok(()) } else { Err(outcome.report(&plan, "run the command again")) }
+    }
+
+    /// Returns the project's containers, those of the named services or all, sorted by name.
+    ///
+    /// # Errors
+    /// When what exists cannot be read, or a named service is unknown.
+    pub async fn ps(
+        &self,
+        project: &ProjectName,
+        defined: &[ServiceName],
+        services: &[String],
+    ) -> Result<Vec<ps::Row>, Report> {
+        self.backend.adopt(project).await?;
+        let actual = self.backend.observe(project)?;
+        check_names(&actual, defined, services)?;
+        Ok(ps::rows(&actual, services))
+    }
+
+    /// Runs a command in a running container of a service and returns its exit code.
+    ///
+    /// # Errors
+    /// When the service is not running, or the supervisor refuses.
+    pub async fn exec(&self, project: &ProjectName, exec: &Exec<'_>) -> Result<i32, Report> {
+        self.backend.adopt(project).await?;
+        let actual = self.backend.observe(project)?;
+        check_names(&actual, exec.defined, std::slice::from_ref(exec.service))?;
+        let mut running: Vec<&ActualContainer> =
+            actual.containers.iter().filter(|c| c.record.service.as_str() == exec.service && c.is_up()).collect();
+        running.sort_by_key(|c| (c.is_one_off(), c.record.number));
+        let found = match exec.index {
+            None => running.first(),
+            Some(index) => running.iter().find(|c| c.record.number == index),
+        };
+        let Some(container) = found else {
+            let message = match exec.index {
+                None => format!("service \"{}\" is not running", exec.service),
+                Some(index) => format!("service \"{}\" is not running container #{index}", exec.service),
+            };
+            return Err(Diagnostic::error(None, message).help("start it: hoist up -d").into());
+        };
+        let request = ExecRequest {
+            container: ContainerRef::from(&container.record),
+            argv: exec.argv.to_vec(),
+            env: exec.env.to_vec(),
+            user: exec.user.clone(),
+            cwd: exec.cwd.clone(),
+        };
+        self.backend.exec(&request).await
+    }
+}
+
+/// What `exec` is asked for.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The service.
+    pub service: &'a String,
+    /// Services of the file.
+    pub defined: &'a [ServiceName],
+    /// Number of the replica; `None` is the lowest that runs.
+    pub index: Option<u32>,
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// Variables as `NAME=value`.
+    pub env: &'a [String],
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub cwd: Option<String>,
+}
+
+/// A name is known when the file defines it or a container bears it.
+fn check_names(actual: &Actual, defined: &[ServiceName], services: &[String]) -> Result<(), Report> {
+    let known: BTreeSet<&str> = actual
+        .containers
+        .iter()
+        .map(|c| c.record.service.as_str())
+        .chain(defined.iter().map(ServiceName::as_str))
+        .collect();
+    let Some(wanted) = services.iter().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
+    let closest = crate::diag::nearest(wanted, known.iter().copied()).map(Into::into);
+    Err(graph::Error::NoSuchService { wanted: wanted.clone(), closest }.into())
+}

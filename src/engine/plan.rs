@@ -1,0 +1,480 @@
+//! From what should exist and what does to the steps between them, each with its reason.
+//!
+//! Invariant: pure. Reads nothing, changes nothing, never asks. A step comes after those it waits for, so that the list
+//! itself is one valid order; nothing else holds a step back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::compose::model::Condition;
+use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::desired::{Desired, DesiredContainer, LABEL, attachment, conflict, published};
+use crate::engine::graph::{Edge, Graph};
+use crate::engine::step::{ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Until, Wait};
+use crate::name::{ContainerId, NetworkId, ProjectName, ServiceName, VolumeName};
+use crate::network::{NetworkSpec, PublishedPort};
+use crate::paths::Paths;
+
+/// A dependency that has not got there after a day never will. Compose waits without end.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What planning is told besides the two states.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// Where things live.
+    pub paths: &'a Paths,
+    /// Time from stop signal to kill, instead of each container's own.
+    pub timeout: Option<Duration>,
+    /// Remove containers of services that the file does not have.
+    pub remove_orphans: bool,
+}
+
+/// Returns the steps that turn `actual` into `desired`.
+///
+/// A container that fits is left alone; one that ended is started again. One exception keeps a second `up` quiet: a
+/// container that ended with exit code 0, and whose completion others wait for, runs again only if one of those is
+/// about to start.
+#[must_use]
+pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
+    let mut up = Up {
+        actual,
+        options,
+        plan: Plan::default(),
+        specs: specs(actual),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        filled: BTreeMap::new(),
+        removals: BTreeMap::new(),
+        released: Vec::new(),
+        starts: BTreeMap::new(),
+        waits: BTreeMap::new(),
+    };
+    up.remove_leftovers(desired);
+    up.create_networks(desired);
+    up.create_volumes(desired);
+    let starting = starting(desired, actual);
+    for container in &desired.containers {
+        up.bring_up(container, desired, &starting);
+    }
+    up.remove_replaced_networks(desired);
+    up.plan
+}
+
+/// What is removed by [`down`].
+#[derive(Debug, Clone, Default)]
+pub struct Down {
+    /// Only these services; `None` is the whole project, its networks included.
+    pub services: Option<BTreeSet<ServiceName>>,
+    /// The services of the file, to tell orphans; `None` without a file: nothing is an orphan then.
+    pub defined: Option<BTreeSet<ServiceName>>,
+    /// Remove named volumes of the project, and those without a name.
+    pub volumes: bool,
+}
+
+/// Returns the steps that remove a project: dependents before what they depend on, then networks, then volumes.
+#[must_use]
+pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Options<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let specs = specs(actual);
+    let graph = graph_of(actual);
+    let is_orphan =
+        |c: &ActualContainer| request.defined.as_ref().is_some_and(|defined| !defined.contains(&c.record.service));
+    let goes = |c: &&ActualContainer| {
+        (options.remove_orphans || !is_orphan(c))
+            && request.services.as_ref().is_none_or(|services| services.contains(&c.record.service))
+    };
+    let (going, staying): (Vec<&ActualContainer>, Vec<&ActualContainer>) =
+        actual.containers.iter().partition(|c| goes(c));
+    let orphans: Vec<&str> = staying.iter().filter(|c| is_orphan(c)).map(|c| c.record.name.as_str()).collect();
+    if !orphans.is_empty() {
+        plan.warnings.push(orphan_warning(&orphans));
+    }
+    let mut stopped: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+    let mut ends: BTreeMap<&ContainerId, Vec<StepId>> = BTreeMap::new();
+    for service in graph.order().rev() {
+        let waits_for: Vec<StepId> =
+            graph.dependents(service).filter_map(|(name, _)| stopped.get(name)).flatten().copied().collect();
+        for container in going.iter().filter(|c| c.record.service == *service) {
+            let reason = if is_orphan(container) { Reason::Orphan } else { Reason::Asked("down") };
+            let steps = tear_down(&mut plan, container, &reason, &waits_for, &specs, options);
+            stopped.entry(&container.record.service).or_default().extend(steps.first());
+            ends.insert(&container.record.id, steps);
+        }
+    }
+    if request.services.is_some() {
+        return plan;
+    }
+    let detached_from = |network: &NetworkId| {
+        let on_it = going.iter().filter(|c| c.record.endpoints.iter().any(|e| e.network == *network));
+        on_it.filter_map(|c| ends.get(&c.record.id)).flatten().copied().collect::<Vec<StepId>>()
+    };
+    for network in actual.networks.iter().filter(|n| n.record.project == *project) {
+        let held = staying.iter().any(|c| c.record.endpoints.iter().any(|e| e.network == network.record.id));
+        if held || network.shared {
+            plan.warnings.push(format!("network {} is still in use and stays", network.record.name));
+            continue;
+        }
+        let change = NetworkChange { record: network.record.clone(), spec: network.spec.clone() };
+        let after = detached_from(&network.record.id);
+        plan.push(Step::RemoveNetwork(Box::new(change)), Reason::Asked("down"), after);
+    }
+    if request.volumes {
+        let ours = actual.volumes.values().filter(|v| v.record.project.as_ref() == Some(project));
+        for volume in ours.filter(|v| !staying.iter().any(|c| c.record.volumes.contains(&v.record.name))) {
+            let mounted = going.iter().filter(|c| c.record.volumes.contains(&volume.record.name));
+            let after: Vec<StepId> = mounted.filter_map(|c| ends.get(&c.record.id)).flatten().copied().collect();
+            plan.push(Step::RemoveVolume(volume.record.name.clone()), Reason::Asked("down"), after);
+        }
+    }
+    plan
+}
+
+/// Returns the steps that stop running containers, dependents first, and keep them.
+#[must_use]
+pub fn stop(actual: &Actual, services: Option<&BTreeSet<ServiceName>>, options: &Options<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let specs = specs(actual);
+    let graph = graph_of(actual);
+    let mut stopped: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+    for service in graph.order().rev().filter(|s| services.is_none_or(|wanted| wanted.contains(*s))) {
+        let after: Vec<StepId> =
+            graph.dependents(service).filter_map(|(name, _)| stopped.get(name)).flatten().copied().collect();
+        for container in actual.containers.iter().filter(|c| c.record.service == *service && c.is_up()) {
+            let step = stop_step(container, options);
+            let id = plan.push(step, Reason::Asked("stop"), after.iter().copied());
+            stopped.entry(&container.record.service).or_default().push(id);
+            if let Some(attachment) =
+                attachment(&container.record, options.paths, &specs).filter(|_| container.attached)
+            {
+                plan.push(Step::Detach(Box::new(attachment)), Reason::Asked("stop"), [id]);
+            }
+        }
+    }
+    plan
+}
+
+/// Returns the steps that stop and start the containers of the selected services, dependencies first. `graph` holds
+/// what was selected; services that are in it beyond `named` follow a dependency.
+#[must_use]
+pub fn restart(actual: &Actual, graph: &Graph, named: &BTreeSet<ServiceName>, options: &Options<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let specs = specs(actual);
+    let mut started: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+    for service in graph.order() {
+        let follows = graph.dependencies(service).iter().find(|e| e.restart && !named.contains(service));
+        let reason = follows.map_or(Reason::Asked("restart"), |e| Reason::RestartedWith(e.on.clone()));
+        let after: Vec<StepId> =
+            graph.dependencies(service).iter().filter_map(|e| started.get(&e.on)).flatten().copied().collect();
+        for container in actual.containers.iter().filter(|c| c.record.service == *service && !c.is_one_off()) {
+            let mut after = after.clone();
+            if container.is_up() {
+                after = vec![plan.push(stop_step(container, options), reason.clone(), after)];
+            }
+            if let Some(attachment) =
+                attachment(&container.record, options.paths, &specs).filter(|_| !container.attached)
+            {
+                after = vec![plan.push(Step::Attach(Box::new(attachment)), reason.clone(), after)];
+            }
+            let start = plan.push(Step::Start(ContainerRef::from(&container.record)), reason.clone(), after);
+            started.entry(&container.record.service).or_default().push(start);
+        }
+    }
+    plan
+}
+
+/// Returns the order of the services that have containers, from the labels that `up` wrote.
+#[must_use]
+pub fn graph_of(actual: &Actual) -> Graph {
+    let mut services: BTreeMap<ServiceName, Vec<Edge>> = BTreeMap::new();
+    for container in &actual.containers {
+        let label = container.record.labels.get(&format!("{LABEL}depends_on")).map_or("", String::as_str);
+        let edges = services.entry(container.record.service.clone()).or_default();
+        for entry in label.split(',') {
+            let mut parts = entry.split(':');
+            let Some(on) = parts.next().and_then(|name| ServiceName::new(name).ok()) else { continue };
+            let condition = match parts.next() {
+                Some("service_healthy") => Condition::ServiceHealthy,
+                Some("service_completed_successfully") => Condition::ServiceCompletedSuccessfully,
+                _ => Condition::ServiceStarted,
+            };
+            let restart = parts.next() == Some("true");
+            if !edges.iter().any(|e| e.on == on) {
+                edges.push(Edge { on, condition, restart, required: false, span: None });
+            }
+        }
+    }
+    // Two runs with different files can leave a circle behind; removing must work all the same, then in any order.
+    Graph::new(services.clone())
+        .or_else(|_| Graph::new(services.into_keys().map(|name| (name, Vec::new()))))
+        .unwrap_or_default()
+}
+
+/// Returns the host ports that a plan takes, and those that it gives up before it takes them.
+#[must_use]
+pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
+    let (mut taken, mut released) = (Vec::new(), Vec::new());
+    for planned in &plan.steps {
+        match &planned.step {
+            Step::Attach(attachment) => taken.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied())),
+            Step::Detach(attachment) => {
+                released.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()));
+            }
+            Step::CreateNetwork(_)
+            | Step::RemoveNetwork(_)
+            | Step::CreateVolume(_)
+            | Step::PopulateVolume(_)
+            | Step::RemoveVolume(_)
+            | Step::CreateContainer(_)
+            | Step::Start(_)
+            | Step::Wait(_)
+            | Step::Stop { .. }
+            | Step::RemoveContainer(_) => {}
+        }
+    }
+    (taken, released)
+}
+
+fn specs(actual: &Actual) -> BTreeMap<NetworkId, NetworkSpec> {
+    actual.networks.iter().map(|n| (n.record.id.clone(), n.spec.clone())).collect()
+}
+
+fn orphan_warning(names: &[&str]) -> String {
+    format!(
+        "Found orphan containers ([{}]) for this project. If you removed or renamed this service in your compose file, \
+         you can run this command with the --remove-orphans flag to clean it up.",
+        names.join(" ")
+    )
+}
+
+fn stop_step(container: &ActualContainer, options: &Options<'_>) -> Step {
+    let own = Duration::from_millis(container.record.policy.stop_grace_ms);
+    Step::Stop { container: ContainerRef::from(&container.record), grace: options.timeout.unwrap_or(own) }
+}
+
+/// Adds the steps that remove a container; the first one waits for `after`.
+fn tear_down(
+    plan: &mut Plan,
+    container: &ActualContainer,
+    reason: &Reason,
+    after: &[StepId],
+    specs: &BTreeMap<NetworkId, NetworkSpec>,
+    options: &Options<'_>,
+) -> Vec<StepId> {
+    let mut steps: Vec<StepId> = Vec::new();
+    let mut push = |step: Step| {
+        let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
+        steps.push(plan.push(step, reason.clone(), before));
+    };
+    if container.is_up() {
+        push(stop_step(container, options));
+    }
+    if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.attached) {
+        push(Step::Detach(Box::new(attachment)));
+    }
+    push(Step::RemoveContainer(ContainerRef::from(&container.record)));
+    steps
+}
+
+/// Returns the containers that will be started.
+fn starting<'a>(desired: &'a Desired, actual: &Actual) -> BTreeSet<&'a ContainerId> {
+    let mut starting: BTreeSet<&ContainerId> = BTreeSet::new();
+    for container in desired.containers.iter().rev() {
+        let id = &container.container.id;
+        let there = actual.container(id).filter(|_| container.creation.is_none());
+        let mut dependents = desired
+            .containers
+            .iter()
+            .flat_map(|c| c.after.iter().map(move |e| (c, e)))
+            .filter(|(_, e)| e.on == container.container.service)
+            .peekable();
+        let job = dependents.clone().any(|(_, e)| e.condition == Condition::ServiceCompletedSuccessfully);
+        let starts = match there {
+            None => true,
+            Some(there) if there.is_up() => false,
+            Some(there) if job && there.has_completed() => dependents.any(|(c, _)| starting.contains(&c.container.id)),
+            Some(_) => true,
+        };
+        if starts {
+            starting.insert(id);
+        }
+    }
+    starting
+}
+
+struct Up<'a> {
+    actual: &'a Actual,
+    options: &'a Options<'a>,
+    plan: Plan,
+    specs: BTreeMap<NetworkId, NetworkSpec>,
+    /// Steps that make networks.
+    networks: BTreeMap<NetworkId, StepId>,
+    /// Steps that make volumes.
+    volumes: BTreeMap<VolumeName, StepId>,
+    /// The last step that fills a volume.
+    filled: BTreeMap<VolumeName, StepId>,
+    /// Steps that remove containers.
+    removals: BTreeMap<ContainerId, StepId>,
+    /// Ports that become free, and the step after which they are.
+    released: Vec<(PublishedPort, StepId)>,
+    /// Steps that start containers.
+    starts: BTreeMap<ContainerId, StepId>,
+    /// Steps that wait for containers.
+    waits: BTreeMap<(ContainerId, Until, bool), StepId>,
+}
+
+impl Up<'_> {
+    /// Containers that are replaced, surplus replicas, and orphans if asked: all first, so that their ports are free.
+    fn remove_leftovers(&mut self, desired: &Desired) {
+        let mut orphans: Vec<&str> = Vec::new();
+        for old in self.actual.containers.iter().filter(|c| !c.is_one_off()) {
+            let wished =
+                |c: &&DesiredContainer| c.container.service == old.record.service && c.number == old.record.number;
+            let reason = if !desired.services.contains(&old.record.service) {
+                if !self.options.remove_orphans {
+                    orphans.push(old.record.name.as_str());
+                    continue;
+                }
+                Reason::Orphan
+            } else if let Some(container) = desired.containers.iter().find(wished) {
+                match &container.creation {
+                    Some((_, reason)) => reason.clone(),
+                    None if container.container.id == old.record.id => continue,
+                    None => Reason::Orphan,
+                }
+            } else if desired.containers.iter().any(|c| c.container.service == old.record.service) {
+                Reason::Orphan
+            } else {
+                continue; // a service that this command is not about
+            };
+            let steps = tear_down(&mut self.plan, old, &reason, &[], &self.specs, self.options);
+            if let Some(last) = steps.last() {
+                self.removals.insert(old.record.id.clone(), *last);
+                let ports = old.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
+                self.released.extend(ports.map(|port| (port, *last)));
+            }
+        }
+        if !orphans.is_empty() {
+            self.plan.warnings.push(orphan_warning(&orphans));
+        }
+    }
+
+    fn create_networks(&mut self, desired: &Desired) {
+        for network in &desired.networks {
+            let reason = match self.actual.network(&network.record.id) {
+                Some(there) if there.present => continue,
+                Some(_) => Reason::Lost,
+                None if self.same_name(network).next().is_some() => Reason::ConfigChanged,
+                None => Reason::Missing,
+            };
+            let step = self.plan.push(Step::CreateNetwork(Box::new(network.clone())), reason, []);
+            self.networks.insert(network.record.id.clone(), step);
+        }
+    }
+
+    fn same_name(&self, network: &NetworkChange) -> impl Iterator<Item = NetworkChange> {
+        let (name, id) = (network.record.name.clone(), network.record.id.clone());
+        self.actual
+            .networks
+            .iter()
+            .filter(move |n| n.record.name == name && n.record.id != id)
+            .map(|n| NetworkChange { record: n.record.clone(), spec: n.spec.clone() })
+    }
+
+    /// Networks of the same name and another configuration, once nobody is on them.
+    fn remove_replaced_networks(&mut self, desired: &Desired) {
+        for network in &desired.networks {
+            for old in self.same_name(network).collect::<Vec<_>>() {
+                let on_it = |c: &&ActualContainer| c.record.endpoints.iter().any(|e| e.network == old.record.id);
+                let removals: Option<Vec<StepId>> = self
+                    .actual
+                    .containers
+                    .iter()
+                    .filter(on_it)
+                    .map(|c| self.removals.get(&c.record.id).copied())
+                    .collect();
+                let shared = self.actual.network(&old.record.id).is_some_and(|n| n.shared);
+                if let Some(after) = removals.filter(|_| !shared) {
+                    self.plan.push(Step::RemoveNetwork(Box::new(old)), Reason::ConfigChanged, after);
+                }
+            }
+        }
+    }
+
+    fn create_volumes(&mut self, desired: &Desired) {
+        for volume in desired.volumes.iter().filter(|v| !self.actual.volumes.contains_key(&v.name)) {
+            let step = self.plan.push(Step::CreateVolume(Box::new(volume.clone())), Reason::Missing, []);
+            self.volumes.insert(volume.name.clone(), step);
+        }
+    }
+
+    fn bring_up(&mut self, container: &DesiredContainer, desired: &Desired, starting: &BTreeSet<&ContainerId>) {
+        let id = &container.container.id;
+        let there = self.actual.container(id);
+        let mut before_start: Vec<StepId> = Vec::new();
+        let mut reason = Reason::NotRunning;
+        if let Some((creation, why)) = &container.creation {
+            reason = why.clone();
+            let networks = creation.record.endpoints.iter().filter_map(|e| self.networks.get(&e.network));
+            let volumes = creation.record.volumes.iter().filter_map(|v| self.volumes.get(v));
+            let replaced = |c: &&ActualContainer| {
+                c.record.name == creation.record.name
+                    || (c.record.service == creation.record.service && c.record.number == creation.record.number)
+            };
+            let old = self.actual.containers.iter().filter(replaced).filter_map(|c| self.removals.get(&c.record.id));
+            let after: Vec<StepId> = networks.chain(volumes).chain(old).copied().collect();
+            let created = self.plan.push(Step::CreateContainer(creation.clone()), why.clone(), after);
+            before_start.push(created);
+            for population in &container.populations {
+                let after = self.filled.get(&population.volume).or(self.volumes.get(&population.volume)).copied();
+                let step = self.plan.push(Step::PopulateVolume(Box::new(population.clone())), Reason::Missing, after);
+                self.filled.insert(population.volume.clone(), step);
+                before_start.push(step);
+            }
+        }
+        if let Some(attachment) = container.attachment.as_ref().filter(|_| there.is_none_or(|c| !c.attached)) {
+            let why = if container.creation.is_some() { reason.clone() } else { Reason::NotAttached };
+            let ports: Vec<PublishedPort> = attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()).collect();
+            let freed = self.released.iter().filter(|(p, _)| ports.iter().any(|mine| conflict(mine, p)));
+            let networks = attachment.endpoints.iter().filter_map(|e| self.networks.get(&e.network));
+            let after: Vec<StepId> =
+                freed.map(|(_, step)| *step).chain(networks.copied()).chain(before_start.first().copied()).collect();
+            before_start.push(self.plan.push(Step::Attach(Box::new(attachment.clone())), why, after));
+        }
+        if !starting.contains(id) {
+            if there.is_some_and(ActualContainer::is_up) {
+                self.plan.running.push(container.container.name.clone());
+            }
+            return;
+        }
+        for edge in &container.after {
+            for on in desired.containers.iter().filter(|c| c.container.service == edge.on) {
+                before_start.extend(self.gate(container, edge, on));
+            }
+        }
+        let start = self.plan.push(Step::Start(container.container.clone()), reason, before_start);
+        self.starts.insert(id.clone(), start);
+    }
+
+    /// Returns the step after which a dependency is what its dependent needs; `None` when it is that already.
+    fn gate(&mut self, dependent: &DesiredContainer, edge: &Edge, on: &DesiredContainer) -> Option<StepId> {
+        let start = self.starts.get(&on.container.id).copied();
+        let there = self.actual.container(&on.container.id).filter(|_| start.is_none());
+        let until = match edge.condition {
+            Condition::ServiceStarted => return start,
+            Condition::ServiceHealthy if there.is_some_and(ActualContainer::is_healthy) => return None,
+            Condition::ServiceHealthy => Until::Healthy,
+            Condition::ServiceCompletedSuccessfully if there.is_some_and(ActualContainer::has_completed) => {
+                return None;
+            }
+            Condition::ServiceCompletedSuccessfully => Until::Completed,
+        };
+        let key = (on.container.id.clone(), until, edge.required);
+        if let Some(wait) = self.waits.get(&key) {
+            return Some(*wait);
+        }
+        let step = Step::Wait(Wait { on: on.container.clone(), until, at_most: LONGEST_WAIT, required: edge.required });
+        let wait = self.plan.push(step, Reason::NeededBy(dependent.container.service.clone()), start);
+        self.waits.insert(key, wait);
+        Some(wait)
+    }
+}

@@ -1,0 +1,444 @@
+//! One change to the host, the reason for it, and how a list of them prints.
+//!
+//! Invariant: a step carries all that `execute` needs and leaves it nothing to decide.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::event::Subject;
+use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
+use crate::network::{EndpointSpec, NetworkSpec};
+use crate::runtime::ContainerSpec;
+use crate::state::record::{ContainerRecord, NetworkRecord, VolumeRecord};
+
+/// One change to the host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Writes the record, then makes bridge and firewall table. Fine if they are there already.
+    CreateNetwork(Box<NetworkChange>),
+    /// Removes bridge, firewall table and record.
+    RemoveNetwork(Box<NetworkChange>),
+    /// Writes the record and makes the directory.
+    CreateVolume(Box<VolumeRecord>),
+    /// Fills a volume with what an image has at a path, if the volume holds nothing when the step is performed.
+    PopulateVolume(Box<Population>),
+    /// Removes the directory with all that is in it.
+    RemoveVolume(VolumeName),
+    /// Writes the record, makes the directories and the generated files.
+    CreateContainer(Box<Creation>),
+    /// Makes and pins the container's network namespace, wires its endpoints, publishes their ports, tells its names.
+    Attach(Box<Attachment>),
+    /// Unpublishes, unwires and unpins.
+    Detach(Box<Attachment>),
+    /// Starts the process.
+    Start(ContainerRef),
+    /// Waits for what a dependent needs.
+    Wait(Wait),
+    /// Sends the stop signal, and kills when the grace is over.
+    Stop {
+        /// The container.
+        container: ContainerRef,
+        /// Time from the signal to the kill; zero kills at once.
+        grace: Duration,
+    },
+    /// Removes record, writable layer, log and volatile files of a container that does not run.
+    RemoveContainer(ContainerRef),
+}
+
+/// A container as a step names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// Its project, whose supervisor is responsible.
+    pub project: ProjectName,
+    /// Its service.
+    pub service: ServiceName,
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, for people.
+    pub name: ContainerName,
+}
+
+impl From<&ContainerRecord> for ContainerRef {
+    fn from(record: &ContainerRecord) -> Self {
+        Self {
+            project: record.project.clone(),
+            service: record.service.clone(),
+            id: record.id.clone(),
+            name: record.name.clone(),
+        }
+    }
+}
+
+/// A network that is made or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkChange {
+    /// What is written down.
+    pub record: NetworkRecord,
+    /// What the network driver is told.
+    pub spec: NetworkSpec,
+}
+
+/// A container that is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Creation {
+    /// What is written down.
+    pub record: ContainerRecord,
+    /// What the runtime is told; the record holds it too, as JSON.
+    pub spec: ContainerSpec,
+    /// Missing bind sources to make as directories, owned by root.
+    pub directories: Vec<PathBuf>,
+    /// Files to write, with their text; mode 0644.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// A volume that is filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Population {
+    /// The volume.
+    pub volume: VolumeName,
+    /// The image's layers, its base first.
+    pub layers: Vec<PathBuf>,
+    /// Absolute path in the image.
+    pub path: String,
+}
+
+/// A container's place on its networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The container.
+    pub container: ContainerRef,
+    /// Where its network namespace is pinned.
+    pub netns: PathBuf,
+    /// Its endpoints; none leaves the namespace with `lo` alone.
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+/// What a dependent waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// The dependency.
+    pub on: ContainerRef,
+    /// Until when.
+    pub until: Until,
+    /// Then the step has failed.
+    pub at_most: Duration,
+    /// False turns a failure into a warning.
+    pub required: bool,
+}
+
+/// How far a dependency must have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Until {
+    /// Its health check succeeded. It fails when the container turns unhealthy, ends, or has no health check.
+    Healthy,
+    /// It ended with exit code 0. It fails when it ended otherwise.
+    Completed,
+}
+
+/// Why a step is in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It is not there.
+    Missing,
+    /// It is written down, and the kernel does not have it.
+    Lost,
+    /// The configuration in the file is another.
+    ConfigChanged,
+    /// The image is another.
+    ImageChanged,
+    /// Its networks are others.
+    NetworkChanged,
+    /// Its volumes are others.
+    VolumeChanged,
+    /// The command asked for a new one.
+    Forced,
+    /// It was left half made.
+    Incomplete,
+    /// It is there and does not run.
+    NotRunning,
+    /// It is there and has no network.
+    NotAttached,
+    /// Another service waits for it.
+    NeededBy(ServiceName),
+    /// The file does not have it.
+    Orphan,
+    /// The command, by its word, is about it.
+    Asked(&'static str),
+    /// A dependency is restarted.
+    RestartedWith(ServiceName),
+}
+
+impl Reason {
+    /// Returns whether the step is part of replacing a container by another one of the same name.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        match self {
+            Self::ConfigChanged
+            | Self::ImageChanged
+            | Self::NetworkChanged
+            | Self::VolumeChanged
+            | Self::Forced
+            | Self::Incomplete => true,
+            Self::Missing
+            | Self::Lost
+            | Self::NotRunning
+            | Self::NotAttached
+            | Self::NeededBy(_)
+            | Self::Orphan
+            | Self::Asked(_)
+            | Self::RestartedWith(_) => false,
+        }
+    }
+
+    fn is_restart(&self) -> bool {
+        matches!(self, Self::Asked("restart") | Self::RestartedWith(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("missing"),
+            Self::Lost => f.write_str("not in the kernel"),
+            Self::ConfigChanged => f.write_str("configuration changed"),
+            Self::ImageChanged => f.write_str("image changed"),
+            Self::NetworkChanged => f.write_str("networks changed"),
+            Self::VolumeChanged => f.write_str("volumes changed"),
+            Self::Forced => f.write_str("recreation asked for"),
+            Self::Incomplete => f.write_str("left incomplete"),
+            Self::NotRunning => f.write_str("not running"),
+            Self::NotAttached => f.write_str("not attached"),
+            Self::NeededBy(service) => write!(f, "{service} depends on it"),
+            Self::Orphan => f.write_str("not in the file"),
+            Self::Asked(verb) => write!(f, "{verb} asked for"),
+            Self::RestartedWith(service) => write!(f, "{service} is restarted"),
+        }
+    }
+}
+
+impl Step {
+    /// Returns the verb of the step in a printed plan.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::CreateNetwork(_) => "create network",
+            Self::RemoveNetwork(_) => "remove network",
+            Self::CreateVolume(_) => "create volume",
+            Self::PopulateVolume(_) => "populate volume",
+            Self::RemoveVolume(_) => "remove volume",
+            Self::CreateContainer(_) => "create container",
+            Self::Attach(_) => "attach",
+            Self::Detach(_) => "detach",
+            Self::Start(_) => "start",
+            Self::Wait(Wait { until: Until::Healthy, .. }) => "wait healthy",
+            Self::Wait(Wait { until: Until::Completed, .. }) => "wait completed",
+            Self::Stop { .. } => "stop",
+            Self::RemoveContainer(_) => "remove container",
+        }
+    }
+
+    /// Returns what the step changes.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::CreateNetwork(change) | Self::RemoveNetwork(change) => Subject::Network(change.spec.name.clone()),
+            Self::CreateVolume(record) => Subject::Volume(record.name.to_string()),
+            Self::PopulateVolume(population) => Subject::Volume(population.volume.to_string()),
+            Self::RemoveVolume(name) => Subject::Volume(name.to_string()),
+            Self::CreateContainer(creation) => Subject::Container(creation.record.name.to_string()),
+            Self::Attach(attachment) | Self::Detach(attachment) => {
+                Subject::Container(attachment.container.name.to_string())
+            }
+            Self::Start(container)
+            | Self::Wait(Wait { on: container, .. })
+            | Self::Stop { container, .. }
+            | Self::RemoveContainer(container) => Subject::Container(container.name.to_string()),
+        }
+    }
+
+    /// Returns Compose's words for the beginning and the end of the step; a part that Compose is silent about has none.
+    #[must_use]
+    pub fn words(&self, reason: &Reason) -> (Option<&'static str>, Option<&'static str>) {
+        match self {
+            Self::CreateNetwork(_) | Self::CreateVolume(_) => (Some("Creating"), Some("Created")),
+            Self::RemoveNetwork(_) | Self::RemoveVolume(_) => (Some("Removing"), Some("Removed")),
+            Self::PopulateVolume(_) | Self::Attach(_) => (None, None),
+            Self::CreateContainer(_) if reason.replaces() => (Some("Recreate"), Some("Recreated")),
+            Self::Stop { .. } | Self::RemoveContainer(_) | Self::Detach(_) if reason.replaces() => {
+                (Some("Recreate"), None)
+            }
+            Self::CreateContainer(_) => (Some("Creating"), Some("Created")),
+            Self::Detach(_) => (None, None),
+            Self::Start(_) | Self::Stop { .. } if reason.is_restart() => {
+                (Some("Restarting"), matches!(self, Self::Start(_)).then_some("Started"))
+            }
+            Self::Start(_) => (Some("Starting"), Some("Started")),
+            Self::Wait(Wait { until: Until::Healthy, .. }) => (Some("Waiting"), Some("Healthy")),
+            Self::Wait(Wait { until: Until::Completed, .. }) => (Some("Waiting"), Some("Exited")),
+            Self::Stop { grace: Duration::ZERO, .. } => (Some("Killing"), Some("Killed")),
+            Self::Stop { .. } => (Some("Stopping"), Some("Stopped")),
+            Self::RemoveContainer(_) => (Some("Removing"), Some("Removed")),
+        }
+    }
+}
+
+/// Number of a step in its plan, from 0; people see it from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0 + 1)
+    }
+}
+
+/// A step in its plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The change.
+    pub step: Step,
+    /// Why.
+    pub reason: Reason,
+    /// The steps that must be done before; all have lower numbers.
+    pub after: Vec<StepId>,
+}
+
+/// Steps, their reasons and their order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The steps; every one comes after those it waits for.
+    pub steps: Vec<Planned>,
+    /// Containers that are as they should be already.
+    pub running: Vec<ContainerName>,
+    /// What the user should know before the plan is executed.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Returns whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Adds a step and returns its number. Doubles in `after`, and what others in it come after anyway, are dropped.
+    pub(crate) fn push(&mut self, step: Step, reason: Reason, after: impl IntoIterator<Item = StepId>) -> StepId {
+        let id = StepId(self.steps.len());
+        let mut after: Vec<StepId> = after.into_iter().collect();
+        after.sort_unstable();
+        after.dedup();
+        debug_assert!(after.iter().all(|a| *a < id), "a step comes after those it waits for");
+        let all = after.clone();
+        after.retain(|a| !all.iter().any(|b| a < b && self.comes_after(*b, *a)));
+        self.steps.push(Planned { step, reason, after });
+        id
+    }
+
+    fn comes_after(&self, late: StepId, early: StepId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![late];
+        while let Some(at) = queue.pop() {
+            for before in self.steps[at.0].after.iter().copied().filter(|b| *b >= early) {
+                if before == early {
+                    return true;
+                }
+                if seen.insert(before) {
+                    queue.push(before);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// One line a step: number, verb, subject, `after …`, reason; columns aligned, warnings first.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        let rows: Vec<[String; 5]> =
+            self.steps.iter().enumerate().map(|(index, planned)| row(index, planned)).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (number, verb, subject, after) = (width(0), width(1), width(2), width(3));
+        for [n, v, s, a, reason] in &rows {
+            writeln!(f, "{n:number$}  {v:verb$}  {s:subject$}  {a:after$}  {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+fn row(index: usize, planned: &Planned) -> [String; 5] {
+    let after = planned.after.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    [
+        StepId(index).to_string(),
+        planned.step.verb().to_owned(),
+        planned.step.subject().name().to_owned(),
+        if after.is_empty() { String::new() } else { format!("after {after}") },
+        planned.reason.to_string(),
+    ]
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A dependency's health check says no.
+    #[error("dependency failed to start: container {} is unhealthy", .0.name)]
+    Unhealthy(ContainerRef),
+    /// A dependency ended while a dependent waited for its health.
+    #[error("dependency failed to start: container {} exited ({code})", container.name)]
+    Exited {
+        /// The dependency.
+        container: ContainerRef,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A dependency that should have completed ended otherwise.
+    #[error("service \"{service}\" didn't complete successfully: exit {code}")]
+    NotCompleted {
+        /// The dependency.
+        service: ServiceName,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A dependency ended and nobody saw its exit code.
+    #[error("container {0} ended and its exit code is not known")]
+    UnknownExit(ContainerName),
+    /// A dependency did not get there in time.
+    #[error("container {container} did not become {} within {}s", match until { Until::Healthy => "healthy", Until::Completed => "completed" }, at_most.as_secs())]
+    TimedOut {
+        /// The dependency.
+        container: ContainerName,
+        /// What was waited for.
+        until: Until,
+        /// How long.
+        at_most: Duration,
+    },
+    /// The network still has endpoints of others; a warning on the way down, as in Compose.
+    #[error("Resource is still in use")]
+    InUse,
+    /// A driver, the supervisor or the disk refused.
+    #[error("{what}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What to do next.
+        help: Option<String>,
+    },
+}
+
+impl crate::diag::Explain for StepError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Unhealthy(ContainerRef { service, .. })
+            | Self::Exited { container: ContainerRef { service, .. }, .. }
+            | Self::NotCompleted { service, .. } => Some(format!("see its output: hoist logs {service}")),
+            Self::Failed { help, .. } => help.clone(),
+            Self::UnknownExit(_) | Self::TimedOut { .. } | Self::InUse => None,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! A host in memory, and short ways to write projects, for the tests of this module.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+
+use crate::compose::model::{
+    Condition, Dependency, Healthcheck, Mount, MountSource, MountWritten, Network, Port, Project, Protocol, Restart,
+    Service, ServiceNetwork, ServiceWritten, Volume,
+};
+use crate::compose::value::Extensions;
+use crate::diag::{Diagnostic, Span};
+use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
+use crate::engine::container::ImageFacts;
+use crate::engine::desired::{Choices, Desired, HostFacts, Inputs, Recreate, Refusal, conflict, desired, published};
+use crate::engine::execute::{Host, OnFailure, Outcome, execute};
+use crate::engine::graph::Graph;
+use crate::engine::plan::{Options, plan};
+use crate::engine::step::{Plan, Step, StepError, Until};
+use crate::event::Sink;
+use crate::name::{EngineId, ProjectName, ServiceName};
+use crate::network::{NetworkSpec, Transport};
+use crate::paths::Paths;
+use crate::state::record::{ContainerStatus, Health, State};
+
+/// Returns a service with nothing but a name and the default network.
+pub(crate) fn service(name: &str) -> Service {
+    Service {
+        name: ServiceName::new(name).expect("a test name"),
+        span: Span::default(),
+        image: None,
+        build: None,
+        command: None,
+        entrypoint: None,
+        environment: IndexMap::new(),
+        ports: Vec::new(),
+        volumes: Vec::new(),
+        networks: IndexMap::from([("default".to_owned(), ServiceNetwork::default())]),
+        depends_on: IndexMap::new(),
+        restart: Restart::No,
+        healthcheck: None,
+        init: false,
+        stop_signal: None,
+        stop_grace_period: None,
+        working_dir: None,
+        user: None,
+        read_only: false,
+        cap_add: Vec::new(),
+        cap_drop: Vec::new(),
+        hostname: None,
+        container_name: None,
+        stdin_open: false,
+        labels: IndexMap::new(),
+        profiles: Vec::new(),
+        written: ServiceWritten::default(),
+    }
+}
+
+/// Adds to a service.
+impl Service {
+    pub(crate) fn needs(mut self, on: &str, condition: Condition) -> Self {
+        let dependency = Dependency { condition, restart: false, required: true, span: Span::default() };
+        self.depends_on.insert(ServiceName::new(on).expect("a test name"), dependency);
+        self
+    }
+
+    pub(crate) fn healthy(mut self) -> Self {
+        let test = Some(vec!["CMD".to_owned(), "true".to_owned()]);
+        self.healthcheck = Some(Healthcheck { test, ..Healthcheck::default() });
+        self
+    }
+
+    pub(crate) fn publishes(mut self, port: u16) -> Self {
+        self.ports.push(Port {
+            target: 80,
+            published: Some(port.to_string()),
+            host_ip: None,
+            protocol: Protocol::Tcp,
+            mode: "ingress".into(),
+            name: None,
+            app_protocol: None,
+            span: Span::default(),
+        });
+        self
+    }
+
+    pub(crate) fn mounts(mut self, key: &str, target: &str) -> Self {
+        self.volumes.push(Mount {
+            source: MountSource::Volume { key: key.into(), nocopy: false },
+            target: target.into(),
+            read_only: false,
+            written: MountWritten::default(),
+            span: Span::default(),
+        });
+        self
+    }
+}
+
+/// Returns the project `shop` of these services, with the networks and volumes that they name.
+pub(crate) fn project(services: impl IntoIterator<Item = Service>) -> Project {
+    let services: IndexMap<ServiceName, Service> = services.into_iter().map(|s| (s.name.clone(), s)).collect();
+    let networks = services.values().flat_map(|s| s.networks.keys());
+    let networks = networks.map(|k| (k.clone(), Network { name: format!("shop_{k}"), ..Network::default() })).collect();
+    let keys = services.values().flat_map(|s| &s.volumes).filter_map(|m| match &m.source {
+        MountSource::Volume { key, .. } => Some(key.clone()),
+        MountSource::Bind { .. } | MountSource::Anonymous | MountSource::Tmpfs { .. } => None,
+    });
+    let volumes = keys.map(|k| (k.clone(), Volume { name: format!("shop_{k}"), ..Volume::default() })).collect();
+    Project {
+        name: ProjectName::new("shop").expect("a test name"),
+        working_dir: PathBuf::from("/srv/shop"),
+        files: vec![PathBuf::from("/srv/shop/compose.yaml")],
+        services,
+        networks,
+        volumes,
+        disabled: IndexMap::new(),
+        extensions: Extensions::default(),
+    }
+}
+
+/// Chooses the next free of everything.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
+    next: u16,
+}
+
+impl Choices for Counting {
+    fn id(&mut self) -> [u8; 32] {
+        self.next += 1;
+        let [hi, lo] = self.next.to_be_bytes();
+        std::array::from_fn(|at| if at % 2 == 0 { hi } else { lo })
+    }
+
+    fn subnet(&mut self, _network: &str, taken: &[Ipv4Net]) -> Result<Ipv4Net, Refusal> {
+        let mut all = (0..=255).map(|n| Ipv4Net::new(Ipv4Addr::new(172, 20, n, 0), 24).expect("a prefix"));
+        all.find(|s| !taken.contains(s)).ok_or(Refusal { message: "no subnet is free".into(), help: None })
+    }
+
+    fn address(&mut self, network: &NetworkSpec, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, Refusal> {
+        let mut free = network.subnet.hosts().filter(|a| *a != network.gateway && !taken.contains(a));
+        free.next().ok_or(Refusal { message: "no address is free".into(), help: None })
+    }
+
+    fn port(
+        &mut self,
+        _host_ip: Ipv4Addr,
+        mut range: RangeInclusive<u16>,
+        _protocol: Transport,
+        taken: &BTreeSet<u16>,
+    ) -> Result<u16, Refusal> {
+        range.find(|p| !taken.contains(p)).ok_or(Refusal { message: "no port is free".into(), help: None })
+    }
+
+    fn capabilities(&mut self, add: &[String], _drop: &[String]) -> Result<Vec<String>, Refusal> {
+        match add.iter().find(|name| *name == "NOPE") {
+            None => Ok(vec!["CAP_CHOWN".into()]),
+            Some(name) => Err(Refusal { message: format!("`{name}` is not a capability"), help: None }),
+        }
+    }
+}
+
+/// A host in memory.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) actual: RefCell<Actual>,
+    pub(crate) choices: RefCell<Counting>,
+    /// The step, counted over all runs, that fails.
+    pub(crate) fail_at: Cell<Option<usize>>,
+    /// Moves the order in which parallel steps end.
+    pub(crate) seed: Cell<usize>,
+    /// Images and hashes that are not the default ones.
+    pub(crate) images: RefCell<BTreeMap<String, String>>,
+    pub(crate) hashes: RefCell<BTreeMap<String, String>>,
+    performed: Cell<usize>,
+}
+
+pub(crate) fn paths() -> Paths {
+    Paths::new("/var/lib/hoist", "/run/hoist")
+}
+
+fn failed(what: impl Into<String>) -> StepError {
+    StepError::Failed { what: what.into(), source: "in memory".into(), help: None }
+}
+
+impl World {
+    pub(crate) fn desired(
+        &self,
+        project: &Project,
+        services: &[&str],
+        recreate: &Recreate,
+    ) -> Result<Desired, Vec<Diagnostic>> {
+        let names: Vec<String> = services.iter().map(|s| (*s).to_owned()).collect();
+        let graph = Graph::of_project(project).and_then(|g| g.select(&names)).expect("a valid test project");
+        let of = |map: &BTreeMap<String, String>, name: &ServiceName, default: &str| {
+            map.get(name.as_str()).cloned().unwrap_or_else(|| default.to_owned())
+        };
+        let image = |name: &ServiceName| ImageFacts {
+            reference: "img".into(),
+            id: of(&self.images.borrow(), name, "sha256:1"),
+            layers: vec!["/layers/1".into()],
+            cmd: vec!["run".into()],
+            ..ImageFacts::default()
+        };
+        let images = project.services.keys().map(|name| (name.clone(), image(name))).collect();
+        let hashes =
+            project.services.keys().map(|name| (name.clone(), of(&self.hashes.borrow(), name, "h1"))).collect();
+        let inputs = Inputs {
+            project,
+            graph: &graph,
+            images: &images,
+            hashes: &hashes,
+            actual: &self.actual.borrow(),
+            paths: &paths(),
+            engine: &EngineId::from_bytes([0xab, 0xcd]),
+            host: &HostFacts { now: 1, netns: (1, 2), resolv_conf: String::new() },
+            recreate,
+        };
+        desired(&inputs, &mut *self.choices.borrow_mut())
+    }
+
+    pub(crate) fn plan_up(&self, project: &Project, remove_orphans: bool) -> (Desired, Plan) {
+        let wished = self.desired(project, &[], &Recreate::Changed).expect("it can be chosen");
+        let options = Options { paths: &paths(), timeout: None, remove_orphans };
+        let steps = plan(&wished, &self.actual.borrow(), &options);
+        (wished, steps)
+    }
+
+    pub(crate) fn run(&self, plan: &Plan, on_failure: OnFailure, events: &dyn Sink) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(execute(plan, self, events, on_failure, std::future::pending()))
+    }
+
+    fn with<T>(
+        &self,
+        id: &crate::name::ContainerId,
+        act: impl FnOnce(&mut ActualContainer) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let mut actual = self.actual.borrow_mut();
+        let found = actual.containers.iter_mut().find(|c| c.record.id == *id);
+        found.ok_or_else(|| failed("no such container")).and_then(act)
+    }
+
+    fn apply(&self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::CreateNetwork(change) => {
+                let mut actual = self.actual.borrow_mut();
+                if let Some(there) = actual.networks.iter_mut().find(|n| n.record.id == change.record.id) {
+                    there.present = true;
+                    return Ok(());
+                }
+                assert!(actual.networks.iter().all(|n| n.spec.subnet != change.spec.subnet), "a subnet given twice");
+                actual.networks.push(ActualNetwork {
+                    record: change.record.clone(),
+                    spec: change.spec.clone(),
+                    present: true,
+                    leases: BTreeSet::new(),
+                    shared: false,
+                });
+            }
+            Step::RemoveNetwork(change) => {
+                let mut actual = self.actual.borrow_mut();
+                let id = &change.record.id;
+                if actual.containers.iter().any(|c| c.record.endpoints.iter().any(|e| e.network == *id)) {
+                    return Err(StepError::InUse);
+                }
+                actual.networks.retain(|n| n.record.id != *id);
+            }
+            Step::CreateVolume(record) => {
+                let volume = ActualVolume { record: (**record).clone(), empty: true };
+                self.actual.borrow_mut().volumes.insert(record.name.clone(), volume);
+            }
+            Step::PopulateVolume(population) => {
+                let mut actual = self.actual.borrow_mut();
+                let volume = actual.volumes.get_mut(&population.volume).ok_or_else(|| failed("no such volume"))?;
+                volume.empty = false;
+            }
+            Step::RemoveVolume(name) => {
+                let mut actual = self.actual.borrow_mut();
+                if actual.containers.iter().any(|c| c.record.volumes.contains(name)) {
+                    return Err(StepError::InUse);
+                }
+                actual.volumes.remove(name);
+            }
+            Step::CreateContainer(creation) => {
+                let mut actual = self.actual.borrow_mut();
+                let record = &creation.record;
+                if actual.containers.iter().any(|c| c.record.name == record.name) {
+                    return Err(failed("the name is taken"));
+                }
+                assert!(record.volumes.iter().all(|v| actual.volumes.contains_key(v)), "a volume is missing");
+                for endpoint in &record.endpoints {
+                    let network = actual.networks.iter_mut().find(|n| n.record.id == endpoint.network);
+                    network.expect("its network is there").leases.insert(endpoint.address);
+                }
+                actual.containers.push(ActualContainer {
+                    record: record.clone(),
+                    status: ContainerStatus {
+                        id: record.id.clone(),
+                        state: State::Created,
+                        process: None,
+                        exit_code: None,
+                        reason: None,
+                        started: None,
+                        finished: None,
+                        restarts: 0,
+                        failures: 0,
+                        health: None,
+                        stopped_by_user: false,
+                    },
+                    attached: false,
+                    complete: true,
+                });
+            }
+            Step::Attach(attachment) => {
+                let actual = self.actual.borrow();
+                for endpoint in &attachment.endpoints {
+                    let network = actual.network(&endpoint.network).expect("its network is there");
+                    assert!(network.present, "the bridge is missing");
+                    let others = actual.containers.iter().filter(|c| c.attached);
+                    let others = others.filter(|c| c.record.id != attachment.container.id);
+                    let ports = others.flat_map(|c| &c.record.endpoints).flat_map(|e| &e.ports).filter_map(published);
+                    let mut ports = ports.filter(|p| endpoint.ports.iter().any(|mine| conflict(mine, p)));
+                    assert_eq!(ports.next(), None, "a port taken twice");
+                }
+                drop(actual);
+                return self.with(&attachment.container.id, |c| {
+                    c.attached = true;
+                    Ok(())
+                });
+            }
+            Step::Detach(attachment) => {
+                return self.with(&attachment.container.id, |c| {
+                    c.attached = false;
+                    Ok(())
+                });
+            }
+            Step::Start(container) => {
+                return self.with(&container.id, |c| {
+                    assert!(c.attached || c.record.endpoints.is_empty(), "started without its network");
+                    c.status.state = State::Running;
+                    c.status.health = c.record.policy.health.as_ref().map(|_| Health::Starting);
+                    Ok(())
+                });
+            }
+            Step::Wait(wait) => {
+                return self.with(&wait.on.id, |c| match (wait.until, c.status.state) {
+                    (Until::Healthy, State::Running) => {
+                        c.status.health = Some(Health::Healthy);
+                        Ok(())
+                    }
+                    (Until::Completed, _) => {
+                        c.status.state = State::Exited;
+                        c.status.exit_code = Some(0);
+                        Ok(())
+                    }
+                    (Until::Healthy, _) => Err(StepError::Unhealthy(wait.on.clone())),
+                });
+            }
+            Step::Stop { container, .. } => {
+                return self.with(&container.id, |c| {
+                    c.status.state = State::Exited;
+                    c.status.exit_code = Some(143);
+                    c.status.health = None;
+                    Ok(())
+                });
+            }
+            Step::RemoveContainer(container) => {
+                if self.with(&container.id, |c| Ok(c.is_up()))? {
+                    return Err(failed("it runs"));
+                }
+                let mut actual = self.actual.borrow_mut();
+                let gone = actual.containers.iter().position(|c| c.record.id == container.id);
+                let gone = actual.containers.remove(gone.expect("found above"));
+                for endpoint in &gone.record.endpoints {
+                    if let Some(network) = actual.networks.iter_mut().find(|n| n.record.id == endpoint.network) {
+                        network.leases.remove(&endpoint.address);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Host for World {
+    async fn perform(&self, step: &Step) -> Result<(), StepError> {
+        let number = self.performed.get();
+        self.performed.set(number + 1);
+        let turns = number.wrapping_mul(2_654_435_761).wrapping_add(self.seed.get().wrapping_mul(40_503)) % 5;
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if self.fail_at.get() == Some(number) {
+            return Err(failed("made to fail"));
+        }
+        self.apply(step)
+    }
+}
