@@ -1,4 +1,48 @@
-//! The `hoist` command.
+//! The `hoist` command: arguments, tracing, cli, exit code.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use cli::Exit;
+use hoist::engine::local::Local;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else: the supervisor must not have a second thread, nor this process' tracing.
+    if args.get(1).is_some_and(|verb| verb == "__supervise") {
+        return supervise(args);
+    }
+    // What we look at while working on hoist; users see events.
+    if let Ok(level) = std::env::var("HOIST_LOG")
+        && let Ok(level) = level.parse::<tracing_subscriber::filter::LevelFilter>()
+    {
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    }
+    let (result, output) = cli::run(args, Local::open);
+    match result {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Interrupted) => ExitCode::from(130),
+        Ok(Exit::Code(code)) => ExitCode::from(code),
+        Err(report) => {
+            output.report(&report);
+            ExitCode::from(report.exit.unwrap_or(1))
+        }
+    }
+}
+
+/// Runs as one of a supervisor's two processes; what it has to say goes into a file that stands in for stderr.
+fn supervise(args: Vec<OsString>) -> ExitCode {
+    let level = tracing_subscriber::filter::LevelFilter::INFO;
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
+    let args: Option<Vec<String>> = args.into_iter().skip(2).map(|a| a.into_string().ok()).collect();
+    match hoist::supervisor::main(&args.unwrap_or_default()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(1)
+        }
+    }
+}

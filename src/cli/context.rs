@@ -1,0 +1,145 @@
+//! What every command has at hand: the global options, the output, the model, the engine.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use hoist::compose;
+use hoist::compose::model::Project;
+use hoist::diag::{Diagnostic, Report, Sources};
+use hoist::engine::Engine;
+use hoist::engine::backend::Backend;
+use hoist::name::{ProjectName, ServiceName};
+use hoist::paths::Paths;
+
+use super::{Globals, Output};
+
+/// What every command has at hand.
+pub(crate) struct Context<B> {
+    globals: Globals,
+    output: Output,
+    open: fn(&Paths) -> Result<B, Report>,
+}
+
+/// A project by its name, with its file if there is one.
+pub(crate) struct Named {
+    /// The name.
+    pub(crate) name: ProjectName,
+    /// The model; `None` when only `-p` was given and no file is there.
+    pub(crate) project: Option<Project>,
+}
+
+impl Named {
+    /// Returns the services of the file.
+    pub(crate) fn services(&self) -> Vec<ServiceName> {
+        self.project.iter().flat_map(|p| p.services.keys().chain(p.disabled.keys()).cloned()).collect()
+    }
+}
+
+impl<B: Backend> Context<B> {
+    pub(crate) fn new(globals: Globals, output: Output, open: fn(&Paths) -> Result<B, Report>) -> Self {
+        Self { globals, output, open }
+    }
+
+    /// Returns where output goes.
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Gives the output back.
+    pub(crate) fn into_output(self) -> Output {
+        self.output
+    }
+
+    /// Returns whether the plan is only to be printed.
+    pub(crate) fn dry_run(&self) -> bool {
+        self.globals.dry_run
+    }
+
+    /// Returns where the engine's files are: `HOIST_ROOT` and `HOIST_RUN`, or their defaults.
+    pub(crate) fn paths(&self) -> Paths {
+        let dir = |name, default: &str| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
+        Paths::new(dir("HOIST_ROOT", "/var/lib/hoist"), dir("HOIST_RUN", "/run/hoist"))
+    }
+
+    /// Opens the engine.
+    ///
+    /// # Errors
+    /// When we are not root, or the host cannot be opened.
+    pub(crate) fn engine(&self) -> Result<Engine<B>, Report> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Diagnostic::error(None, "hoist needs root to run containers").help("run it with sudo").into());
+        }
+        (self.open)(&self.paths()).map(Engine::new)
+    }
+
+    fn request(&self) -> Result<compose::Request, Report> {
+        let cwd =
+            std::env::current_dir().map_err(|e| Report::message(format!("cannot tell the current directory: {e}")))?;
+        let stdin = if self.globals.file.iter().any(|f| f.as_os_str() == "-") {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|e| Report::message(format!("cannot read the file from stdin: {e}")))?;
+            Some(text)
+        } else {
+            None
+        };
+        Ok(compose::Request {
+            files: self.globals.file.clone(),
+            project_name: self.globals.project_name.clone(),
+            project_directory: self.globals.project_directory.clone(),
+            env_files: self.globals.env_file.clone(),
+            profiles: self.globals.profile.clone(),
+            cwd,
+            // A variable that is not UTF-8 cannot be put into a file that is.
+            env: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            stdin,
+        })
+    }
+
+    /// Loads the model and shows its warnings.
+    ///
+    /// # Errors
+    /// Every mistake in the files.
+    pub(crate) fn load(&self) -> Result<(Project, Sources), Report> {
+        let loaded = compose::load(&self.request()?)?;
+        for warning in &loaded.warnings {
+            self.output.diagnostic(warning, &loaded.sources);
+        }
+        Ok((loaded.project, loaded.sources))
+    }
+
+    /// Returns the project by its file, or by `-p` alone when there is no file, as Compose does.
+    ///
+    /// # Errors
+    /// Every mistake in the files; no file and no `-p`.
+    pub(crate) fn named(&self) -> Result<Named, Report> {
+        let no_file_meant = self.globals.file.is_empty() && std::env::var_os("COMPOSE_FILE").is_none();
+        if let Some(text) = self.globals.project_name.as_ref().filter(|_| no_file_meant)
+            && let Ok(name) = ProjectName::new(text.as_str())
+        {
+            // With a name, a missing file does not stand in the way of looking and removing; a broken one is an error.
+            let missing =
+                |report: &Report| report.diagnostics.iter().any(|d| d.message.contains("no configuration file"));
+            return match compose::load(&self.request()?) {
+                Ok(loaded) => Ok(Named { name: loaded.project.name.clone(), project: Some(loaded.project) }),
+                Err(report) if missing(&report) => Ok(Named { name, project: None }),
+                Err(report) => Err(report),
+            };
+        }
+        let (project, _) = self.load()?;
+        Ok(Named { name: project.name.clone(), project: Some(project) })
+    }
+}
+
+/// Returns each service's hash.
+pub(crate) fn hashes(project: &Project) -> BTreeMap<ServiceName, String> {
+    project.services.values().map(|service| (service.name.clone(), compose::service_hash(service))).collect()
+}
+
+/// Gives a report the sources that its spans point into.
+pub(crate) fn with_sources(sources: Sources) -> impl FnOnce(Report) -> Report {
+    move |report| Report { sources, ..report }
+}

@@ -1,0 +1,47 @@
+//! `hoist down`: stop and remove containers and networks.
+
+use std::time::Duration;
+
+use hoist::diag::Report;
+use hoist::engine::backend::Backend;
+use hoist::engine::{DownRequest, Finish};
+
+use super::{Context, Exit, interrupt};
+
+/// Stop and remove containers and networks
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Also remove the project's volumes, named and anonymous
+    #[arg(short, long)]
+    volumes: bool,
+    /// Seconds to wait for a container to stop before it is killed
+    #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
+    timeout: Option<Duration>,
+    /// Remove containers of services that the file does not have
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS")]
+    remove_orphans: bool,
+    /// The services; none is the whole project
+    services: Vec<String>,
+}
+
+pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    let named = cx.named()?;
+    let engine = cx.engine()?;
+    let request = DownRequest {
+        project: &named.name,
+        defined: named.project.as_ref().map(|_| named.services().into_iter().collect()),
+        services: &args.services,
+        volumes: args.volumes,
+        remove_orphans: args.remove_orphans,
+        timeout: args.timeout,
+    };
+    let prepared = engine.prepare_down(&request)?;
+    if cx.dry_run() {
+        cx.output().data(&prepared.plan.to_string());
+        return Ok(Exit::Success);
+    }
+    match engine.apply(prepared, cx.output(), interrupt()).await? {
+        Finish::Done => Ok(Exit::Success),
+        Finish::Interrupted => Ok(Exit::Interrupted),
+    }
+}

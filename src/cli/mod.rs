@@ -1,0 +1,191 @@
+//! The command line: Compose's grammar, dispatch, and the way from an error to an exit code.
+//!
+//! One file a command: arguments → request → engine → exit. Only `output.rs` prints.
+
+mod config;
+mod context;
+mod down;
+mod exec;
+mod image;
+mod logs;
+mod output;
+mod ps;
+mod restart;
+mod up;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use hoist::diag::Report;
+use hoist::engine::backend::Backend;
+use hoist::paths::Paths;
+
+pub(crate) use context::Context;
+pub(crate) use output::Output;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All is done.
+    Success,
+    /// Interrupted by the user.
+    Interrupted,
+    /// The exit code of a command in a container.
+    Code(u8),
+}
+
+/// docker compose, a container runtime, images and builds in one binary, with no daemon
+#[derive(Debug, Parser)]
+#[command(name = "hoist", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+struct Root {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that come before the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Globals {
+    /// Compose files
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Project name
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) project_name: Option<String>,
+    /// Directory that relative paths resolve against
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project_directory: Option<PathBuf>,
+    /// Environment files, instead of `.env`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Profiles to switch on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Vec<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS")]
+    pub(crate) progress: output::ProgressMode,
+    /// When colours and cursor movements are used
+    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_ANSI")]
+    pub(crate) ansi: output::Ansi,
+    /// Print the plan and its reasons, and change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Create and start containers
+    Up(up::Args),
+    /// Stop and remove containers and networks
+    Down(down::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// Show what containers wrote
+    Logs(logs::Args),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Stop and start containers
+    Restart(restart::Args),
+    /// Print the model as it is understood
+    #[command(alias = "convert")]
+    Config(config::Args),
+    /// Work with images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Print the version
+    Version(version::Args),
+}
+
+/// Parses the arguments and runs the command. `open` opens the host; commands that do not need it do not call it.
+pub(crate) fn run<B: Backend>(
+    args: Vec<OsString>,
+    open: fn(&Paths) -> Result<B, Report>,
+) -> (Result<Exit, Report>, Output) {
+    let root = match Root::try_parse_from(args) {
+        Ok(root) => root,
+        Err(error) => {
+            let output = Output::new(output::ProgressMode::Auto, output::Ansi::Auto);
+            let exit = if error.use_stderr() { Exit::Code(1) } else { Exit::Success };
+            output.clap(&error);
+            return (Ok(exit), output);
+        }
+    };
+    let output = Output::new(root.globals.progress, root.globals.ansi);
+    if root.globals.progress == output::ProgressMode::Tty && root.globals.ansi == output::Ansi::Never {
+        return (Err(Report::message("can't use --progress tty while ANSI support is disabled")), output);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return (Err(Report::message(format!("cannot start the event loop: {error}"))), output),
+    };
+    let cx = Context::new(root.globals, output, open);
+    let result = tokio::task::LocalSet::new().block_on(&runtime, async {
+        match &root.command {
+            Command::Up(args) => up::run(&cx, args).await,
+            Command::Down(args) => down::run(&cx, args).await,
+            Command::Ps(args) => ps::run(&cx, args).await,
+            Command::Logs(args) => logs::run(&cx, args).await,
+            Command::Exec(args) => exec::run(&cx, args).await,
+            Command::Restart(args) => restart::run(&cx, args).await,
+            Command::Config(args) => config::run(&cx, args),
+            Command::Image(command) => image::run(&cx, command),
+            Command::Version(args) => version::run(&cx, args),
+        }
+    });
+    (result, cx.into_output())
+}
+
+/// Parses a number of seconds, as `-t` takes it.
+pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = text.parse::<u64>().map(std::time::Duration::from_secs);
+    parsed.map_err(|_| "expected a whole number of seconds".to_owned())
+}
+
+/// Resolves when the user presses Ctrl-C or the process is asked to end.
+pub(crate) async fn interrupt() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
+}
+
+/// Checks the grammar itself: clap panics in debug builds when two options clash.
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Root::command().debug_assert();
+    }
+
+    #[test]
+    fn composes_forms_are_understood() {
+        for line in [
+            "hoist up -d",
+            "hoist -f a.yaml -f b.yaml -p shop --profile x up --build -t 5 --remove-orphans web db",
+            "hoist up -d --dry-run",
+            "hoist --dry-run down -v",
+            "hoist ps -a --format json",
+            "hoist logs -f -n 10 --no-color web",
+            "hoist exec -T -e A=b -u 1000 -w /x --index 2 web sh -c 'a -b'",
+            "hoist restart -t 0 web",
+            "hoist config --hash *",
+            "hoist image ls",
+            "hoist version --short",
+        ] {
+            let parsed = Root::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
+        }
+        assert!(Root::try_parse_from(["hoist", "up", "--force-recreate", "--no-recreate"]).is_err());
+    }
+}

@@ -1,0 +1,371 @@
+//! Events, logs and data on their way to the terminal. The only place that prints.
+//!
+//! Data goes to stdout, everything else to stderr. Write errors are ignored: who closed the pipe does not want more.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Effects, Style};
+use hoist::diag::{Diagnostic, Report, Sources, render};
+use hoist::engine::logs::{Item, Stream};
+use hoist::event::{Event, Progress, Sink, Subject};
+use indexmap::IndexMap;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// `tty` on a terminal, else `plain`.
+    Auto,
+    /// A block that is redrawn.
+    Tty,
+    /// One line an event.
+    Plain,
+    /// Nothing.
+    Quiet,
+}
+
+/// When colours and cursor movements are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Ansi {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where all output goes.
+pub(crate) struct Output {
+    mode: ProgressMode,
+    colour_out: bool,
+    colour_err: bool,
+    hide_starts: AtomicBool,
+    board: Arc<Mutex<Option<Board>>>,
+}
+
+impl Output {
+    pub(crate) fn new(mode: ProgressMode, ansi: Ansi) -> Self {
+        let wanted = |terminal: bool| match ansi {
+            Ansi::Always => true,
+            Ansi::Never => false,
+            // NO_COLOR, when not empty, is against colours (no-color.org).
+            Ansi::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        };
+        let terminal = std::io::stderr().is_terminal();
+        let mode = match mode {
+            ProgressMode::Auto if terminal && ansi != Ansi::Never => ProgressMode::Tty,
+            ProgressMode::Auto => ProgressMode::Plain,
+            chosen => chosen,
+        };
+        Self {
+            mode,
+            colour_out: wanted(std::io::stdout().is_terminal()),
+            colour_err: wanted(terminal),
+            hide_starts: AtomicBool::new(false),
+            board: Arc::default(),
+        }
+    }
+
+    /// Leaves starts out, so that they do not mix with the logs of an attached `up`.
+    pub(crate) fn hide_starts(&self, hide: bool) {
+        self.hide_starts.store(hide, Ordering::Relaxed);
+    }
+
+    /// Writes a command's result to stdout.
+    pub(crate) fn data(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    }
+
+    /// Writes a line for the user to stderr.
+    pub(crate) fn note(&self, text: &str) {
+        self.err(&format!("{text}\n"));
+    }
+
+    /// Writes a warning without a place.
+    pub(crate) fn warning(&self, text: &str) {
+        self.diagnostic(&Diagnostic::warning(None, text), &Sources::default());
+    }
+
+    /// Writes a diagnostic with its line of the file.
+    pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic, sources: &Sources) {
+        self.err(&render(diagnostic, sources, self.colour_err));
+    }
+
+    /// Writes the errors that end a run.
+    pub(crate) fn report(&self, report: &Report) {
+        self.err(&report.render(self.colour_err));
+    }
+
+    /// Writes what clap says: help to stdout, mistakes to stderr.
+    pub(crate) fn clap(&self, error: &clap::Error) {
+        drop(error.print());
+    }
+
+    fn err(&self, text: &str) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut err = std::io::stderr().lock();
+        if let Some(board) = board.as_mut() {
+            board.erase(&mut err);
+        }
+        drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+    }
+
+    fn begin(&self, verb: &'static str, total: usize) {
+        if self.mode != ProgressMode::Tty || total == 0 {
+            return;
+        }
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        *board = Some(Board { verb, total, lines: IndexMap::new(), drawn: 0, colour: self.colour_err });
+        let shared = Arc::clone(&self.board);
+        let ticks = std::thread::Builder::new().name("progress".into()).spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(100));
+                match shared.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                    Some(board) => board.draw(&mut std::io::stderr().lock()),
+                    None => break,
+                }
+            }
+        });
+        drop(ticks); // without the thread the block is drawn at events alone
+    }
+
+    fn progress(&self, subject: Subject, progress: Progress, elapsed: Duration, detail: Option<&str>) {
+        let is_start = matches!(progress, Progress::Working("Starting") | Progress::Done("Started"));
+        if is_start && self.hide_starts.load(Ordering::Relaxed) {
+            return;
+        }
+        let word = match (progress, detail) {
+            (Progress::Working(word) | Progress::Done(word), _) => word.to_owned(),
+            (Progress::Failed, Some(detail)) => format!("Error {}", detail.replace('\n', " ")),
+            (Progress::Failed, None) => "Error".to_owned(),
+        };
+        match self.mode {
+            ProgressMode::Quiet => {}
+            ProgressMode::Plain | ProgressMode::Auto => {
+                self.err(&format!(" {} {} {word} \n", subject.kind(), subject.name()));
+            }
+            ProgressMode::Tty => {
+                if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                    let since = Instant::now().checked_sub(elapsed).unwrap_or_else(Instant::now);
+                    board.lines.insert(subject, Row { progress, word, since, elapsed });
+                    board.draw(&mut std::io::stderr().lock());
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Output {
+    fn send(&self, event: Event) {
+        match event {
+            Event::Begin { verb, total } => self.begin(verb, total),
+            Event::Progress { subject, progress, elapsed, detail } => {
+                self.progress(subject, progress, elapsed, detail.as_deref());
+            }
+            Event::Warning(text) => self.warning(&text),
+            Event::End => {
+                let board = self.board.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(mut board) = board {
+                    board.draw(&mut std::io::stderr().lock());
+                }
+            }
+        }
+    }
+}
+
+struct Row {
+    progress: Progress,
+    word: String,
+    since: Instant,
+    elapsed: Duration,
+}
+
+/// The block that is redrawn.
+struct Board {
+    verb: &'static str,
+    total: usize,
+    lines: IndexMap<Subject, Row>,
+    /// Lines on the screen.
+    drawn: usize,
+    colour: bool,
+}
+
+impl Board {
+    fn erase(&mut self, out: &mut dyn Write) {
+        if self.drawn > 0 {
+            drop(write!(out, "\x1b[{}A\x1b[J", self.drawn));
+            self.drawn = 0;
+        }
+    }
+
+    fn draw(&mut self, out: &mut dyn Write) {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        let width = size.map_or(80, |s| usize::from(s.ws_col)).max(20);
+        let height = size.map_or(24, |s| usize::from(s.ws_row)).max(4);
+        let text = self.text(width, height, Instant::now());
+        self.erase(out);
+        self.drawn = text.lines().count();
+        drop(write!(out, "{text}").and_then(|()| out.flush()));
+    }
+
+    /// Returns the block in that many columns and lines.
+    fn text(&self, width: usize, height: usize, now: Instant) -> String {
+        let done = self.lines.values().filter(|l| !matches!(l.progress, Progress::Working(_))).count();
+        let mut text = format!("[+] {} {done}/{}\n", self.verb, self.total.max(self.lines.len()));
+        let longest = self.lines.keys().map(|s| s.kind().len() + 1 + s.name().chars().count()).max().unwrap_or(0);
+        let shown = self.lines.len().min(height.saturating_sub(2));
+        for (subject, line) in self.lines.iter().take(shown) {
+            let (icon, colour) = match line.progress {
+                Progress::Done(_) => ("✔", AnsiColor::Green),
+                Progress::Failed => ("✘", AnsiColor::Red),
+                Progress::Working(_) => (spinner(now.duration_since(line.since)), AnsiColor::Yellow),
+            };
+            let elapsed = match line.progress {
+                Progress::Working(_) => now.duration_since(line.since),
+                Progress::Done(_) | Progress::Failed => line.elapsed,
+            };
+            let timer = format!("{:.1}s", elapsed.as_secs_f64());
+            let name = format!("{} {}", subject.kind(), subject.name());
+            let room = width.saturating_sub(4 + timer.len());
+            let body: String = format!("{name:longest$}  {}", line.word).chars().take(room).collect();
+            let gap = room.saturating_sub(body.chars().count());
+            let paint =
+                |colour: AnsiColor, part: &str| paint(self.colour, Style::new().fg_color(Some(colour.into())), part);
+            text.push_str(&format!(" {} {body}{:gap$} {}\n", paint(colour, icon), "", paint(AnsiColor::Blue, &timer)));
+        }
+        if shown < self.lines.len() {
+            text.push_str(&format!(" … {} more\n", self.lines.len() - shown));
+        }
+        text
+    }
+}
+
+fn spinner(elapsed: Duration) -> &'static str {
+    const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+    let frame = usize::try_from(elapsed.as_millis() / 100 % 10).unwrap_or(0);
+    FRAMES[frame]
+}
+
+fn paint(colour: bool, style: Style, text: &str) -> String {
+    if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// Draws log lines: `web-1  | text`.
+pub(crate) struct LogPrinter<'a> {
+    output: &'a Output,
+    width: usize,
+    colours: BTreeMap<String, Style>,
+    colour: bool,
+    prefix: bool,
+    timestamps: bool,
+}
+
+impl<'a> LogPrinter<'a> {
+    /// `labels` are those that are known; the prefix grows with longer ones.
+    pub(crate) fn new(output: &'a Output, labels: &[String], colour: bool, prefix: bool, timestamps: bool) -> Self {
+        let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
+        let colour = colour && output.colour_out;
+        let mut printer = Self { output, width, colours: BTreeMap::new(), colour, prefix, timestamps };
+        for label in labels {
+            printer.style(label);
+        }
+        printer
+    }
+
+    /// Shows one item: what came from stderr goes to stderr.
+    pub(crate) fn show(&mut self, item: &Item) {
+        match item {
+            Item::Line(line) => {
+                let text = self.line(&line.label, &line.time, &line.text);
+                match line.stream {
+                    Stream::Stdout => self.output.data(&text),
+                    Stream::Stderr => self.output.err(&text),
+                }
+            }
+            Item::Exited { label, code, restarting } => {
+                let code = code.map_or_else(|| "an unknown code".to_owned(), |code| format!("code {code}"));
+                let more = if *restarting { " (restarting)" } else { "" };
+                self.output.note(&format!("{label} exited with {code}{more}"));
+            }
+        }
+    }
+
+    fn line(&mut self, label: &str, time: &str, text: &str) -> String {
+        let mut line = String::new();
+        if self.prefix {
+            self.width = self.width.max(label.chars().count());
+            let prefix = format!("{label:width$}  | ", width = self.width);
+            let style = self.style(label);
+            line.push_str(&paint(self.colour, style, &prefix));
+        }
+        if self.timestamps {
+            line.push_str(time);
+            line.push(' ');
+        }
+        line.push_str(text);
+        line.push('\n');
+        line
+    }
+
+    /// Compose's colours in Compose's order, then the same in bold.
+    fn style(&mut self, label: &str) -> Style {
+        const COLOURS: [AnsiColor; 5] =
+            [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue];
+        let next = self.colours.len();
+        *self.colours.entry(label.to_owned()).or_insert_with(|| {
+            let effects = if next / COLOURS.len() % 2 == 1 { Effects::BOLD } else { Effects::new() };
+            Style::new().fg_color(Some(COLOURS[next % COLOURS.len()].into())).effects(effects)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_fits_its_terminal() {
+        let now = Instant::now();
+        let row = |progress, word: &str, tenths: u64| Row {
+            progress,
+            word: word.into(),
+            since: now,
+            elapsed: Duration::from_millis(tenths * 100),
+        };
+        let board = Board {
+            verb: "up",
+            total: 3,
+            lines: IndexMap::from([
+                (Subject::Network("shop_default".into()), row(Progress::Done("Created"), "Created", 1)),
+                (Subject::Container("shop-db-1".into()), row(Progress::Working("Starting"), "Starting", 0)),
+                (Subject::Container("shop-x-1".into()), row(Progress::Failed, "Error no", 3)),
+            ]),
+            drawn: 0,
+            colour: false,
+        };
+        insta::assert_snapshot!(board.text(50, 24, now), @r"
+        [+] up 2/3
+         ✔ Network shop_default  Created              0.1s
+         ⠋ Container shop-db-1   Starting             0.0s
+         ✘ Container shop-x-1    Error no             0.3s
+        ");
+        let small = board.text(24, 4, now);
+        assert!(small.lines().all(|l| l.chars().count() <= 24), "{small}");
+        assert!(small.ends_with(" … 1 more\n"), "{small}");
+    }
+
+    #[test]
+    fn log_lines_are_aligned() {
+        let output = Output::new(ProgressMode::Quiet, Ansi::Never);
+        let mut printer = LogPrinter::new(&output, &["db-1".into(), "web-1".into()], true, true, false);
+        assert_eq!(printer.line("db-1", "", "hello"), "db-1   | hello\n");
+        assert_eq!(printer.line("web-1", "", "hello"), "web-1  | hello\n");
+        let mut plain = LogPrinter::new(&output, &[], true, false, true);
+        assert_eq!(plain.line("db-1", "2026-01-01T00:00:00Z", "x"), "2026-01-01T00:00:00Z x\n");
+    }
+}

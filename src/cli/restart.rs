@@ -1,0 +1,33 @@
+//! `hoist restart`: stop and start containers as they are; changes of the file are not applied.
+
+use std::time::Duration;
+
+use hoist::diag::Report;
+use hoist::engine::Finish;
+use hoist::engine::backend::Backend;
+
+use super::{Context, Exit, interrupt};
+
+/// Stop and start containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Seconds to wait for a container to stop before it is killed
+    #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
+    timeout: Option<Duration>,
+    /// The services; none is all
+    services: Vec<String>,
+}
+
+pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    let named = cx.named()?;
+    let engine = cx.engine()?;
+    let prepared = engine.prepare_restart(&named.name, &args.services, args.timeout)?;
+    if cx.dry_run() {
+        cx.output().data(&prepared.plan.to_string());
+        return Ok(Exit::Success);
+    }
+    match engine.apply(prepared, cx.output(), interrupt()).await? {
+        Finish::Done => Ok(Exit::Success),
+        Finish::Interrupted => Ok(Exit::Interrupted),
+    }
+}

@@ -1,0 +1,149 @@
+//! `hoist up`: create and start containers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hoist::diag::Report;
+use hoist::engine::backend::{Backend, Building};
+use hoist::engine::logs::{End, Selection};
+use hoist::engine::{Engine, Finish, Replace, Up};
+use hoist::name::{ProjectName, ServiceName};
+
+use super::context::{hashes, with_sources};
+use super::output::LogPrinter;
+use super::{Context, Exit, interrupt};
+
+/// Create and start containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Build images before starting
+    #[arg(long)]
+    build: bool,
+    /// Do not build images, even if they are missing
+    #[arg(long, conflicts_with = "build")]
+    no_build: bool,
+    /// Recreate containers even if nothing changed
+    #[arg(long, conflicts_with = "no_recreate")]
+    force_recreate: bool,
+    /// Leave containers that exist as they are
+    #[arg(long)]
+    no_recreate: bool,
+    /// Remove containers of services that the file does not have
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS")]
+    remove_orphans: bool,
+    /// Seconds to wait for a container to stop before it is killed
+    #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
+    timeout: Option<Duration>,
+    /// Show logs without colours
+    #[arg(long)]
+    no_color: bool,
+    /// Show logs without the name of their container
+    #[arg(long)]
+    no_log_prefix: bool,
+    /// The services; none is all
+    services: Vec<String>,
+}
+
+pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    let began = log_time(jiff::Timestamp::now());
+    let (project, sources) = cx.load()?;
+    let engine = cx.engine()?;
+    let request = Up {
+        project: &project,
+        hashes: &hashes(&project),
+        services: &args.services,
+        recreate: match (args.force_recreate, args.no_recreate) {
+            (true, _) => Replace::Named,
+            (_, true) => Replace::Never,
+            _ => Replace::Changed,
+        },
+        timeout: args.timeout,
+        remove_orphans: args.remove_orphans,
+        building: match (args.build, args.no_build || cx.dry_run()) {
+            (_, true) => Building::Never,
+            (true, _) => Building::Always,
+            _ => Building::Missing,
+        },
+    };
+    let prepared = match engine.prepare_up(&request, cx.output()).await {
+        Ok(prepared) => prepared,
+        Err(report) => return Err(with_sources(sources)(report)),
+    };
+    for warning in &prepared.warnings {
+        cx.output().diagnostic(warning, &sources);
+    }
+    if cx.dry_run() {
+        cx.output().data(&prepared.plan.to_string());
+        return Ok(Exit::Success);
+    }
+    cx.output().hide_starts(!args.detach);
+    match engine.apply(prepared, cx.output(), interrupt()).await? {
+        Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
+        Finish::Interrupted => return stop(cx, &engine, &project.name, None).await,
+        Finish::Done if args.detach => return Ok(Exit::Success),
+        Finish::Done => {}
+    }
+    attach(cx, &engine, &project.name, args, began).await
+}
+
+/// Shows what the services write until all have ended, or until the user has had enough.
+async fn attach<B: Backend>(
+    cx: &Context<B>,
+    engine: &Engine<B>,
+    project: &ProjectName,
+    args: &Args,
+    began: String,
+) -> Result<Exit, Report> {
+    let selection = Selection { services: args.services.clone(), tail: None, since: Some(began) };
+    let labels = engine.log_labels(project, &selection)?;
+    cx.output().note(&format!("Attaching to {}", labels.join(", ")));
+    let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, false);
+    match engine.follow(project, &selection, &mut |item| printer.show(&item), interrupt()).await? {
+        End::AllExited => Ok(Exit::Success),
+        End::Stopped => {
+            let services = args.services.iter().filter_map(|name| ServiceName::new(name.as_str()).ok()).collect();
+            stop(cx, engine, project, (!args.services.is_empty()).then_some(services)).await
+        }
+    }
+}
+
+/// Stops in order; a second Ctrl-C kills.
+async fn stop<B: Backend>(
+    cx: &Context<B>,
+    engine: &Engine<B>,
+    project: &ProjectName,
+    services: Option<BTreeSet<ServiceName>>,
+) -> Result<Exit, Report> {
+    cx.output().note("Gracefully Stopping... press Ctrl+C again to force");
+    let prepared = engine.prepare_stop(project, services.as_ref(), None)?;
+    let stopping = engine.apply(prepared, cx.output(), std::future::pending());
+    let mut stopping = std::pin::pin!(stopping);
+    tokio::select! {
+        result = &mut stopping => result?,
+        () = interrupt() => {
+            let (killed, stopped) = tokio::join!(engine.kill(project, services.as_ref(), cx.output()), stopping);
+            killed?;
+            stopped?
+        }
+    };
+    Ok(Exit::Interrupted)
+}
+
+/// Returns a time as the log files write it.
+fn log_time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_times_have_nine_digits() {
+        let at = jiff::Timestamp::new(1_700_000_000, 5_000_000).expect("in range");
+        assert_eq!(log_time(at), "2023-11-14T22:13:20.005000000Z");
+    }
+}
