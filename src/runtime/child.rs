@@ -8,8 +8,8 @@
 //! - propagation off before any mount, or mounts would reach the host;
 //! - our own mounts before the asked ones, so that a target that leads into `/proc` is seen by its file system's type;
 //! - `pivot_root` before masks, so that the masks' sources are the container's own, verified `/dev/null`;
-//! - masks last among the mounts; the working directory after all mounts, and it must be below the root
-//!   (CVE-2024-21626);
+//! - masks last among the mounts; then every descriptor of ours goes, so that neither the working directory nor the
+//!   program's path can name one; the working directory after that, and it must be below the root (CVE-2024-21626);
 //! - seccomp while we still have the privilege that it takes without `no_new_privs`, hence before capabilities go;
 //! - the bounding set before the user changes, which takes `CAP_SETPCAP`; groups before the user; the sets at the end.
 
@@ -128,7 +128,7 @@ pub(super) fn child(
     report: BorrowedFd<'_>,
 ) -> Infallible {
     process::close_copy(other_end); // or we would never see that the supervisor went away
-    let failure = match run(launch, go) {
+    let failure = match run(launch, go, report) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -145,9 +145,11 @@ pub(super) fn report_and_exit(report: BorrowedFd<'_>, failure: Failure) -> ! {
     process::exit_now(if failure.stage == Stage::Exec && missing { 127 } else { 126 })
 }
 
-fn run(launch: &Launch, go: BorrowedFd<'_>) -> Step<Infallible> {
+fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infallible> {
     wait_for_release(go)?;
     process::set_not_dumpable();
+    // The supervisor's own would make directories for mount targets that only root can enter.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::setsid().at(Stage::Namespaces)?;
     if let Some(netns) = &launch.netns {
         process::join_namespaces(netns.as_fd(), libc::CLONE_NEWNET).at(Stage::Namespaces)?;
@@ -172,7 +174,7 @@ fn run(launch: &Launch, go: BorrowedFd<'_>) -> Step<Infallible> {
         set_attributes(CWD, c"/", change).at(Stage::Masks)?;
     }
     process::join_session_keyring(&launch.keyring);
-    become_and_exec(&launch.identity, launch.init.as_ref())
+    become_and_exec(&launch.identity, launch.init.as_ref(), report)
 }
 
 /// Waits for the byte that says that we are on record; end of file says that nobody will ever know us.
@@ -385,12 +387,14 @@ fn clone_of(fd: BorrowedFd<'_>, recursive: bool) -> Step<OwnedFd> {
 }
 
 /// Goes to the working directory, takes on the identity and runs the program; shared with exec.
-pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>) -> Step<Infallible> {
+pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>, report: BorrowedFd<'_>) -> Step<Infallible> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    let kept = [report, init.map_or(report, |init| init.program.as_fd())];
+    process::close_copies_but(&kept).at(Stage::Stdio)?;
     let nofile = Rlimit { current: Some(identity.nofile), maximum: Some(identity.nofile) };
     setrlimit(Resource::Nofile, nofile).at(Stage::Limits)?;
     enter_cwd(identity)?;
-    process::close_on_exec_from(3).at(Stage::Stdio)?;
+    process::close_on_exec_from(3).at(Stage::Stdio)?; // they are already; this is a second lock
     seccomp::load(&identity.seccomp, seccomp::SPEC_ALLOW).at(Stage::Seccomp)?;
     set_identity(identity).at(Stage::Identity)?;
     process::default_signal(libc::SIGPIPE);

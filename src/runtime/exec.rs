@@ -58,7 +58,8 @@ impl Exec {
         let flags = process::CLONE_CLEAR_SIGHAND | libc::CLONE_PARENT as u64;
         let child = process::clone_child(flags, Some(cgroup), || {
             let go = go_read.as_fd();
-            let failure = match run(&self.identity, &self.stdio, container, go, go_write.as_fd()) {
+            process::close_copy(go_write.as_fd());
+            let failure = match run(&self.identity, &self.stdio, container, go, report_write.as_fd()) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -74,18 +75,17 @@ fn run(
     stdio: &Stdio,
     container: BorrowedFd<'_>,
     go: BorrowedFd<'_>,
-    other_end: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
 ) -> Result<Infallible, Failure> {
     let at = |stage: Stage, e: &io::Error| Failure {
         stage,
         detail: 0,
         errno: rustix::io::Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)),
     };
-    process::close_copy(other_end);
     child::wait_for_release(go)?;
     process::set_not_dumpable();
     rustix::process::setsid().map_err(|errno| Failure { stage: Stage::Namespaces, detail: 0, errno })?;
     process::join_namespaces(container, NAMESPACES).map_err(|e| at(Stage::Namespaces, &e))?;
     child::put_stdio(stdio)?;
-    child::become_and_exec(identity, None)
+    child::become_and_exec(identity, None, report)
 }

@@ -129,12 +129,31 @@ pub fn execve_fd(fd: BorrowedFd<'_>, argv: &CStrings, envp: &CStrings) -> io::Er
 /// # Errors
 /// What the kernel says.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    // SAFETY: with CLOEXEC no descriptor is closed now, so no owner in this process loses one.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: with CLOEXEC no descriptor is closed now, so no owner in this process loses one.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+/// Closes this process' copies of every descriptor from 3 on but `kept`. For a child between clone and exec, which runs
+/// no destructors: what is only marked as close-on-exec can still be named by `/proc/self/fd` in a working directory or
+/// in the path of the program, and would lead out of the container (CVE-2024-21626).
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_copies_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut first = 3_u32;
+    loop {
+        let next = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).filter(|n| *n >= first).min();
+        let last = next.map_or(u32::MAX, |n| n.saturating_sub(1));
+        if first <= last {
+            // SAFETY: the owners of these descriptors live on in the parent; the child's copies are never used or
+            // dropped, as the child leaves by exec or `exit_now`.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        match next {
+            Some(next) => first = next + 1,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Closes this process' copy of a descriptor that a clone brought along and that the child must not keep open, such as
@@ -379,4 +398,40 @@ pub fn join_namespaces(fd: BorrowedFd<'_>, kinds: c_int) -> io::Result<()> {
 pub fn leave_namespaces(kinds: c_int) -> io::Result<()> {
     // SAFETY: as for `join_namespaces`; callers never pass CLONE_FILES, which could close descriptors under their owners.
     check(c_long::from(unsafe { libc::unshare(kinds) })).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    /// Runs `child` in a copy of this process and returns its exit code.
+    fn exit_code_of(child: impl FnOnce() -> Infallible) -> i32 {
+        let child = clone_child(CLONE_CLEAR_SIGHAND, None, child).expect("a child");
+        let id = rustix::process::WaitId::PidFd(child.pidfd.as_fd());
+        let status = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
+        status.expect("it is ours").and_then(|s| s.exit_status()).expect("it exited")
+    }
+
+    #[test]
+    fn only_what_is_kept_stays_open() {
+        let fds: Vec<OwnedFd> = (0..5).map(|_| rustix::pipe::pipe().expect("a pipe").0).collect();
+        // Neighbours, out of order and twice.
+        let kept = [fds[3].as_fd(), fds[1].as_fd(), fds[2].as_fd(), fds[1].as_fd()];
+        let code = exit_code_of(|| {
+            if close_copies_but(&kept).is_err() {
+                exit_now(100);
+            }
+            let mut open = 0;
+            for (i, fd) in fds.iter().enumerate() {
+                if rustix::io::fcntl_getfd(fd).is_ok() {
+                    open |= 1 << i;
+                }
+            }
+            exit_now(open)
+        });
+        assert_eq!(code, 0b01110);
+        let code = exit_code_of(|| exit_now(i32::from(close_copies_but(&[]).is_err())));
+        assert_eq!(code, 0);
+    }
 }
