@@ -137,10 +137,11 @@ pub(super) fn child(
 
 /// Writes what failed and ends: 127 when the program is missing, 126 when it cannot be run (POSIX shell, 2.8.2).
 pub(super) fn report_and_exit(report: BorrowedFd<'_>, failure: Failure) -> ! {
+    process::ignore_signal(libc::SIGPIPE); // the reader may be gone; the exit code says it too
     let errno = failure.errno.raw_os_error().to_le_bytes();
     let detail = failure.detail.to_le_bytes();
     let message = [failure.stage as u8, detail[0], detail[1], errno[0], errno[1], errno[2], errno[3]];
-    let _ = rustix::io::write(report, &message); // the reader may be gone; the exit code says it too
+    let _ = rustix::io::write(report, &message); // as above
     let missing = matches!(failure.errno, Errno::NOENT | Errno::NOTDIR);
     process::exit_now(if failure.stage == Stage::Exec && missing { 127 } else { 126 })
 }
@@ -422,8 +423,9 @@ fn enter_cwd(identity: &Identity) -> Step {
     Ok(())
 }
 
-/// Bounding set, groups, user, then the sets. The kernel keeps the permitted set over the change of user so that it can
-/// be set literally; the exec of a user that is not root clears it then, as with Docker.
+/// Bounding set, groups, user, then the sets. The kernel keeps the permitted set over the change of user so that the
+/// bounding set can be all that is left of it: a user that is not root gets none, as with Docker. The exec would clear
+/// them, but only after it has looked whether the program may be run, and that is to be asked as the user.
 fn set_identity(identity: &Identity) -> io::Result<()> {
     for capability in 0..=identity.last_capability {
         if identity.capabilities & (1 << capability) == 0 {
@@ -435,7 +437,7 @@ fn set_identity(identity: &Identity) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(identity.gid, identity.gid, identity.gid)?;
     rustix::thread::set_thread_res_uid(identity.uid, identity.uid, identity.uid)?;
     rustix::thread::set_keep_capabilities(false)?;
-    process::set_capabilities(identity.capabilities)
+    process::set_capabilities(if identity.uid.is_root() { identity.capabilities } else { 0 })
 }
 
 /// Runs the first program that can be run; the errors of those that are missing do not matter if a later one is there.
