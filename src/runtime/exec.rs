@@ -6,6 +6,7 @@
 //! one call, then takes on its identity as a container's first process does, with the same capabilities and seccomp.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use super::child::{self, Failure, Stage};
 use super::launch::{self, Error, Host, Identity, Stdio};
 use super::{ProcessSpec, Started, spec};
+use crate::name::ContainerId;
 use crate::sys::process;
 
 /// The namespaces that an exec joins besides the pid namespace.
@@ -25,25 +27,30 @@ const NAMESPACES: i32 =
 #[derive(Debug)]
 pub struct Exec {
     identity: Identity,
+    keyring: CString,
     stdio: Stdio,
 }
 
 impl Exec {
-    /// Prepares a process in the container whose first process is `pid`; the caller has verified it by its pidfd.
+    /// Prepares a process in container `id`, whose first process is `pid`; the caller has verified it by its pidfd.
     ///
     /// # Errors
     /// When the user is not in the container, or the process is gone.
-    pub fn prepare(process: &ProcessSpec, pid: i32, stdio: Stdio, host: &Host) -> Result<Self, Error> {
+    pub fn prepare(
+        id: &ContainerId,
+        process: &ProcessSpec,
+        pid: i32,
+        stdio: Stdio,
+        host: &Host,
+    ) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).map_err(|e| Error::Rootfs(e.into()))?;
         let user = launch::resolve_user(root.as_fd(), &process.user)?;
         let process = spec::process(process, &user)?;
         let identity = launch::identity_of(&process, host)?;
-        for fd in [Some(&stdio.stdout), Some(&stdio.stderr), stdio.stdin.as_ref()].into_iter().flatten() {
-            rustix::fs::fchown(fd, Some(identity.uid), None).map_err(|e| Error::Prepare(e.into()))?;
-        }
-        Ok(Self { identity, stdio })
+        stdio.give_to(identity.uid).map_err(Error::Prepare)?;
+        Ok(Self { identity, keyring: launch::keyring(id)?, stdio })
     }
 
     /// Clones the process; it waits for [`Started::release`].
@@ -59,7 +66,7 @@ impl Exec {
         let child = process::clone_child(flags, Some(cgroup), || {
             let go = go_read.as_fd();
             process::close_copy(go_write.as_fd());
-            let failure = match run(&self.identity, &self.stdio, container, go, report_write.as_fd()) {
+            let failure = match run(&self, container, go, report_write.as_fd()) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -71,8 +78,7 @@ impl Exec {
 }
 
 fn run(
-    identity: &Identity,
-    stdio: &Stdio,
+    exec: &Exec,
     container: BorrowedFd<'_>,
     go: BorrowedFd<'_>,
     report: BorrowedFd<'_>,
@@ -86,6 +92,7 @@ fn run(
     process::set_not_dumpable();
     rustix::process::setsid().map_err(|errno| Failure { stage: Stage::Namespaces, detail: 0, errno })?;
     process::join_namespaces(container, NAMESPACES).map_err(|e| at(Stage::Namespaces, &e))?;
-    child::put_stdio(stdio)?;
-    child::become_and_exec(identity, None, report)
+    process::join_session_keyring(&exec.keyring);
+    child::put_stdio(&exec.stdio)?;
+    child::become_and_exec(&exec.identity, None, report)
 }

@@ -27,6 +27,7 @@ use super::caps::CapSet;
 use super::seccomp::{self, Program};
 use super::user::{self, User};
 use super::{init, spec};
+use crate::name::ContainerId;
 use crate::sys::mount::{self, Attributes, Upper};
 use crate::sys::process::CStrings;
 
@@ -144,6 +145,18 @@ pub struct Stdio {
     pub stderr: OwnedFd,
 }
 
+impl Stdio {
+    /// Makes `user` the owner of those that are pipes; anything else, such as the host's `/dev/null`, is not ours.
+    pub(super) fn give_to(&self, user: Uid) -> io::Result<()> {
+        for fd in [Some(&self.stdout), Some(&self.stderr), self.stdin.as_ref()].into_iter().flatten() {
+            if rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_fifo() {
+                rustix::fs::fchown(fd, Some(user), None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The tiny init that runs as the first process and the program as its child.
 #[derive(Debug)]
 pub(super) struct Init {
@@ -207,7 +220,7 @@ impl Launch {
             read_only_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref()))?,
             read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             hostname: spec.hostname().clone().unwrap_or_default(),
-            keyring: c(&format!("_ses.{}", container.id))?,
+            keyring: keyring(&container.id)?,
             identity: identity(&spec, host)?,
             init: if container.init { Some(Init::prepare(&container.process.argv)?) } else { None },
             attach_at: c_path(attach_at)?,
@@ -222,11 +235,7 @@ impl Launch {
     /// # Errors
     /// What fchown(2) says.
     pub fn own_stdio(&self) -> io::Result<()> {
-        for fd in [Some(&self.stdio.stdout), Some(&self.stdio.stderr), self.stdio.stdin.as_ref()].into_iter().flatten()
-        {
-            rustix::fs::fchown(fd, Some(self.identity.uid), None)?;
-        }
-        Ok(())
+        self.stdio.give_to(self.identity.uid)
     }
 
     /// Returns the path of mount number `index` in the container, for messages.
@@ -442,6 +451,11 @@ fn relative(path: &str) -> Result<CString, Error> {
     c(path.trim_start_matches('/'))
 }
 
+/// Returns the name of a container's session keyring, which its execs join (runc's name for it).
+pub(super) fn keyring(id: &ContainerId) -> Result<CString, Error> {
+    c(&format!("_ses.{id}"))
+}
+
 pub(super) fn c(text: &str) -> Result<CString, Error> {
     CString::new(text).map_err(|_| Error::Nul(text.replace('\0', "\\0")))
 }
@@ -466,6 +480,20 @@ mod tests {
         assert_eq!(found("x", &["PATH=/a::/b"]), ["/a/x", "./x", "/b/x"]);
         assert_eq!(found("x", &["PATH=/a", "PATH=/b"]), ["/b/x"]);
         assert_eq!(found("x", &[]).len(), 6);
+    }
+
+    #[test]
+    fn only_pipes_change_hands() {
+        let (read, write) = rustix::pipe::pipe().expect("a pipe");
+        let file = OwnedFd::from(tempfile::tempfile().expect("a file"));
+        let owner = rustix::fs::fstat(&file).expect("it is open").st_uid;
+        let stdio = Stdio { stdin: Some(read), stdout: write, stderr: file };
+        let user = Uid::from_raw(12345);
+        if stdio.give_to(user).is_err() {
+            return crate::testing::skip_unprivileged("fchown");
+        }
+        let uid = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("it is open").st_uid;
+        assert_eq!((uid(&stdio.stdout), uid(&stdio.stderr)), (12345, owner));
     }
 
     #[test]

@@ -213,6 +213,9 @@ impl Worker {
         if container.starting() {
             return Err("the container is starting".to_owned());
         }
+        if container.has_ended() {
+            return Err(not_running()); // its number may mean another process by now
+        }
         let mut spec: ProcessSpec = container.spec.process.clone();
         spec.argv = wanted.argv;
         for variable in wanted.env {
@@ -231,7 +234,7 @@ impl Worker {
         }
         let failed =
             |e: &dyn std::error::Error| e.source().map_or_else(|| e.to_string(), |cause| format!("{e}: {cause}"));
-        let exec = Exec::prepare(&spec, process.pid, stdio, &self.host).map_err(|e| failed(&e))?;
+        let exec = Exec::prepare(id, &spec, process.pid, stdio, &self.host).map_err(|e| failed(&e))?;
         let mut started = exec.start(pidfd.as_fd(), cgroup.as_fd()).map_err(|e| failed(&e))?;
         let pid = started.pid;
         let pidfd = started.pidfd.try_clone().map_err(|e| failed(&e))?;

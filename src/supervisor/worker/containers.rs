@@ -55,6 +55,11 @@ impl Container {
     pub(super) fn starting(&self) -> bool {
         self.starting.is_some()
     }
+
+    /// Its process has ended, and its last output is on its way to the log.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
 }
 
 impl Worker {
