@@ -43,6 +43,12 @@ impl Sources {
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
+    /// Returns whether there is no file.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Returns the path of file `file` as shown to the user.
     #[must_use]
     pub fn path(&self, file: u16) -> &Path {

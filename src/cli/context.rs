@@ -121,8 +121,7 @@ impl<B: Backend> Context<B> {
             && let Ok(name) = ProjectName::new(text.as_str())
         {
             // With a name, a missing file does not stand in the way of looking and removing; a broken one is an error.
-            let missing =
-                |report: &Report| report.diagnostics.iter().any(|d| d.message.contains("no configuration file"));
+            let missing = |report: &Report| report.diagnostics.iter().any(|d| d.message == compose::NO_FILE);
             return match compose::load(&self.request()?) {
                 Ok(loaded) => Ok(Named { name: loaded.project.name.clone(), project: Some(loaded.project) }),
                 Err(report) if missing(&report) => Ok(Named { name, project: None }),
@@ -139,7 +138,7 @@ pub(crate) fn hashes(project: &Project) -> BTreeMap<ServiceName, String> {
     project.services.values().map(|service| (service.name.clone(), compose::service_hash(service))).collect()
 }
 
-/// Gives a report the sources that its spans point into.
+/// Gives a report the sources that its spans point into, unless it brought its own, as that of a build does.
 pub(crate) fn with_sources(sources: Sources) -> impl FnOnce(Report) -> Report {
-    move |report| Report { sources, ..report }
+    move |report| if report.sources.is_empty() { Report { sources, ..report } } else { report }
 }

@@ -90,7 +90,7 @@ pub(crate) fn setting(
     if files.is_empty() && (need == Need::File || explicit.is_none()) {
         let from = given_dir.as_deref().unwrap_or(cwd).display().to_string();
         out.push(
-            Diagnostic::error(None, "no compose file was found")
+            Diagnostic::error(None, super::NO_FILE)
                 .help(format!("looked for {} in `{from}` and above; name one with `-f`", NAMES.join(", "))),
         );
         return None;

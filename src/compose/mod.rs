@@ -38,6 +38,9 @@ use model::Project;
 /// Environment variables.
 pub type Env = BTreeMap<String, String>;
 
+/// The message of the error that no file is where one is looked for; commands that can do without one know it by this.
+pub const NO_FILE: &str = "no compose file was found";
+
 /// What to load, and from where.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
