@@ -144,15 +144,16 @@ pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     parsed.map_err(|_| "expected a whole number of seconds".to_owned())
 }
 
-/// Resolves when the user presses Ctrl-C or the process is asked to end.
-pub(crate) async fn interrupt() {
+/// Resolves when the user presses Ctrl-C or the process is asked to end, from the moment of the call on.
+pub(crate) fn interrupt() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut int), Ok(mut term)) = signals else { return std::future::pending().await };
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
     }
 }
 
