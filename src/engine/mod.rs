@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::Project;
+use crate::compose::model::{self, Project};
 use crate::diag::{Diagnostic, Report};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, Building, ExecRequest};
@@ -154,7 +154,7 @@ impl<B: Backend> Engine<B> {
         };
         let wished = desired::desired(&inputs, &mut self.backend.choices()?)
             .map_err(|diagnostics| Report { diagnostics, ..Report::default() })?;
-        self.check_bind_sources(&wished)?;
+        self.check_bind_sources(project, &wished)?;
         let options = self.options(request.timeout, request.remove_orphans);
         let plan = plan::plan(&wished, &actual, &options);
         Ok(Prepared {
@@ -180,7 +180,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A bind source that is missing and is not to be made is an error before anything is changed.
-    fn check_bind_sources(&self, wished: &Desired) -> Result<(), Report> {
+    fn check_bind_sources(&self, project: &Project, wished: &Desired) -> Result<(), Report> {
         let mut report = Report::default();
         for (creation, _) in wished.containers.iter().filter_map(|c| c.creation.as_ref()) {
             let generated: BTreeSet<&PathBuf> = creation.files.iter().map(|(path, _)| path).collect();
@@ -193,9 +193,13 @@ impl<B: Backend> Engine<B> {
                 .filter(|path| !generated.contains(path) && !creation.directories.contains(path))
                 .filter(|path| !path.starts_with(&ours));
             for path in self.backend.missing(&wanted.cloned().collect::<Vec<_>>()) {
-                let message =
-                    format!("service `{}` binds `{}`, which does not exist", creation.record.service, path.display());
-                report.diagnostics.push(Diagnostic::error(None, message));
+                let service = &creation.record.service;
+                let message = format!("service `{service}` binds `{}`, which does not exist", path.display());
+                let binds =
+                    |m: &&model::Mount| matches!(&m.source, model::MountSource::Bind { path: p, .. } if *p == path);
+                let written = project.services.get(service).and_then(|s| s.volumes.iter().find(binds));
+                let help = "make it first, or let it be made as a directory with `create_host_path: true`";
+                report.diagnostics.push(Diagnostic::error(written.map(|m| m.span), message).help(help));
             }
         }
         if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
@@ -342,11 +346,12 @@ impl<B: Backend> Engine<B> {
         if plan.is_empty() {
             return Ok(Finish::Done);
         }
-        self.backend.supervise(project).await?;
+        // Before anything else, so that a conflict finds nothing to undo.
         let (taken, released) = plan::ports(plan);
         if !taken.is_empty() {
             self.backend.reserve(project, &taken, &released).await?;
         }
+        self.backend.supervise(project).await?;
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
         self.backend.leave(project).await?;
         self.backend.sync()?;
