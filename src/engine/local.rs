@@ -25,7 +25,7 @@ use crate::name::{EngineId, ProjectName};
 use crate::network::{self, PublishedPort, Transport};
 use crate::paths::Paths;
 use crate::state::record::{ContainerRecord, ContainerStatus, PortRecord, State as Life};
-use crate::state::{self, Lock, State};
+use crate::state::{self, ProjectLock, State};
 use crate::supervisor::protocol::{Reply, Request};
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
@@ -120,7 +120,7 @@ pub(super) fn refused(error: &LinkError) -> Report {
 }
 
 impl Backend for Local {
-    type Lock = Lock;
+    type Lock = ProjectLock;
 
     fn paths(&self) -> &Paths {
         self.state.paths()
@@ -130,8 +130,10 @@ impl Backend for Local {
         self.state.engine()
     }
 
-    fn lock(&self, project: &ProjectName) -> Result<Lock, Report> {
-        Ok(self.state.lock_project(project)?)
+    fn lock(&self, project: &ProjectName) -> Result<ProjectLock, Report> {
+        let lock = self.state.lock_project(project)?;
+        self.state.empty_trash(project)?;
+        Ok(lock)
     }
 
     fn observe(&self, project: &ProjectName) -> Result<Actual, Report> {

@@ -182,21 +182,26 @@ impl State {
         read_json(&self.paths.container_config(id))
     }
 
-    /// Writes a container's record, making its directory.
+    /// Writes a container's record, making its directory: aside, then by a rename, so that a crash never leaves a directory
+    /// that no record speaks for. The caller has the project's lock.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn write_container(&self, record: &ContainerRecord) -> Result<(), Error> {
-        for dir in [
-            self.paths.container(&record.id),
-            self.paths.container_work(&record.id),
-            self.paths.container_logs(&record.id),
-        ] {
-            make_dir(&dir)?;
+        let path = self.paths.container(&record.id);
+        let known = path.is_dir();
+        let making = self.paths.containers().join(format!("{}{}", making(&record.project), record.id));
+        let root = if known { &path } else { &making };
+        let place = |final_place: PathBuf| root.join(final_place.strip_prefix(&path).unwrap_or(&final_place));
+        for dir in [self.paths.container_work(&record.id), self.paths.container_logs(&record.id)] {
+            make_dir(&place(dir))?;
         }
-        let upper = self.paths.container_upper(&record.id);
-        make_dir_mode(&upper, 0o755)?; // it is the container's `/`
-        write_json(&self.paths.container_config(&record.id), record)
+        make_dir_mode(&place(self.paths.container_upper(&record.id)), 0o755)?; // it is the container's `/`
+        write_json(&place(self.paths.container_config(&record.id)), record)?;
+        if known {
+            return Ok(());
+        }
+        fs::rename(&making, &path).map_err(|source| Error::Write { path, source })
     }
 
     /// Removes a container's directory: first out of sight by a rename, so that a crash never leaves half a container.
@@ -214,13 +219,14 @@ impl State {
         remove_tree(&trash)
     }
 
-    /// Removes what earlier removals left half done.
+    /// Removes what commands that were killed left half made or half removed. The caller has the project's lock.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn empty_trash(&self) -> Result<(), Error> {
+    pub fn empty_trash(&self, project: &ProjectName) -> Result<(), Error> {
+        let making = making(project);
         for name in list_dir(&self.paths.containers())? {
-            if name.starts_with(".removed-") {
+            if name.starts_with(".removed-") || name.starts_with(&making) {
                 remove_tree(&self.paths.containers().join(name))?;
             }
         }
@@ -294,10 +300,11 @@ impl State {
     ///
     /// # Errors
     /// When the lock file cannot be made.
-    pub fn lock_project(&self, project: &ProjectName) -> Result<Lock, Error> {
-        make_dir(&self.paths.run_project(project))?;
-        make_dir(&self.paths.run_containers(project))?;
-        Lock::wait(&self.paths.project_lock(project))
+    pub fn lock_project(&self, project: &ProjectName) -> Result<ProjectLock, Error> {
+        let lock = Lock::wait(&self.paths.project_lock(project))?;
+        let containers = self.paths.run_containers(project);
+        make_dir(&containers)?;
+        Ok(ProjectLock { _lock: lock, directory: self.paths.run_project(project), containers })
     }
 
     /// Takes the lock over what projects share: addresses, firewall tables, forwarding.
@@ -349,6 +356,37 @@ impl Lock {
         file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id())).map_err(error)?;
         Ok(Self { _file: file })
     }
+}
+
+/// The lock on a project. A project that has nothing but this lock loses its volatile directory with it.
+#[derive(Debug)]
+pub struct ProjectLock {
+    _lock: Lock,
+    directory: PathBuf,
+    containers: PathBuf,
+}
+
+impl Drop for ProjectLock {
+    fn drop(&mut self) {
+        let only_us =
+            list_dir(&self.directory).is_ok_and(|names| names.iter().all(|n| n == "lock" || n == "containers"));
+        if !only_us {
+            return;
+        }
+        // A directory with something in it stays. Whoever waits for the lock sees that its file is gone, and makes
+        // both again.
+        let removed = fs::remove_dir(&self.containers)
+            .and_then(|()| fs::remove_file(self.directory.join("lock")))
+            .and_then(|()| fs::remove_dir(&self.directory));
+        if let Err(e) = removed {
+            tracing::debug!("{} stays: {e}", self.directory.display());
+        }
+    }
+}
+
+/// Returns how the names of directories of containers in the making begin; a project's name has no dot.
+fn making(project: &ProjectName) -> String {
+    format!(".making-{project}.")
 }
 
 /// Reads a JSON file; `None` when it is not there.
@@ -516,5 +554,26 @@ mod tests {
         assert_eq!(first.engine(), second.engine());
         fs::write(paths.version(), "999\n").expect("written");
         assert!(matches!(State::open(paths), Err(Error::Newer { .. })));
+    }
+
+    #[test]
+    fn what_a_killed_command_left_half_made_goes_with_the_next_lock_and_its_directory_too() {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a temporary directory on a tmpfs");
+        let paths = Paths::new(dir.path().join("root"), dir.path().join("run"));
+        let state = State::open(paths.clone()).expect("made");
+        let [shop, blog] = ["shop", "blog"].map(|name| ProjectName::new(name).expect("a name"));
+        for name in [".making-shop.0a/upper", ".making-blog.0b/upper", ".removed-0c/upper", "0d"] {
+            make_dir(&paths.containers().join(name)).expect("made");
+        }
+        let lock = state.lock_project(&shop).expect("locked");
+        state.empty_trash(&shop).expect("emptied");
+        let mut left = list_dir(&paths.containers()).expect("listed");
+        left.sort();
+        assert_eq!(left, [".making-blog.0b", "0d"]);
+
+        let other = state.lock_project(&blog).expect("locked");
+        fs::write(paths.run_containers(&blog).join("something"), "").expect("written");
+        drop((lock, other));
+        assert_eq!(list_dir(&paths.run_projects()).expect("listed"), ["blog"]);
     }
 }
