@@ -186,6 +186,7 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
     let messages = rustix::fs::open(messages, flags, Mode::from_raw_mode(0o600))?;
     let hierarchy = Hierarchy::find().map_err(io::Error::other)?;
+    remove_old_cgroups(&hierarchy, state, project);
     let cgroup = hierarchy.create(&new_cgroup(state, project)).map_err(io::Error::other)?;
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let words = ["hoist", super::COMMAND, "holder", &text(paths.root()), &text(paths.run()), project.as_str()];
@@ -216,5 +217,22 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
 fn new_cgroup(state: &State, project: &ProjectName) -> String {
     let mut bytes = [0; 4];
     state::random(&mut bytes);
-    format!("{}/{project}/supervisor-{}", state.engine().cgroup(), hex(&bytes))
+    format!("{}/{project}/{CGROUP_PREFIX}{}", state.engine().cgroup(), hex(&bytes))
+}
+
+/// How the names of supervisors' cgroups begin.
+const CGROUP_PREFIX: &str = "supervisor-";
+
+/// Removes the cgroups of supervisors that were killed. Under the lock of [`connect_or_start`] nobody is about to enter
+/// one, and one with a live process in it stays.
+fn remove_old_cgroups(hierarchy: &Hierarchy, state: &State, project: &ProjectName) {
+    let parent = hierarchy.path().join(state.engine().cgroup()).join(project.as_str());
+    let Ok(entries) = std::fs::read_dir(&parent) else { return }; // the first supervisor of the project
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(CGROUP_PREFIX.as_bytes())
+            && let Err(e) = std::fs::remove_dir(entry.path())
+        {
+            tracing::debug!("{} stays: {e}", entry.path().display());
+        }
+    }
 }
