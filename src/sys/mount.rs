@@ -6,8 +6,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
 };
 
 /// What to change of a mount's attributes.
@@ -73,6 +75,13 @@ pub struct Upper<'a> {
 /// # Errors
 /// What the kernel says, with its own words from the context's log where it left some.
 pub fn overlay(layers: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<OwnedFd> {
+    if let ([only], None) = (layers, upper) {
+        // Overlayfs wants two lower layers, or one and an upper; one alone is what it shows anyway.
+        let mount = open_tree(CWD, only, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        set_attributes_of(mount.as_fd(), read_only)?;
+        return Ok(mount);
+    }
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     configure(context.as_fd(), layers, upper).map_err(|e| with_log(context.as_fd(), e))?;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
