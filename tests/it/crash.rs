@@ -1,0 +1,297 @@
+//! `kill -9` of the supervisor's processes: no container, line, exit code, name or page is lost.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use hoist::state::record::State;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::net::{self, Kind};
+use super::support::project::TestProject;
+use super::support::{Secs as _, eventually, holds, require_root};
+
+/// How often the worker is killed: 20 times in a soak.
+fn rounds() -> u32 {
+    if std::env::var_os("HOIST_SOAK").is_some_and(|v| v == "1") { 20 } else { 6 }
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("{signal} to {pid}: {e}"));
+}
+
+/// Waits until the project has another worker than this one; returns it.
+#[track_caller]
+fn next_worker(shop: &TestProject, old: i32) -> i32 {
+    eventually(10.secs(), "there is a new worker", || {
+        let worker = shop.supervisor().worker_pid;
+        (worker != old).then_some(worker)
+    })
+}
+
+/// Returns the state letter of a process (proc_pid_stat(5)); `None` when there is none.
+fn process_state(pid: i32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text[text.rfind(')')? + 2..].chars().next()
+}
+
+/// Writes numbered lines, 100 in every fiftieth of a second, until told to stop; then says how many they were.
+const LOGGER: &str = "\
+i=0
+while [ ! -e /ctl/stop ]; do
+    n=0
+    while [ $n -lt 100 ]; do
+        i=$((i+1)); n=$((n+1))
+        echo \"line $i of a container that has much to say\"
+    done
+    usleep 20000
+done
+echo $i > /ctl/total
+";
+
+const CROWD: &str = "
+services:
+  logger:
+    image: busybox
+    command: sh /ctl/logger.sh
+    volumes: [./ctl:/ctl]
+  reader:
+    image: busybox
+    command: cat
+    stdin_open: true
+  seven:
+    image: busybox
+    command: sh -c 'until [ -e /ctl/go ]; do usleep 2000; done; echo last words; exit 7'
+    volumes: [./ctl:/ctl]
+  web:
+    image: nginx
+    ports: ['8080:80']
+    volumes: ['./html:/usr/share/nginx/html:ro']
+";
+
+fn crowd() -> TestProject {
+    let shop = TestProject::with_images("shop", &["busybox", "nginx"], CROWD);
+    shop.write("ctl/logger.sh", LOGGER);
+    shop.write("html/index.html", "here\n");
+    shop.up();
+    assert_eq!(net::page("127.0.0.1:8080", "/"), "here\n");
+    shop
+}
+
+/// Asks for the page again and again, on another thread, and counts.
+struct Visitor {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<(u32, Vec<String>)>,
+    visits: Arc<AtomicU32>,
+}
+
+impl Visitor {
+    fn new() -> Self {
+        let (stop, visits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&visits));
+        let address: SocketAddr = "127.0.0.1:8080".parse().expect("an address");
+        // Namespaces are those of the thread that starts it.
+        let thread = std::thread::spawn(move || {
+            let mut failures = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                match net::http_get(address, "/") {
+                    Ok(page) if page == "here\n" => {}
+                    Ok(page) => failures.push(format!("another page: {page:?}")),
+                    Err(e) => failures.push(e.to_string()),
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                super::support::pause();
+            }
+            (counted.load(Ordering::Relaxed), failures)
+        });
+        Self { stop, thread, visits }
+    }
+
+    /// Waits until the page was asked for a few times more.
+    #[track_caller]
+    fn wait(&self) {
+        let before = self.visits.load(Ordering::Relaxed);
+        eventually(20.secs(), "the page was asked for", || holds(self.visits.load(Ordering::Relaxed) >= before + 5));
+    }
+
+    #[track_caller]
+    fn leave(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (visits, failures) = self.thread.join().expect("it counted");
+        assert!(failures.is_empty(), "{} of {visits} requests failed: {failures:?}", failures.len());
+        assert!(visits > 0);
+    }
+}
+
+/// Tells the logger to stop and compares its log with what it wrote: every line once, in order.
+#[track_caller]
+fn check_log(shop: &TestProject) {
+    shop.write("ctl/stop", "");
+    shop.wait_status("logger", "exited", |s| s.state == State::Exited);
+    let total: usize = shop.read("ctl/total").trim().parse().expect("a number");
+    let lines = shop.log("logger");
+    for (i, line) in lines.iter().enumerate() {
+        assert_eq!(line.log, format!("line {} of a container that has much to say\n", i + 1), "of {total}");
+    }
+    assert_eq!(lines.len(), total);
+}
+
+#[test]
+fn a_killed_worker_loses_nothing() {
+    require_root!("nginx");
+    let shop = crowd();
+    let services = ["logger", "reader", "web"];
+    let pids = services.map(|service| shop.pid(service));
+    let seven = shop.pid("seven");
+    let holder = shop.supervisor().holder_pid;
+    let visitor = Visitor::new();
+    for round in 0..rounds() {
+        let worker = shop.supervisor().worker_pid;
+        let written = shop.log("logger").len();
+        if round == 1 {
+            // One ends while there is no worker, and the holder cannot hurry: it is held until the end has happened.
+            send(holder, Signal::SIGSTOP);
+            send(worker, Signal::SIGKILL);
+            shop.write("ctl/go", "");
+            eventually(10.secs(), "it has ended", || holds(process_state(seven) == Some('Z')));
+            send(holder, Signal::SIGCONT);
+        } else {
+            send(worker, Signal::SIGKILL);
+        }
+        let next = next_worker(&shop, worker);
+        // Names are answered, commands obeyed, lines written, pages shown: before the next blow.
+        assert_eq!(net::dns(pids[2], "reader", Kind::A).records, [shop.address("reader").to_string()]);
+        if round % 3 == 0 {
+            assert_eq!(shop.shell("web", "echo here"), "here");
+        }
+        eventually(10.secs(), "lines are written again", || holds(shop.log("logger").len() > written));
+        visitor.wait();
+        assert_eq!(services.map(|service| shop.pid(service)), pids);
+        assert_eq!(shop.supervisor().holder_pid, holder);
+        assert_eq!(shop.supervisor().worker_pid, next);
+    }
+    visitor.leave();
+    assert_eq!(shop.wait_exit("seven"), 7);
+    assert_eq!(shop.log_text("seven"), "last words\n");
+    check_log(&shop);
+    // The end that came while it was away did not make the policy act, nor did anything else.
+    for service in ["logger", "reader", "seven", "web"] {
+        assert_eq!(shop.status(service).restarts, 0, "{service}");
+    }
+    shop.down();
+}
+
+#[test]
+fn both_processes_killed_the_next_command_takes_up_what_runs() {
+    require_root!("nginx");
+    let shop = crowd();
+    // The pipe of an open stdin ends with the holder: it is the one thing that cannot be given back.
+    let services = ["logger", "web"];
+    let pids = services.map(|service| shop.pid(service));
+    let visitor = Visitor::new();
+    let old = shop.supervisor();
+    send(old.holder_pid, Signal::SIGKILL);
+    // Its worker may have seen it and ended.
+    let _ = kill(Pid::from_raw(old.worker_pid), Signal::SIGKILL);
+    for pid in [old.holder_pid, old.worker_pid] {
+        eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
+    }
+    visitor.wait();
+    // One ends while nobody looks: nobody can know its code.
+    let seven = shop.pid("seven");
+    shop.write("ctl/go", "");
+    eventually(10.secs(), "it has ended", || holds(matches!(process_state(seven), None | Some('Z'))));
+
+    let table = shop.hoist(&["ps", "-a"]).ok();
+    for service in services {
+        assert!(table.lines().any(|l| l.contains(&format!("shop-{service}-1")) && l.contains("Up ")), "{table}");
+    }
+    let new = shop.supervisor();
+    assert!(new.holder_pid != old.holder_pid && new.worker_pid != old.worker_pid, "{new:?}");
+    assert_eq!(services.map(|service| shop.pid(service)), pids);
+    let gone = shop.wait_status("seven", "seen to have ended", |s| s.state == State::Exited);
+    assert_eq!(gone.exit_code, None, "nobody could know it");
+    assert_eq!(shop.shell("web", "echo here"), "here");
+    assert_eq!(net::dns(pids[1], "logger", Kind::A).records, [shop.address("logger").to_string()]);
+    visitor.wait();
+    visitor.leave();
+    check_log(&shop);
+    // What was adopted is still stopped, and its end still seen.
+    shop.hoist(&["restart", "-t", "5", "web"]).ok();
+    assert_ne!(shop.pid("web"), pids[1]);
+    assert_eq!(net::page("127.0.0.1:8080", "/"), "here\n");
+    shop.down();
+}
+
+#[test]
+fn a_worker_that_dies_during_up_is_replaced_and_up_goes_on() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  db:
+    image: busybox
+    command: sh -c 'until [ -e /ctl/ready ]; do usleep 5000; done; exec sleep 1000'
+    volumes: [./ctl:/ctl]
+    healthcheck:
+      test: test -e /ctl/ready
+      interval: 100ms
+      start_period: 60s
+  web:
+    image: busybox
+    command: sleep 1000
+    depends_on:
+      db:
+        condition: service_healthy
+",
+    );
+    shop.make_dir("ctl");
+    let up = shop.spawn(&["up", "-d"]);
+    shop.wait_status("db", "running", |s| s.state == State::Running);
+    let worker = shop.supervisor().worker_pid;
+    send(worker, Signal::SIGKILL);
+    next_worker(&shop, worker);
+    shop.write("ctl/ready", "");
+    let _ = up.finish(30.secs()).code(0);
+    shop.pid("web");
+}
+
+#[test]
+fn an_up_that_is_killed_is_finished_by_the_next() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  one:
+    image: busybox
+    command: sleep 1000
+  two:
+    image: busybox
+    command: sleep 1000
+    depends_on: [one]
+  three:
+    image: busybox
+    command: sleep 1000
+    depends_on: [two]
+",
+    );
+    // Killed at ever later moments, each an instant of its road.
+    for lines in 1..=6 {
+        let mut up = shop.spawn(&["up", "-d", "--force-recreate"]);
+        for _ in 0..lines {
+            up.wait_for("progress", |_| true);
+        }
+        up.signal(Signal::SIGKILL);
+        assert!(up.finish(10.secs()).code.is_none_or(|code| code == 0));
+        shop.up();
+        for service in ["one", "two", "three"] {
+            shop.pid(service);
+        }
+        assert_eq!(shop.records().len(), 3);
+    }
+    shop.down();
+}

@@ -1,0 +1,23 @@
+//! The real binary on a host of the test's own: one file a topic. `support` has what they share.
+//!
+//! Nothing here touches the machine's network, mounts or images: see `support/host.rs`.
+
+mod attached;
+mod build;
+mod crash;
+mod errors;
+mod examples;
+mod files;
+mod health;
+mod images;
+mod lifecycle;
+mod logs;
+mod names;
+mod networks;
+mod order;
+mod ports;
+mod probe;
+mod process;
+mod restart;
+mod support;
+mod volumes;

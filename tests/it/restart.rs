@@ -1,0 +1,114 @@
+//! Restart policies and exit codes.
+
+use hoist::state::record::State;
+
+use super::support::project::TestProject;
+use super::support::{Secs as _, eventually, holds, require_root};
+
+#[test]
+fn without_a_policy_a_container_stays_ended() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  seven:
+    image: busybox
+    command: sh -c 'exit 7'
+  killed:
+    image: busybox
+    command: sh -c 'kill -9 $$$$'
+    init: true
+  zero:
+    image: busybox
+    command: 'true'
+    restart: on-failure
+",
+    );
+    shop.up();
+    assert_eq!(shop.wait_exit("seven"), 7);
+    assert_eq!(shop.wait_exit("killed"), 137);
+    assert_eq!(shop.wait_exit("zero"), 0);
+    for service in ["seven", "killed", "zero"] {
+        assert_eq!(shop.status(service).restarts, 0, "{service}");
+    }
+}
+
+#[test]
+fn on_failure_starts_again_as_often_as_it_says() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  job:
+    image: busybox
+    command: sh -c 'echo run; exit 5'
+    restart: on-failure:2
+",
+    );
+    shop.up();
+    let status = shop.wait_status("job", "given up", |s| s.state == State::Exited && s.restarts == 2);
+    assert_eq!(status.exit_code, Some(5));
+    assert_eq!(shop.log_text("job"), "run\nrun\nrun\n");
+}
+
+#[test]
+fn always_starts_again_after_success_and_after_a_kill() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    restart: always
+  tick:
+    image: busybox
+    command: sh -c 'echo tick; usleep 20000'
+    restart: unless-stopped
+",
+    );
+    shop.up();
+    let first = shop.pid("web");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    let again = shop.wait_status("web", "started again", |s| {
+        s.state == State::Running && s.process.as_ref().is_some_and(|p| p.pid != first)
+    });
+    assert_eq!(again.restarts, 1);
+    assert_eq!(again.exit_code, Some(137));
+    eventually(20.secs(), "tick runs three times", || holds(shop.log("tick").len() >= 3));
+}
+
+#[test]
+fn a_stopped_container_is_not_started_again_by_its_policy() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    restart: always
+",
+    );
+    let mut up = shop.spawn(&["up"]);
+    up.wait_for("attached", |line| line.contains("Attaching"));
+    shop.wait_status("web", "running", |s| s.state == State::Running);
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let _ = up.finish(30.secs()).code(130);
+    let status = shop.status("web");
+    assert_eq!(status.state, State::Exited);
+    assert!(status.stopped_by_user);
+    assert_eq!(status.restarts, 0);
+}
+
+#[test]
+fn a_program_that_is_missing_is_named() {
+    require_root!();
+    let shop = TestProject::new("shop", "services:\n  web:\n    image: busybox\n    command: no-such-program\n");
+    let message = shop.hoist(&["up", "-d"]).fails();
+    assert!(message.contains("no-such-program") && message.contains("shop-web-1"), "{message}");
+}
