@@ -14,6 +14,9 @@ use std::path::Path;
 /// Longest text of one line in the log.
 pub(super) const LONGEST_LINE: usize = 16 << 10;
 
+/// How much of a log is read to find out what it has: more than one look at each stream, every byte of it escaped.
+const TAIL: u64 = 4 << 20;
+
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
@@ -61,8 +64,10 @@ impl Log {
         let length = file.metadata()?.len();
         let mut ends = [0; 2];
         let mut whole = length;
-        // The last lines say it; only when a stream has been silent for long must more of the file be read.
-        for window in [64 << 10, 4 << 20, u64::MAX] {
+        // The last lines say it. A stream that has been silent for longer counts from 0 again: only bytes that were
+        // logged and not taken out of the pipe yet can come twice, and of those there is at most one look's worth, which
+        // is at the end of the file. A log can be larger than memory.
+        for window in [64 << 10, TAIL] {
             let start = length.saturating_sub(window);
             file.seek(SeekFrom::Start(start))?;
             let mut bytes = Vec::new();
@@ -201,6 +206,22 @@ mod tests {
         assert_eq!(log.append(Source::Stdout, 0, b"a\nb\nc\n", false, NOW).expect("written"), 6);
         let lines: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
         assert_eq!(lines, ["a\n", "b\n", "c\n"]);
+    }
+
+    #[test]
+    fn a_large_log_is_not_read_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        Log::open(&path).expect("opened").append(Source::Stderr, 0, b"early\n", false, NOW).expect("written");
+        let file = OpenOptions::new().write(true).open(&path).expect("opened");
+        file.set_len(1 << 40).expect("a sparse file"); // reading this would take all memory
+        let mut log = Log { file, ends: [7, 0] };
+        log.file.seek(SeekFrom::End(0)).expect("the end");
+        log.append(Source::Stdout, 7, b"\nlate\n", false, NOW).expect("written");
+        let mut log = Log::open(&path).expect("opened again");
+        assert_eq!((log.end(Source::Stdout), log.end(Source::Stderr)), (13, 0));
+        assert_eq!(log.append(Source::Stderr, 6, b"more\n", false, NOW).expect("written"), 5);
+        assert_eq!(log.end(Source::Stderr), 11);
     }
 
     #[test]
