@@ -68,7 +68,8 @@ impl Worker {
             }
             let id = self.next_client;
             self.next_client += 1;
-            if let Err(e) = self.watch(socket.as_fd(), Source::Client(id), epoll::EventFlags::IN) {
+            let watched = socket.try_clone();
+            if let Err(e) = watched.and_then(|copy| self.watch(copy, Source::Client(id), epoll::EventFlags::IN)) {
                 tracing::warn!("control socket: {e}");
                 continue;
             }
@@ -101,13 +102,14 @@ impl Worker {
         if !done {
             flags |= epoll::EventFlags::OUT;
         }
-        let Some((token, _)) = self.sources.iter().find(|(_, s)| **s == Source::Client(id)) else { return };
-        let _ = epoll::modify(&self.poll, client.frames.as_fd(), epoll::EventData::new_u64(*token), flags);
+        self.rewatch(&Source::Client(id), flags);
     }
 
     fn client_left(&mut self, id: u64) {
-        let Some(client) = self.clients.remove(&id) else { return };
-        self.unwatch(client.frames.as_fd(), &Source::Client(id));
+        if self.clients.remove(&id).is_none() {
+            return;
+        }
+        self.unwatch(&Source::Client(id));
         self.note_idle();
     }
 
@@ -242,7 +244,7 @@ impl Worker {
         let report = started.as_fd().try_clone_to_owned().map_err(|e| failed(&e))?;
         let run = ExecRun { container: id.clone(), pidfd, starting: Some(started), purpose: purpose(pid) };
         self.execs.insert(pid, run);
-        self.watch(report.as_fd(), Source::ExecStart(pid), epoll::EventFlags::IN).map_err(|e| failed(&e))?;
+        self.watch(report, Source::ExecStart(pid), epoll::EventFlags::IN).map_err(|e| failed(&e))?;
         Ok(pid)
     }
 
@@ -255,7 +257,7 @@ impl Worker {
             Purpose::Client(waiter) => Some(*waiter),
             Purpose::Probe { .. } => None,
         };
-        self.unwatch(started.as_fd(), &Source::ExecStart(pid));
+        self.unwatch(&Source::ExecStart(pid));
         let Some(waiter) = waiter else { return }; // a probe that cannot run ends with 126 or 127, which is a failure
         match outcome {
             Ok(Outcome::Running) => self.answer(waiter, Reply::ExecStarted),
@@ -283,8 +285,8 @@ impl Worker {
                 }
                 self.answer(waiter, Reply::ExecEnded { code });
             }
-            Purpose::Probe { output } => {
-                self.unwatch(output.as_fd(), &Source::Probe(pid));
+            Purpose::Probe { .. } => {
+                self.unwatch(&Source::Probe(pid));
                 self.clear_timer(&Timer::ProbeTimeout(pid));
                 let probe = if code == 0 { Probe::Success } else { Probe::Failure };
                 self.probe_done(&run.container, pid, probe);
@@ -327,7 +329,7 @@ impl Worker {
         let stdio = Stdio { stdin: None, stdout: write, stderr: copy };
         let wanted = ExecRequest { argv, env: Vec::new(), user: None, cwd: None };
         let pid = self.run_in(id, wanted, stdio, |_| Purpose::Probe { output: read })?;
-        self.watch(watched.as_fd(), Source::Probe(pid), epoll::EventFlags::IN).map_err(failed)?;
+        self.watch(watched, Source::Probe(pid), epoll::EventFlags::IN).map_err(failed)?;
         Ok(pid)
     }
 
@@ -342,8 +344,8 @@ impl Worker {
                 Err(_) => break false,
             }
         };
-        if ended && let Ok(output) = output.try_clone() {
-            self.unwatch(output.as_fd(), &Source::Probe(pid));
+        if ended {
+            self.unwatch(&Source::Probe(pid)); // the probe may go on for long without its output
         }
     }
 

@@ -180,7 +180,7 @@ impl Worker {
         let pidfd = self.containers.get(id).and_then(|c| c.pidfd.as_ref()).map(|fd| fd.try_clone()).transpose()?;
         let Some(pidfd) = pidfd else { return Ok(()) };
         self.keep(&pidfd_key(id), pidfd.try_clone()?)?;
-        self.watch(pidfd.as_fd(), Source::Process(id.clone()), epoll::EventFlags::IN | epoll::EventFlags::ONESHOT)
+        self.watch(pidfd, Source::Process(id.clone()), epoll::EventFlags::IN | epoll::EventFlags::ONESHOT)
     }
 
     /// A process that is not the holder's child has ended.
@@ -197,8 +197,8 @@ impl Worker {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            self.unwatch(pidfd.as_fd(), &Source::Process(id.clone()));
         }
+        self.unwatch(&Source::Process(id.clone()));
         self.process_ended(id, code);
     }
 
@@ -286,7 +286,7 @@ impl Worker {
         if let Some(container) = self.containers.get_mut(id) {
             container.starting = Some(started);
         }
-        self.watch(report.as_fd(), Source::Start(id.clone()), epoll::EventFlags::IN).map_err(plain)
+        self.watch(report, Source::Start(id.clone()), epoll::EventFlags::IN).map_err(plain)
     }
 
     /// Returns the reading end of a container's standard input, when it is to be kept open.
@@ -306,7 +306,7 @@ impl Worker {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(started) = container.starting.take() else { return };
         let outcome = started.outcome();
-        self.unwatch(started.as_fd(), &Source::Start(id.clone()));
+        self.unwatch(&Source::Start(id.clone()));
         match outcome {
             Ok(Outcome::Running) => self.now_running(id),
             Ok(Outcome::Failed(error)) => {
@@ -493,7 +493,7 @@ impl Worker {
         let mut keys = vec![pidfd_key(id), format!("stdin/{id}")];
         if let Some(container) = self.containers.remove(id) {
             keys.extend(container.record.endpoints.iter().flat_map(|e| &e.ports).map(port_key));
-            self.close_streams(id, &container.streams);
+            self.close_streams(id);
             if let Err(e) = self.remove_cgroup(&container) {
                 tracing::warn!("cgroup of container {}: {e}", id.short());
             }

@@ -72,6 +72,13 @@ enum Timer {
 /// How long a worker without containers and clients stays.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// A descriptor in the epoll.
+struct Watched {
+    source: Source,
+    /// The copy that was added: the epoll knows it by its number, and the file may live on in other copies.
+    fd: OwnedFd,
+}
+
 struct Worker {
     state: State,
     project: ProjectName,
@@ -79,7 +86,7 @@ struct Worker {
     hierarchy: Hierarchy,
     poll: OwnedFd,
     pair: OwnedFd,
-    sources: HashMap<u64, Source>,
+    sources: HashMap<u64, Watched>,
     next_token: u64,
     /// Our copies of what the holder keeps.
     kept: BTreeMap<String, OwnedFd>,
@@ -175,27 +182,43 @@ impl Worker {
 
     fn watch_basics(&mut self) -> io::Result<()> {
         let pair = self.pair.try_clone()?;
-        self.watch(pair.as_fd(), Source::Holder, epoll::EventFlags::IN)?;
+        self.watch(pair, Source::Holder, epoll::EventFlags::IN)?;
         let control = self.kept.get(CONTROL_KEY).ok_or_else(|| io::Error::other("the control socket is missing"))?;
         let control = control.try_clone()?;
-        self.watch(control.as_fd(), Source::Control, epoll::EventFlags::IN)?;
+        self.watch(control, Source::Control, epoll::EventFlags::IN)?;
         let names = self.names.as_fd().try_clone_to_owned()?;
-        self.watch(names.as_fd(), Source::Names, epoll::EventFlags::IN)
+        self.watch(names, Source::Names, epoll::EventFlags::IN)
     }
 
-    /// Adds a descriptor to the epoll. The holder has copies of most of them, so closing ours does not take it out
-    /// again: [`Worker::unwatch`] must be called first.
-    fn watch(&mut self, fd: BorrowedFd<'_>, source: Source, flags: epoll::EventFlags) -> io::Result<()> {
+    /// Adds a copy of a descriptor to the epoll, where it stays until [`Worker::unwatch`]: closing the others does not
+    /// take it out.
+    fn watch(&mut self, fd: OwnedFd, source: Source, flags: epoll::EventFlags) -> io::Result<()> {
         let token = self.next_token;
         self.next_token += 1;
-        epoll::add(&self.poll, fd, epoll::EventData::new_u64(token), flags)?;
-        self.sources.insert(token, source);
+        epoll::add(&self.poll, &fd, epoll::EventData::new_u64(token), flags)?;
+        self.sources.insert(token, Watched { source, fd });
         Ok(())
     }
 
-    fn unwatch(&mut self, fd: BorrowedFd<'_>, source: &Source) {
-        let _ = epoll::delete(&self.poll, fd); // it may not be in there
-        self.sources.retain(|_, s| s != source);
+    /// Takes what is watched for a source out of the epoll.
+    fn unwatch(&mut self, source: &Source) {
+        let tokens: Vec<u64> = self.sources.iter().filter(|(_, w)| w.source == *source).map(|(t, _)| *t).collect();
+        for token in tokens {
+            if let Some(watched) = self.sources.remove(&token)
+                && let Err(e) = epoll::delete(&self.poll, &watched.fd)
+            {
+                tracing::error!("{source:?}: {e}");
+            }
+        }
+    }
+
+    /// Changes what a source is watched for.
+    fn rewatch(&self, source: &Source, flags: epoll::EventFlags) {
+        for (token, watched) in self.sources.iter().filter(|(_, w)| w.source == *source) {
+            if let Err(e) = epoll::modify(&self.poll, &watched.fd, epoll::EventData::new_u64(*token), flags) {
+                tracing::error!("{source:?}: {e}");
+            }
+        }
     }
 
     /// Waits for the next things to do and does them.
@@ -214,7 +237,7 @@ impl Worker {
         };
         for event in &buffer[..found] {
             let token = event.data.u64();
-            let Some(source) = self.sources.get(&token).cloned() else { continue };
+            let Some(source) = self.sources.get(&token).map(|w| w.source.clone()) else { continue };
             match source {
                 Source::Holder => self.hear_holder()?,
                 Source::Control => self.accept(),

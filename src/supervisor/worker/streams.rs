@@ -61,7 +61,6 @@ impl Scratch {
 /// One stream of one container.
 #[derive(Debug)]
 pub(super) struct Stream {
-    fifo: OwnedFd,
     /// The holder has been asked to take bytes out and has not answered.
     awaiting: bool,
     /// The process has ended: the last line is whole even without its newline.
@@ -93,10 +92,10 @@ impl Worker {
                 self.kept.insert(key.clone(), fifo);
                 self.consumed.insert(key.clone(), consumed);
             }
-            let fifo = self.kept[&key].try_clone()?;
+            let copy = self.kept[&key].try_clone()?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            self.watch(fifo.as_fd(), Source::Stream(id.clone(), index), flags)?;
-            Ok(Stream { fifo, awaiting: false, last: false, idle: true })
+            self.watch(copy, Source::Stream(id.clone(), index), flags)?;
+            Ok(Stream { awaiting: false, last: false, idle: true })
         };
         Ok([open(0)?, open(1)?])
     }
@@ -112,9 +111,9 @@ impl Worker {
     }
 
     /// Takes a stream out of the loop, before its container is forgotten.
-    pub(super) fn close_streams(&mut self, id: &ContainerId, streams: &[Stream; 2]) {
-        for (index, stream) in streams.iter().enumerate() {
-            self.unwatch(stream.fifo.as_fd(), &Source::Stream(id.clone(), index));
+    pub(super) fn close_streams(&mut self, id: &ContainerId) {
+        for index in 0..2 {
+            self.unwatch(&Source::Stream(id.clone(), index));
         }
         self.drop_kept(&format!("stream/{id}/"));
     }
@@ -145,18 +144,19 @@ impl Worker {
         if stream.awaiting {
             return Ok(());
         }
-        let seen = self.scratch.look(&stream.fifo)?;
+        let key = key(id, index);
+        let Some(fifo) = self.kept.get(&key) else { return Ok(()) };
+        let seen = self.scratch.look(fifo)?;
         stream.idle = seen == 0;
         if seen == 0 {
             return Ok(());
         }
-        let key = key(id, index);
         let from = self.consumed.get(&key).copied().unwrap_or(0);
         let source = logs::Source::BOTH[index];
         let now = jiff_now();
         let bytes = &self.scratch.bytes[..seen];
         // A line in more pieces than we can look at in one go is split, or it would never be seen whole.
-        let crowded = rustix::io::ioctl_fionread(&stream.fifo)? > u64::try_from(seen).unwrap_or(0);
+        let crowded = rustix::io::ioctl_fionread(fifo)? > u64::try_from(seen).unwrap_or(0);
         let whole = stream.last || (crowded && !bytes.contains(&b'\n'));
         let taken = match container.log.append(source, from, bytes, whole, &now) {
             Ok(taken) => taken,
