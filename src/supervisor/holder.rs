@@ -74,6 +74,11 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
     let missing = || io::Error::other("not started by hoist");
     let control = process::inherited(CONTROL_FD).ok_or_else(missing)?;
     let program = process::inherited(PROGRAM_FD).ok_or_else(missing)?;
+    process::set_not_dumpable();
+    // There are some fifteen descriptors a container between us and the worker, and most logins allow 1024.
+    if let Err(e) = raise_descriptors() {
+        tracing::warn!("cannot raise the limit on open descriptors: {e}");
+    }
     // Children that a killed worker had not made its own yet come to us as well.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let child_signal = 1_u64 << (libc::SIGCHLD - 1);
@@ -111,6 +116,13 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Allows us and the worker as many descriptors as we may allow ourselves. Containers get a limit of their own.
+fn raise_descriptors() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
 
 /// Removes the cgroup that we are in, and its parents as far as they are empty. What cannot be removed is removed by the
