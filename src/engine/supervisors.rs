@@ -209,8 +209,13 @@ impl Driver {
     async fn serve(&mut self, mut connection: Connection) -> io::Result<()> {
         self.known.clear();
         self.subscription = connection.send(&Request::Subscribe, &[])?;
-        for ask in std::mem::take(&mut self.pending).into_values() {
-            self.send(&mut connection, ask)?;
+        let mut again = std::mem::take(&mut self.pending).into_values();
+        while let Some(ask) = again.next() {
+            if let Err(e) = self.send(&mut connection, ask) {
+                // None of the others may be forgotten, or its caller would hear that the supervisor is gone.
+                self.pending.extend((0..u64::MAX).rev().zip(again));
+                return Err(e);
+            }
         }
         // A copy of the socket, for readiness alone: what arrives is read by the connection itself.
         let copy = UnixStream::from(connection.as_fd().try_clone_to_owned()?);
