@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
@@ -21,6 +22,8 @@ use crate::supervisor::protocol::ToHolder;
 
 /// How much of a stream is looked at in one go.
 const CHUNK: usize = 128 << 10;
+/// For how long nothing more is said of output that is lost.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Wished capacity of a container's output pipe, the most that a system allows by default (pipe(7)).
 const FIFO_CAPACITY: usize = 1 << 20;
 
@@ -67,6 +70,26 @@ pub(super) struct Stream {
     last: bool,
     /// Nothing whole was in it when it was last looked at.
     pub(super) idle: bool,
+    lost: Lost,
+}
+
+/// Bytes that could not be written, since that was last said. It is not said each time: our own messages go to memory.
+#[derive(Debug, Default)]
+struct Lost {
+    bytes: u64,
+    told: Option<Instant>,
+}
+
+impl Lost {
+    /// Counts further bytes; returns how many to speak of, if it is time to.
+    fn add(&mut self, bytes: u64, now: Instant) -> Option<u64> {
+        self.bytes += bytes;
+        if self.told.is_some_and(|told| now.duration_since(told) < SILENCE) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.bytes))
+    }
 }
 
 fn key(id: &ContainerId, index: usize) -> String {
@@ -95,7 +118,7 @@ impl Worker {
             let copy = self.kept[&key].try_clone()?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             self.watch(copy, Source::Stream(id.clone(), index), flags)?;
-            Ok(Stream { awaiting: false, last: false, idle: true })
+            Ok(Stream { awaiting: false, last: false, idle: true, lost: Lost::default() })
         };
         Ok([open(0)?, open(1)?])
     }
@@ -134,6 +157,9 @@ impl Worker {
     pub(super) fn pump(&mut self, id: &ContainerId, index: usize) {
         if let Err(e) = self.try_pump(id, index) {
             tracing::warn!("output of container {}: {e}", id.short());
+            if let Some(container) = self.containers.get_mut(id) {
+                container.streams[index].idle = true; // the container's end must be told all the same
+            }
         }
         self.exit_if_drained(id);
     }
@@ -162,8 +188,11 @@ impl Worker {
             Ok(taken) => taken,
             Err(e) => {
                 // The container must not hang because our disk is full: the bytes are given up, and it is said.
-                tracing::warn!("log of container {}: {e}; {seen} bytes of output are lost", id.short());
-                container.log.skip(source, from + u64::try_from(seen).unwrap_or(0));
+                let bytes = u64::try_from(seen).unwrap_or(0);
+                if let Some(lost) = stream.lost.add(bytes, Instant::now()) {
+                    tracing::warn!("log of container {}: {e}; {lost} bytes of output are lost", id.short());
+                }
+                container.log.skip(source, from + bytes);
                 seen
             }
         };
@@ -177,7 +206,10 @@ impl Worker {
 
     /// The holder has taken bytes out: the stream is looked at again.
     pub(super) fn consumed(&mut self, key: &str, total: u64) {
-        self.consumed.insert(key.to_owned(), total);
+        match self.consumed.get_mut(key) {
+            Some(known) => *known = total,
+            None => return, // forgotten meanwhile
+        }
         let mut parts = key.split('/');
         let (Some("stream"), Some(id), Some(name)) = (parts.next(), parts.next(), parts.next()) else { return };
         let Ok(id) = ContainerId::new(id) else { return };
@@ -209,4 +241,19 @@ fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
 fn open_position(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_output_is_told_now_and_then_and_in_full() {
+        let mut lost = Lost::default();
+        let start = Instant::now();
+        assert_eq!(lost.add(5, start), Some(5));
+        assert_eq!(lost.add(7, start + SILENCE / 2), None);
+        assert_eq!(lost.add(1, start + SILENCE), Some(8));
+        assert_eq!(lost.add(1, start + SILENCE + SILENCE / 2), None);
+    }
 }
