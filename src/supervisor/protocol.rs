@@ -27,7 +27,8 @@ pub struct ToWorker {
 /// What a client asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
-    /// Keep these reserved port sockets until a container that publishes them is forgotten. Descriptors: one a port.
+    /// Keep these reserved port sockets until a container that publishes them is forgotten, or this client leaves before
+    /// one was started. Descriptors: one a port.
     Hold {
         /// The ports.
         ports: Vec<PortRecord>,

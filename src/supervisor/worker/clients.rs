@@ -25,6 +25,8 @@ pub(super) struct Client {
     /// The subscription's request, if it has one.
     subscribed: Option<u64>,
     execs: BTreeSet<i32>,
+    /// It has handed over ports for containers that it is going to start.
+    holds: bool,
 }
 
 /// Who waits for an answer.
@@ -74,7 +76,10 @@ impl Worker {
                 continue;
             }
             self.clear_timer(&Timer::Idle);
-            self.clients.insert(id, Client { frames: Framed::new(socket), subscribed: None, execs: BTreeSet::new() });
+            self.clients.insert(
+                id,
+                Client { frames: Framed::new(socket), subscribed: None, execs: BTreeSet::new(), holds: false },
+            );
         }
     }
 
@@ -106,11 +111,19 @@ impl Worker {
     }
 
     fn client_left(&mut self, id: u64) {
-        if self.clients.remove(&id).is_none() {
-            return;
-        }
+        let Some(client) = self.clients.remove(&id) else { return };
         self.unwatch(&Source::Client(id));
+        if client.holds && !self.clients.values().any(|c| c.holds) {
+            self.drop_unclaimed_ports();
+        }
         self.note_idle();
+    }
+
+    /// Notes that a client has handed over ports.
+    pub(super) fn note_holds(&mut self, waiter: Waiter) {
+        if let Some(client) = self.clients.get_mut(&waiter.client) {
+            client.holds = true;
+        }
     }
 
     fn obey(&mut self, client: u64, message: ToWorker, fds: Vec<OwnedFd>) {

@@ -1,5 +1,6 @@
 //! A container's life: adopted, started, ended, started again, stopped, forgotten.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -84,8 +85,9 @@ impl Worker {
             }
         }
         for (pid, _) in ends {
-            self.acknowledge(*pid);
+            self.acknowledge_unless_draining(*pid);
         }
+        self.drop_unclaimed_ports();
     }
 
     /// Reads a container's record and status and opens its log and streams.
@@ -139,7 +141,8 @@ impl Worker {
             }
             return Ok(());
         };
-        if let Some((_, status)) = ends.iter().find(|(pid, _)| *pid == process.pid) {
+        let alive = identity::is_alive(&process);
+        if let Some((_, status)) = ends.iter().find(|(pid, _)| *pid == process.pid).filter(|_| !alive) {
             container.pidfd = kept;
             self.process_ended(id, Some(process::exit_code(*status)));
             return Ok(());
@@ -148,7 +151,6 @@ impl Worker {
             Some(pidfd) => Some(pidfd),
             None => identity::open(&process),
         };
-        let alive = identity::is_alive(&process);
         container.pidfd = pidfd;
         if !alive {
             let code =
@@ -156,7 +158,7 @@ impl Worker {
             self.process_ended(id, code);
             return Ok(());
         }
-        container.status.state = Life::Running;
+        let released = std::mem::replace(&mut container.status.state, Life::Running) == Life::Starting;
         if let Some(policy) = &container.record.policy.health {
             let started = Instant::now();
             container.health = Some(Monitor::new(policy, started, container.status.health));
@@ -167,6 +169,9 @@ impl Worker {
             // Another holder made it: its end shows on the pidfd alone.
             self.watch_process(id)?;
         }
+        if released {
+            self.write_status(id);
+        }
         self.hold_ports(id);
         self.publish_names();
         self.open_resolver(id);
@@ -174,6 +179,26 @@ impl Worker {
             self.pump(id, index);
         }
         Ok(())
+    }
+
+    /// Takes up a container that could not be taken up before, if it runs. What cannot be read may still run: then
+    /// everything in its cgroup is killed, because nobody else will ever do it.
+    fn take_up_late(&mut self, id: &ContainerId) -> Result<(), String> {
+        if self.containers.contains_key(id) {
+            return Ok(());
+        }
+        let Some(record) = self.state.container(id).map_err(|e| chain(&e))? else { return Ok(()) };
+        let spec: ContainerSpec = serde_json::from_value(record.spec.clone()).map_err(|e| e.to_string())?;
+        let Ok(cgroup) = self.hierarchy.open(&spec.cgroup) else { return Ok(()) };
+        if !cgroup.is_populated().map_err(|e| chain(&e))? {
+            return Ok(());
+        }
+        let taken_up = self.load(record).and_then(|()| self.take_up(id, &[]));
+        if taken_up.is_ok() && self.containers.get(id).is_some_and(Container::is_alive) {
+            return Ok(());
+        }
+        tracing::error!("container {}: nobody knows what runs in it; it is killed", id.short());
+        cgroup.kill().and_then(|()| cgroup.wait_empty(Instant::now() + Duration::from_secs(1))).map_err(|e| chain(&e))
     }
 
     fn watch_process(&mut self, id: &ContainerId) -> io::Result<()> {
@@ -219,12 +244,22 @@ impl Worker {
             container.start_waiters.push(waiter);
             return;
         }
+        if container.has_ended() {
+            container.start_waiters.push(waiter);
+            return;
+        }
         if container.is_alive() {
             return self.answer(waiter, Reply::Done);
         }
+        container.start_waiters.push(waiter);
+        self.begin_start_for_user(id);
+    }
+
+    /// Starts a container anew, whatever happened to it before.
+    fn begin_start_for_user(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
         container.status.stopped_by_user = false;
         container.status.failures = 0;
-        container.start_waiters.push(waiter);
         self.clear_timer(&Timer::Restart(id.clone()));
         self.begin_start(id);
     }
@@ -377,7 +412,16 @@ impl Worker {
         } else if self.execs.contains_key(&pid) {
             self.exec_ended(pid, process::exit_code(status));
         }
-        self.acknowledge(pid);
+        self.acknowledge_unless_draining(pid);
+    }
+
+    /// Lets the holder forget an end, unless its exit code is in nothing but our memory yet: the container's last output
+    /// is on its way to the log, and [`Worker::exit_if_drained`] follows.
+    fn acknowledge_unless_draining(&self, pid: i32) {
+        let draining = |c: &Container| c.has_ended() && c.status.process.as_ref().is_some_and(|p| p.pid == pid);
+        if !self.containers.values().any(draining) {
+            self.acknowledge(pid);
+        }
     }
 
     fn acknowledge(&self, pid: i32) {
@@ -408,7 +452,7 @@ impl Worker {
         let Some(code) = container.ended.take() else { return };
         let now = now_ns();
         container.pidfd = None;
-        container.status.process = None;
+        let process = container.status.process.take();
         let ran = container.status.started.map_or(0, |s| now.saturating_sub(s));
         let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(0));
         if !container.start_failed {
@@ -429,15 +473,25 @@ impl Worker {
         if let Some(after) = again {
             self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
         }
-        self.write_status(id);
+        if self.write_status(id)
+            && let Some(process) = process
+        {
+            self.acknowledge(process.pid);
+        }
         self.publish_names();
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
+        }
+        if self.containers.get(id).is_some_and(|c| !c.start_waiters.is_empty()) {
+            self.begin_start_for_user(id); // somebody asked while the last words were on their way
         }
     }
 
     /// Stops a container because somebody asked.
     pub(super) fn request_stop(&mut self, id: &ContainerId, grace_ms: Option<u64>, waiter: Waiter) {
+        if let Err(e) = self.take_up_late(id) {
+            return self.answer_failed(waiter, &e, 1);
+        }
         let Some(container) = self.containers.get_mut(id) else { return self.answer(waiter, Reply::Done) };
         container.status.stopped_by_user = true;
         if !container.is_alive() {
@@ -483,6 +537,9 @@ impl Worker {
 
     /// Forgets a container that has ended: what is kept for it, its volatile files and its cgroup go.
     pub(super) fn request_forget(&mut self, id: &ContainerId, waiter: Waiter) {
+        if let Err(e) = self.take_up_late(id) {
+            return self.answer_failed(waiter, &e, 1);
+        }
         if self.containers.get(id).is_some_and(Container::is_alive) {
             return self.answer_failed(waiter, "the container runs; stop it first", 1);
         }
@@ -497,6 +554,11 @@ impl Worker {
             if let Err(e) = self.remove_cgroup(&container) {
                 tracing::warn!("cgroup of container {}: {e}", id.short());
             }
+        } else if let Ok(Some(record)) = self.state.container(id)
+            && let Some(cgroup) = record.spec.get("cgroup").and_then(serde_json::Value::as_str)
+            && let Err(e) = self.hierarchy.remove(cgroup)
+        {
+            tracing::warn!("cgroup of container {}: {e}", id.short());
         }
         for key in keys {
             self.drop_kept(&key);
@@ -527,7 +589,21 @@ impl Worker {
                 return self.answer_failed(waiter, &e.to_string(), 1);
             }
         }
+        self.note_holds(waiter);
         self.answer(waiter, Reply::Done);
+    }
+
+    /// Lets go of the ports that no container which was ever started publishes: whoever reserved them for one has left
+    /// before its start, and the next who wants them must be able to have them.
+    pub(super) fn drop_unclaimed_ports(&mut self) {
+        let records = self.containers.values().map(|c| &c.record);
+        let claimed: BTreeSet<String> =
+            records.flat_map(|r| &r.endpoints).flat_map(|e| &e.ports).map(port_key).collect();
+        let unclaimed: Vec<String> =
+            self.kept.keys().filter(|k| k.starts_with("port/") && !claimed.contains(*k)).cloned().collect();
+        for key in unclaimed {
+            self.drop_kept(&key);
+        }
     }
 
     /// Reserves a container's ports that nobody keeps: those of a container that replaced another, or whose supervisor
