@@ -6,7 +6,7 @@ use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 use hoist::engine::{DownRequest, Finish};
 
-use super::{Context, Exit, interrupt};
+use super::{Context, Exit, Interrupts};
 
 /// Stop and remove containers and networks
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.output().data(&prepared.plan.to_string());
         return Ok(Exit::Success);
     }
-    match engine.apply(prepared, cx.output(), interrupt()).await? {
+    match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {
         Finish::Done => Ok(Exit::Success),
         Finish::Interrupted => Ok(Exit::Interrupted),
     }

@@ -5,7 +5,7 @@ use hoist::engine::backend::Backend;
 use hoist::engine::logs::{End, Selection};
 
 use super::output::LogPrinter;
-use super::{Context, Exit, interrupt};
+use super::{Context, Exit, Interrupts};
 
 /// Show what containers wrote
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         engine.logs(&named.name, &selection, &mut show)?;
         return Ok(Exit::Success);
     }
-    match engine.follow(&named.name, &selection, &mut show, interrupt()).await? {
+    match engine.follow(&named.name, &selection, &mut show, Interrupts::listen().next()).await? {
         End::AllExited => Ok(Exit::Success),
         End::Stopped => Ok(Exit::Interrupted),
     }

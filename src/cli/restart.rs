@@ -6,7 +6,7 @@ use hoist::diag::Report;
 use hoist::engine::Finish;
 use hoist::engine::backend::Backend;
 
-use super::{Context, Exit, interrupt};
+use super::{Context, Exit, Interrupts};
 
 /// Stop and start containers
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.output().data(&prepared.plan.to_string());
         return Ok(Exit::Success);
     }
-    match engine.apply(prepared, cx.output(), interrupt()).await? {
+    match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {
         Finish::Done => Ok(Exit::Success),
         Finish::Interrupted => Ok(Exit::Interrupted),
     }

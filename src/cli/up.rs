@@ -11,7 +11,7 @@ use hoist::name::{ProjectName, ServiceName};
 
 use super::context::{hashes, with_sources};
 use super::output::LogPrinter;
-use super::{Context, Exit, interrupt};
+use super::{Context, Exit, Interrupts};
 
 /// Create and start containers
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let began = log_time(jiff::Timestamp::now());
+    let mut interrupts = Interrupts::listen();
     let (project, sources) = cx.load()?;
     let engine = cx.engine()?;
     let request = Up {
@@ -80,13 +81,13 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         return Ok(Exit::Success);
     }
     cx.output().hide_starts(!args.detach);
-    match engine.apply(prepared, cx.output(), interrupt()).await? {
+    match engine.apply(prepared, cx.output(), interrupts.next()).await? {
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
-        Finish::Interrupted => return stop(cx, &engine, &project.name, None).await,
+        Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
         Finish::Done if args.detach => return Ok(Exit::Success),
         Finish::Done => {}
     }
-    attach(cx, &engine, &project.name, args, began).await
+    attach(cx, &engine, &project.name, args, began, &mut interrupts).await
 }
 
 /// Shows what the services write until all have ended, or until the user has had enough.
@@ -96,16 +97,17 @@ async fn attach<B: Backend>(
     project: &ProjectName,
     args: &Args,
     began: String,
+    interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
     let selection = Selection { services: args.services.clone(), tail: None, since: Some(began) };
     let labels = engine.log_labels(project, &selection)?;
     cx.output().note(&format!("Attaching to {}", labels.join(", ")));
     let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, false);
-    match engine.follow(project, &selection, &mut |item| printer.show(&item), interrupt()).await? {
+    match engine.follow(project, &selection, &mut |item| printer.show(&item), interrupts.next()).await? {
         End::AllExited => Ok(Exit::Success),
         End::Stopped => {
             let services = args.services.iter().filter_map(|name| ServiceName::new(name.as_str()).ok()).collect();
-            stop(cx, engine, project, (!args.services.is_empty()).then_some(services)).await
+            stop(cx, engine, project, (!args.services.is_empty()).then_some(services), interrupts).await
         }
     }
 }
@@ -116,6 +118,7 @@ async fn stop<B: Backend>(
     engine: &Engine<B>,
     project: &ProjectName,
     services: Option<BTreeSet<ServiceName>>,
+    interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
     cx.output().note("Gracefully Stopping... press Ctrl+C again to force");
     let prepared = engine.prepare_stop(project, services.as_ref(), None)?;
@@ -123,7 +126,7 @@ async fn stop<B: Backend>(
     let mut stopping = std::pin::pin!(stopping);
     tokio::select! {
         result = &mut stopping => result?,
-        () = interrupt() => {
+        () = interrupts.next() => {
             let (killed, stopped) = tokio::join!(engine.kill(project, services.as_ref(), cx.output()), stopping);
             killed?;
             stopped?
