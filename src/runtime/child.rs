@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, openat2, symlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, openat2, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -171,6 +171,8 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
     put_stdio(&launch.stdio)?;
     mask(launch)?;
     if launch.read_only {
+        close_ours(launch.init.as_ref(), report)?;
+        make_cwd(&launch.identity)?; // while it can be made
         let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
         set_attributes(CWD, c"/", change).at(Stage::Masks)?;
     }
@@ -390,8 +392,7 @@ fn clone_of(fd: BorrowedFd<'_>, recursive: bool) -> Step<OwnedFd> {
 /// Goes to the working directory, takes on the identity and runs the program; shared with exec.
 pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>, report: BorrowedFd<'_>) -> Step<Infallible> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let kept = [report, init.map_or(report, |init| init.program.as_fd())];
-    process::close_copies_but(&kept).at(Stage::Stdio)?;
+    close_ours(init, report)?;
     let nofile = Rlimit { current: Some(identity.nofile), maximum: Some(identity.nofile) };
     setrlimit(Resource::Nofile, nofile).at(Stage::Limits)?;
     enter_cwd(identity)?;
@@ -403,19 +404,33 @@ pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>, report: 
     exec(identity, init)
 }
 
+/// Closes every descriptor of ours that is not needed any more: before any path is walked that an image has chosen.
+fn close_ours(init: Option<&Init>, report: BorrowedFd<'_>) -> Step {
+    let kept = [report, init.map_or(report, |init| init.program.as_fd())];
+    process::close_copies_but(&kept).at(Stage::Stdio)
+}
+
+/// Makes the working directory if it is missing; [`close_ours`] comes first.
+fn make_cwd(identity: &Identity) -> Step {
+    let missing = |path: &CStr| rustix::fs::accessat(CWD, path, Access::EXISTS, AtFlags::empty()) == Err(Errno::NOENT);
+    if !identity.cwd.last().is_some_and(|cwd| missing(cwd)) {
+        return Ok(());
+    }
+    for prefix in identity.cwd.iter().skip(1) {
+        match mkdirat(CWD, prefix.as_c_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno }),
+        }
+    }
+    Ok(())
+}
+
 /// Makes the working directory if it is missing and enters it; it must then be below the root.
 fn enter_cwd(identity: &Identity) -> Step {
     let Some(cwd) = identity.cwd.last() else {
         return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::INVAL });
     };
-    if rustix::process::chdir(cwd.as_c_str()) == Err(Errno::NOENT) {
-        for prefix in identity.cwd.iter().skip(1) {
-            match mkdirat(CWD, prefix.as_c_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno }),
-            }
-        }
-    }
+    make_cwd(identity)?;
     rustix::process::chdir(cwd.as_c_str()).at(Stage::WorkingDirectory)?;
     if !process::cwd_is_reachable() {
         return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::XDEV });
@@ -446,7 +461,7 @@ fn exec(identity: &Identity, init: Option<&Init>) -> Step<Infallible> {
     for program in &identity.programs {
         let errno = if let Some(init) = init {
             // The init reports nothing, so the program is looked at first: as a user would find it.
-            match rustix::fs::accessat(CWD, program.as_c_str(), rustix::fs::Access::EXEC_OK, AtFlags::EACCESS) {
+            match rustix::fs::accessat(CWD, program.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS) {
                 Ok(()) => process::execve_fd(init.program.as_fd(), &init.argv, &identity.envp),
                 Err(errno) => io::Error::from_raw_os_error(errno.raw_os_error()),
             }
