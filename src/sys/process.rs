@@ -293,6 +293,23 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     .map(drop)
 }
 
+/// Sends a signal to the process group that the process behind a pidfd leads (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9);
+/// an older kernel reaches the process alone.
+///
+/// # Errors
+/// `ESRCH` when it has ended, else what the kernel says.
+pub fn send_signal_to_group(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+    const PROCESS_GROUP: c_int = 1 << 2;
+    let no_info = std::ptr::null::<c_void>();
+    // SAFETY: no siginfo is passed; the descriptor is open for the length of the call.
+    let sent =
+        check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, PROCESS_GROUP) });
+    match sent {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => send_signal(pidfd, signal),
+        result => result.map(drop),
+    }
+}
+
 /// Returns the wait status of a process that has been reaped by its parent, from its pidfd (`PIDFD_GET_INFO` with
 /// `PIDFD_INFO_EXIT`, Linux 6.15). `None` when the kernel does not tell.
 #[must_use]
@@ -433,5 +450,22 @@ mod tests {
         assert_eq!(code, 0b01110);
         let code = exit_code_of(|| exit_now(i32::from(close_copies_but(&[]).is_err())));
         assert_eq!(code, 0);
+    }
+    #[test]
+    fn a_signal_reaches_the_whole_group() {
+        use std::io::Read as _;
+        use std::os::unix::process::CommandExt as _;
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", "sleep 1000 & wait"]).stdout(std::process::Stdio::piped()).process_group(0);
+        let mut shell = shell.spawn().expect("a shell");
+        let pid = rustix::process::Pid::from_child(&shell);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it runs");
+        while std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id())).is_ok_and(|c| c.is_empty()) {
+            std::thread::yield_now();
+        }
+        send_signal_to_group(pidfd.as_fd(), libc::SIGKILL).expect("sent");
+        shell.wait().expect("it is ours");
+        let mut rest = Vec::new();
+        shell.stdout.take().expect("piped").read_to_end(&mut rest).expect("the end: nobody holds the pipe");
     }
 }
