@@ -162,7 +162,8 @@ impl Local {
     }
 
     async fn start(&self, container: &ContainerRef) -> Done {
-        self.ask(container, Request::Start { container: container.id.clone() }, "start").await
+        let asked = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
+        self.ask(container, Request::Start { container: container.id.clone(), asked }, "start").await
     }
 
     /// Asks the container's supervisor for something and waits for it.

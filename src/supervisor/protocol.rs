@@ -33,10 +33,14 @@ pub enum Request {
         /// The ports.
         ports: Vec<PortRecord>,
     },
-    /// Start a container; answered when its program runs. Nothing to do when it runs already.
+    /// Start a container; answered when its program runs. Nothing to do when it runs already, or when its program has
+    /// run since the client first asked: a job that has ended is not done twice because the answer was lost.
     Start {
         /// Which.
         container: ContainerId,
+        /// When the client first asked: nanoseconds since the epoch. `None` is always now.
+        #[serde(default)]
+        asked: Option<i64>,
     },
     /// Stop a container; answered when it has ended. Nothing to do when it does not run.
     Stop {
@@ -157,4 +161,17 @@ pub(super) enum ToWorkerFromHolder {
     Consumed { key: String, total: u64 },
     /// All that is kept and all ends that are not acknowledged have been told.
     Ready,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_an_older_command_is_understood() {
+        let id = ContainerId::from_bytes([7; 32]);
+        let text = format!(r#"{{"version":1,"id":3,"request":{{"Start":{{"container":"{id}"}}}}}}"#);
+        let frame: ToWorker = serde_json::from_str(&text).expect("understood");
+        assert!(matches!(frame.request, Request::Start { container, asked: None } if container == id));
+    }
 }

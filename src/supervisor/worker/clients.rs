@@ -133,7 +133,7 @@ impl Worker {
         }
         match message.request {
             Request::Hold { ports } => self.request_hold(&ports, fds, waiter),
-            Request::Start { container } => self.request_start(&container, waiter),
+            Request::Start { container, asked } => self.request_start(&container, asked, waiter),
             Request::Stop { container, grace_ms } => self.request_stop(&container, grace_ms, waiter),
             Request::Forget { container } => self.request_forget(&container, waiter),
             Request::Subscribe => self.subscribe(waiter),
@@ -362,10 +362,10 @@ impl Worker {
         }
     }
 
-    /// A probe took too long: it is killed, and its end counts as a failure.
+    /// A probe took too long: it is killed with what its shell has started, and its end counts as a failure.
     pub(super) fn probe_timed_out(&mut self, pid: i32) {
         if let Some(run) = self.execs.get(&pid) {
-            let _ = process::send_signal(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
+            let _ = process::send_signal_to_group(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
         }
     }
 

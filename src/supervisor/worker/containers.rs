@@ -228,7 +228,7 @@ impl Worker {
     }
 
     /// Starts a container because somebody asked.
-    pub(super) fn request_start(&mut self, id: &ContainerId, waiter: Waiter) {
+    pub(super) fn request_start(&mut self, id: &ContainerId, asked: Option<i64>, waiter: Waiter) {
         if !self.containers.contains_key(id) {
             let loaded = match self.state.container(id) {
                 Ok(Some(record)) if record.project == self.project => self.load(record),
@@ -248,7 +248,7 @@ impl Worker {
             container.start_waiters.push(waiter);
             return;
         }
-        if container.is_alive() {
+        if container.is_alive() || asked.is_some_and(|asked| has_run_since(&container.status, asked)) {
             return self.answer(waiter, Reply::Done);
         }
         container.start_waiters.push(waiter);
@@ -644,6 +644,13 @@ impl Worker {
     }
 }
 
+/// Returns whether a container's program is known to have run since it was asked for. Codes from 126 to 128 are those of
+/// a child that never came to run it, and those of a signal begin above them.
+fn has_run_since(status: &ContainerStatus, asked: i64) -> bool {
+    let ended = status.state == Life::Exited && status.process.is_none();
+    ended && status.started.is_some_and(|s| s >= asked) && !matches!(status.exit_code, None | Some(126..=128))
+}
+
 fn port_key(port: &PortRecord) -> String {
     format!("port/{}:{}/{}", port.host_ip, port.host_port, port.protocol)
 }
@@ -667,4 +674,25 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_has_run_is_not_run_again_for_the_same_request() {
+        let mut status = ContainerStatus::created(ContainerId::from_bytes([1; 32]));
+        assert!(!has_run_since(&status, 10));
+        status.state = Life::Exited;
+        status.started = Some(10);
+        for (code, run) in [(Some(0), true), (Some(1), true), (None, false), (Some(137), true), (Some(126), false)] {
+            status.exit_code = code;
+            assert_eq!(has_run_since(&status, 10), run, "{code:?}");
+            assert!(!has_run_since(&status, 11), "an earlier run");
+        }
+        status.exit_code = Some(0);
+        status.state = Life::Restarting;
+        assert!(!has_run_since(&status, 10));
+    }
 }
