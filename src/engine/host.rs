@@ -6,7 +6,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use super::execute::Host;
@@ -109,10 +108,7 @@ impl Local {
             self.state.write_container(record)?;
             state::make_dir(&self.state.paths().run_container(&record.project, &record.id))?;
             for (path, text) in &creation.files {
-                state::write_atomic(path, text.as_bytes())?;
-                let readable = fs::Permissions::from_mode(0o644);
-                let error = |source| state::Error::Write { path: path.clone(), source };
-                fs::set_permissions(path, readable).map_err(error)?;
+                state::write_readable(path, text.as_bytes())?;
             }
             Ok(())
         };

@@ -4,6 +4,7 @@
 //! there; what it says of links and tables only while they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
 use super::backend::Backend as _;
@@ -11,6 +12,7 @@ use super::local::Local;
 use crate::diag::Report;
 use crate::name::ProjectName;
 use crate::network::{self, NetworkSpec};
+use crate::runtime::{ContainerSpec, MountSource};
 use crate::state::record::{ContainerRecord, ContainerStatus, State as Life};
 use crate::supervisor;
 
@@ -49,11 +51,20 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
             status: local.status_of(&record)?,
             attached: crate::sys::netns::is_pinned(&state.paths().netns(&record.id)).unwrap_or(false)
                 && record.endpoints.iter().all(|e| links.contains(e.host_link.as_str())),
-            complete: run.is_dir() && state.paths().container_upper(&record.id).is_dir(),
+            complete: run.is_dir() && state.paths().container_upper(&record.id).is_dir() && has_files(&record, &run),
             record,
         });
     }
     Ok(Actual { networks, volumes, containers, other_names })
+}
+
+/// Returns whether the files that were to be generated for a container are there: its creation may have been killed.
+fn has_files(record: &ContainerRecord, run: &Path) -> bool {
+    let Ok(spec) = serde_json::from_value::<ContainerSpec>(record.spec.clone()) else { return false };
+    spec.mounts.iter().all(|mount| match &mount.source {
+        MountSource::Bind(path) => !path.starts_with(run) || path.exists(),
+        MountSource::Tmpfs { .. } => true,
+    })
 }
 
 impl Local {
