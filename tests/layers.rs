@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("event", &["name"]),
     ("paths", &["name"]),
     ("dns", &["diag"]),
-    ("state", &["name", "diag", "paths"]),
+    ("state", &["name", "diag", "sys", "paths"]),
     ("compose", &["name", "diag"]),
     ("network", &["name", "diag", "sys", "dns"]),
     ("volume", &["name", "diag", "sys"]),

@@ -143,7 +143,7 @@ pub trait Backend: Host {
     /// When the supervisor refuses.
     fn exec(&self, request: &ExecRequest) -> impl Future<Output = Result<i32, Report>>;
 
-    /// Waits until what was written has reached the disk, once a command.
+    /// Has everything written so far brought to the disk, once a command; does not wait for it.
     ///
     /// # Errors
     /// When the disk refuses.

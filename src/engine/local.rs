@@ -275,7 +275,9 @@ impl Backend for Local {
         let mut fds = fds.into_iter();
         for ports in ports.chunks(crate::supervisor::channel::MAX_FDS) {
             let fds = fds.by_ref().take(ports.len()).collect();
-            link.ask(Request::Hold { ports: ports.to_vec() }, fds).await.map_err(|e| refused(&e))?;
+            // Nobody waits for the answer: requests are served in order, so the sockets are kept before a container starts,
+            // and one that could not be kept is bound again by the supervisor itself.
+            drop(link.begin(Request::Hold { ports: ports.to_vec() }, fds).map_err(|e| refused(&e))?);
         }
         Ok(())
     }
@@ -337,7 +339,7 @@ impl Backend for Local {
     }
 
     fn sync(&self) -> Result<(), Report> {
-        Ok(self.state.sync()?)
+        Ok(self.state.sync_soon()?)
     }
 
     fn missing(&self, paths: &[PathBuf]) -> Vec<PathBuf> {

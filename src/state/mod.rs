@@ -8,7 +8,8 @@ pub mod record;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::diag::Explain;
 use crate::name::{ContainerId, EngineId, NetworkId, ProjectName, VolumeName};
 use crate::paths::Paths;
+use crate::sys::process;
 use record::{ContainerRecord, ContainerStatus, NetworkRecord, SupervisorRecord, VolumeRecord};
 
 /// Number of the on-disk format that this binary reads and writes.
@@ -315,14 +317,23 @@ impl State {
         Lock::wait(&self.paths.engine_lock())
     }
 
-    /// Waits until everything written so far has reached the disk (syncfs(2) of the root's file system).
+    /// Has everything written so far brought to the disk (syncfs(2) of the root's file system), by a process that outlives
+    /// this one: what other programs have written must be brought there too, which can take long.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn sync(&self) -> Result<(), Error> {
-        let path = self.paths.root().to_owned();
-        let result = File::open(&path).and_then(|f| rustix::fs::syncfs(&f).map_err(io::Error::from));
-        result.map_err(|source| Error::Write { path, source })
+    /// When the root cannot be opened or the process cannot be made.
+    pub fn sync_soon(&self) -> Result<(), Error> {
+        let path = self.paths.root();
+        let error = |source| Error::Write { path: path.to_owned(), source };
+        let root = File::open(path).map_err(error)?;
+        process::clone_child(0, None, || {
+            // Nothing of ours may be kept waiting by the disk: neither the pipe of `$(hoist up -d)` nor a lock.
+            process::close_all_but(root.as_fd());
+            let _ = rustix::fs::syncfs(&root); // nobody is left to be told
+            process::exit_now(0)
+        })
+        .map_err(error)?;
+        Ok(())
     }
 }
 

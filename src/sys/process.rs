@@ -164,6 +164,19 @@ pub fn close_copy(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
+/// Closes every descriptor of this process but one. For a child between clone and exit, which runs no destructors.
+pub fn close_all_but(keep: BorrowedFd<'_>) {
+    let keep = keep.as_raw_fd().unsigned_abs();
+    let close = |first: u32, last: u32| {
+        // SAFETY: the owners of these descriptors live on in the parent; the child uses none of its copies again.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    };
+    if keep > 0 {
+        close(0, keep - 1);
+    }
+    close(keep + 1, u32::MAX);
+}
+
 /// Duplicates `from` onto the number `to`, without close-on-exec, for the program that is run next (dup3(2)).
 ///
 /// # Errors
