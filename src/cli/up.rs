@@ -81,7 +81,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         return Ok(Exit::Success);
     }
     cx.output().hide_starts(!args.detach);
-    match engine.apply(prepared, cx.output(), interrupts.next()).await? {
+    match engine.apply(prepared, cx.output(), interrupt()).await.map_err(with_sources(sources))? {
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
         Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
         Finish::Done if args.detach => return Ok(Exit::Success),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::compose::model::Service;
-use crate::diag::Report;
+use crate::diag::{Report, Span};
 use crate::engine::actual::Actual;
 use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Choices, HostFacts};
@@ -113,7 +113,8 @@ pub trait Backend: Host {
     fn leave(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
 
     /// Binds every port that a plan takes and keeps it bound, handing it to the supervisor; ports in `released` are ours
-    /// until the plan gives them up. Reports all conflicts at once, with the holder's name and pid.
+    /// until the plan gives them up, as are those that the project's supervisor keeps for stopped containers. Reports all
+    /// conflicts at once, with the holder's name and pid, each at its `place` in the file.
     ///
     /// # Errors
     /// When ports are in use; nothing has been changed then.
@@ -122,6 +123,7 @@ pub trait Backend: Host {
         project: &ProjectName,
         taken: &[PublishedPort],
         released: &[PublishedPort],
+        place: &dyn Fn(&PublishedPort) -> Option<Span>,
     ) -> impl Future<Output = Result<(), Report>>;
 
     /// Waits until the project's statuses, as [`Backend::observe`] reports them, differ from `known`, and returns them

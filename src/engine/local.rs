@@ -17,11 +17,12 @@ use super::desired::{Choices, HostFacts};
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
 use crate::compose::model::{Healthcheck, Service};
-use crate::diag::{Diagnostic, Report};
+use crate::diag::{Diagnostic, Report, Span};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
 use crate::name::{EngineId, ProjectName};
+use crate::network::ports::Conflict;
 use crate::network::{self, PublishedPort, Transport};
 use crate::paths::Paths;
 use crate::state::record::{ContainerRecord, ContainerStatus, PortRecord, State as Life};
@@ -66,17 +67,39 @@ impl Local {
         }
     }
 
-    /// Returns who of us has a port, in any project: project and service.
-    fn owner(&self, port: &PublishedPort) -> Option<ContainerRecord> {
+    /// Returns who of us has a port, in any project.
+    fn owner(&self, conflict: &Conflict) -> Option<ContainerRecord> {
+        let port = &conflict.port;
         let records = self.state.containers(None).ok()?;
         records.into_iter().find(|record| {
-            let up = self.state.status(&record.project, &record.id).ok().flatten().is_some_and(|s| s.process.is_some());
+            let has = self.is_up(record) || self.keeps(&record.project, conflict);
             let meets = |p: &PortRecord| {
                 let hosts = p.host_ip == port.host_ip || p.host_ip.is_unspecified() || port.host_ip.is_unspecified();
                 hosts && p.host_port == port.host_port && p.protocol == port.protocol.to_string()
             };
-            up && record.endpoints.iter().flat_map(|e| &e.ports).any(meets)
+            has && record.endpoints.iter().flat_map(|e| &e.ports).any(meets)
         })
+    }
+
+    fn is_up(&self, record: &ContainerRecord) -> bool {
+        self.state.status(&record.project, &record.id).ok().flatten().is_some_and(|s| s.process.is_some())
+    }
+
+    /// Returns whether it is the project's own supervisor that has the port.
+    fn keeps(&self, project: &ProjectName, conflict: &Conflict) -> bool {
+        let Some(holder) = &conflict.holder else { return false };
+        let supervisor = self.state.supervisor(project).ok().flatten();
+        supervisor.is_some_and(|s| [s.holder_pid, s.worker_pid].iter().any(|pid| u32::try_from(*pid) == Ok(holder.pid)))
+    }
+
+    /// Says who has a port: one of our projects, or a process.
+    fn refusal(&self, conflict: &Conflict) -> Diagnostic {
+        let Some(ContainerRecord { project, service, .. }) = self.owner(conflict) else {
+            return Diagnostic::from_error(conflict);
+        };
+        let message = format!("port {} is in use by service `{service}` of project `{project}`", conflict.port);
+        let help = format!("publish another host port, or take it down with: hoist -p {project} down");
+        Diagnostic::error(None, message).help(help)
     }
 
     fn facts(reference: &str, image: Image) -> ImageFacts {
@@ -246,25 +269,21 @@ impl Backend for Local {
         project: &ProjectName,
         taken: &[PublishedPort],
         released: &[PublishedPort],
+        place: &dyn Fn(&PublishedPort) -> Option<Span>,
     ) -> Result<(), Report> {
-        let wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
-        let reserved = network::ports::reserve(&wanted).map_err(|conflicts| {
-            let mut report = Report::default();
-            for conflict in conflicts {
-                let diagnostic = match self.owner(&conflict.port) {
-                    Some(record) => Diagnostic::error(
-                        None,
-                        format!(
-                            "port {} is in use by service `{}` of project `{}`",
-                            conflict.port, record.service, record.project
-                        ),
-                    )
-                    .help(format!("publish another host port, or take it down with: hoist -p {} down", record.project)),
-                    None => Diagnostic::from_error(&conflict),
-                };
-                report.diagnostics.push(diagnostic);
-            }
-            report
+        let mut wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
+        let mut found = network::ports::reserve(&wanted);
+        // The supervisor keeps the ports of containers that are stopped, for their next start: those are ours already.
+        if let Err(conflicts) = &found
+            && conflicts.iter().any(|c| self.keeps(project, c))
+        {
+            wanted.retain(|port| !conflicts.iter().any(|c| c.port == *port && self.keeps(project, c)));
+            found = network::ports::reserve(&wanted);
+        }
+        let reserved = found.map_err(|conflicts| {
+            let diagnostics =
+                conflicts.iter().map(|c| Diagnostic { span: place(&c.port), ..self.refusal(c) }).collect();
+            Report { diagnostics, ..Report::default() }
         })?;
         if reserved.is_empty() {
             return Ok(());

@@ -29,16 +29,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::compose::model::{self, Project};
-use crate::diag::{Diagnostic, Report};
+use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, Building, ExecRequest};
 use crate::engine::desired::{Desired, Inputs, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::graph::Graph;
 use crate::engine::plan::Options;
-use crate::engine::step::{ContainerRef, Plan};
+use crate::engine::step::{ContainerRef, Plan, Step};
 use crate::event::{Event, Sink, Subject};
 use crate::name::{ProjectName, ServiceName};
+use crate::network::PublishedPort;
 use crate::runtime::MountSource;
 
 /// The engine on one host.
@@ -101,6 +102,8 @@ pub struct Prepared<L> {
     pub plan: Plan,
     /// Warnings with their places in the file.
     pub warnings: Vec<Diagnostic>,
+    /// Where the file publishes the ports.
+    places: Vec<(PublishedPort, Span)>,
     project: ProjectName,
     verb: &'static str,
     on_failure: OnFailure,
@@ -158,6 +161,7 @@ impl<B: Backend> Engine<B> {
         let options = self.options(request.timeout, request.remove_orphans);
         let plan = plan::plan(&wished, &actual, &options);
         Ok(Prepared {
+            places: places(project, &plan),
             plan,
             warnings: wished.warnings,
             project: project.name.clone(),
@@ -292,7 +296,15 @@ impl<B: Backend> Engine<B> {
         on_failure: OnFailure,
         lock: B::Lock,
     ) -> Prepared<B::Lock> {
-        Prepared { plan, warnings: Vec::new(), project: project.clone(), verb, on_failure, _lock: lock }
+        Prepared {
+            plan,
+            warnings: Vec::new(),
+            places: Vec::new(),
+            project: project.clone(),
+            verb,
+            on_failure,
+            _lock: lock,
+        }
     }
 
     /// What was made from another network namespace cannot be reached from this one.
@@ -349,7 +361,8 @@ impl<B: Backend> Engine<B> {
         // Before anything else, so that a conflict finds nothing to undo.
         let (taken, released) = plan::ports(plan);
         if !taken.is_empty() {
-            self.backend.reserve(project, &taken, &released).await?;
+            let place = |port: &PublishedPort| prepared.places.iter().find(|(p, _)| p == port).map(|(_, span)| *span);
+            self.backend.reserve(project, &taken, &released, &place).await?;
         }
         self.backend.supervise(project).await?;
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
@@ -443,6 +456,23 @@ pub struct Exec<'a> {
     pub user: Option<String>,
     /// Instead of the container's working directory.
     pub cwd: Option<String>,
+}
+
+/// Returns where the file publishes the ports that a plan takes.
+fn places(project: &Project, plan: &Plan) -> Vec<(PublishedPort, Span)> {
+    let mut places = Vec::new();
+    for planned in &plan.steps {
+        let Step::Attach(attachment) = &planned.step else { continue };
+        let Some(service) = project.services.get(&attachment.container.service) else { continue };
+        for port in attachment.endpoints.iter().flat_map(|e| &e.ports) {
+            // Entries of a range share its place; the rest differ in their published port.
+            let number = port.host_port.to_string();
+            let exact = service.ports.iter().find(|p| p.published.as_deref() == Some(&number));
+            let entry = exact.or_else(|| service.ports.iter().find(|p| p.target == port.target));
+            places.extend(entry.map(|entry| (*port, entry.span)));
+        }
+    }
+    places
 }
 
 /// A name is known when the file defines it or a container bears it.

@@ -17,19 +17,19 @@ use crate::sys::socket::attach_drop_all;
 
 /// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("port {port} is {}", holder.as_ref().map_or_else(|| "not available".to_owned(), describe))]
+#[error("port {port} {}", describe(holder.as_ref(), reason))]
 pub struct Conflict {
     /// The port.
     pub port: PublishedPort,
     /// Who has it, if that can be seen.
     pub holder: Option<Holder>,
     /// What the kernel said.
-    pub source: io::Error,
+    pub reason: io::Error,
 }
 
 impl Explain for Conflict {
     fn help(&self) -> Option<String> {
-        match self.source.kind() {
+        match self.reason.kind() {
             io::ErrorKind::AddrInUse => Some("stop what uses it, or publish another host port".into()),
             io::ErrorKind::AddrNotAvailable => Some(format!("{} is no address of this host", self.port.host_ip)),
             _ => None,
@@ -46,8 +46,12 @@ pub struct Holder {
     pub name: String,
 }
 
-fn describe(holder: &Holder) -> String {
-    format!("in use by {} (pid {})", holder.name, holder.pid)
+fn describe(holder: Option<&Holder>, reason: &io::Error) -> String {
+    match (holder, reason.kind()) {
+        (Some(holder), _) => format!("is in use by {} (pid {})", holder.name, holder.pid),
+        (None, io::ErrorKind::AddrInUse) => "is in use, and who uses it cannot be seen".to_owned(),
+        (None, _) => format!("is not available: {reason}"),
+    }
 }
 
 /// A port that is ours while this lives.
@@ -69,10 +73,10 @@ pub fn reserve(ports: &[PublishedPort]) -> Result<Vec<Reserved>, Vec<Conflict>> 
     for port in ports {
         match open(*port) {
             Ok(one) => reserved.push(one),
-            Err(source) => {
-                let used = source.kind() == io::ErrorKind::AddrInUse;
+            Err(reason) => {
+                let used = reason.kind() == io::ErrorKind::AddrInUse;
                 let holder = if used { holder_of(port) } else { None };
-                conflicts.push(Conflict { port: *port, holder, source });
+                conflicts.push(Conflict { port: *port, holder, reason });
             }
         }
     }
