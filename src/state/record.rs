@@ -96,7 +96,7 @@ pub enum RestartPolicy {
     No,
     /// Always.
     Always,
-    /// When the exit code is not 0, at most so many times in a row.
+    /// When the exit code is not 0, at most so many times since somebody started it.
     OnFailure {
         /// `None` is without end.
         max: Option<u32>,
@@ -175,7 +175,7 @@ pub struct ContainerStatus {
     pub started: Option<i64>,
     /// End of the last run: nanoseconds since the epoch.
     pub finished: Option<i64>,
-    /// How often the restart policy started it again.
+    /// How often the restart policy has started it again since somebody started it.
     pub restarts: u32,
     /// Starts again in a row without a long run between.
     pub failures: u32,

@@ -23,11 +23,13 @@ pub(super) struct Decision {
 }
 
 /// Decides after a run of length `ran` that ended with `code` (`None`: nobody knows); `failures` short runs went before.
+/// `restarts` counts those since somebody started it: all of them, long runs too, count against a policy's maximum.
 pub(super) fn decide(
     policy: RestartPolicy,
     code: Option<i32>,
     stopped_by_user: bool,
     failures: u32,
+    restarts: u32,
     ran: Duration,
 ) -> Decision {
     let failures = if ran >= GOOD_RUN { 0 } else { failures };
@@ -35,7 +37,7 @@ pub(super) fn decide(
         && match policy {
             RestartPolicy::No => false,
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-            RestartPolicy::OnFailure { max } => code != Some(0) && max.is_none_or(|max| failures < max),
+            RestartPolicy::OnFailure { max } => code != Some(0) && max.is_none_or(|max| restarts < max),
         };
     Decision { failures: failures + 1, after: again.then(|| delay(failures)) }
 }
@@ -60,7 +62,7 @@ mod tests {
 
     #[test]
     fn each_policy_decides_as_dockers() {
-        let again = |policy, code, stopped, failures| decide(policy, code, stopped, failures, SHORT).after.is_some();
+        let again = |policy, code, stopped, restarts| decide(policy, code, stopped, 0, restarts, SHORT).after.is_some();
         assert!(!again(RestartPolicy::No, Some(1), false, 0));
         assert!(again(RestartPolicy::Always, Some(0), false, 9));
         assert!(!again(RestartPolicy::Always, Some(0), true, 0));
@@ -73,7 +75,10 @@ mod tests {
 
     #[test]
     fn a_long_run_ends_the_row() {
-        let decision = decide(RestartPolicy::Always, Some(1), false, 8, Duration::from_secs(11));
+        let decision = decide(RestartPolicy::Always, Some(1), false, 8, 8, Duration::from_secs(11));
         assert_eq!(decision, Decision { failures: 1, after: Some(FIRST) });
+        let policy = RestartPolicy::OnFailure { max: Some(2) };
+        let decision = decide(policy, Some(1), false, 0, 2, Duration::from_secs(11));
+        assert_eq!(decision.after, None, "but not its restarts");
     }
 }

@@ -260,6 +260,7 @@ impl Worker {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.status.stopped_by_user = false;
         container.status.failures = 0;
+        container.status.restarts = 0;
         self.clear_timer(&Timer::Restart(id.clone()));
         self.begin_start(id);
     }
@@ -463,7 +464,8 @@ impl Worker {
         }
         let stopped = container.status.stopped_by_user;
         let policy = container.record.policy.restart;
-        let decision = restart::decide(policy, code, stopped, container.status.failures, ran);
+        let (failures, restarts) = (container.status.failures, container.status.restarts);
+        let decision = restart::decide(policy, code, stopped, failures, restarts, ran);
         container.status.failures = decision.failures;
         let again = decision.after.filter(|_| !container.start_failed);
         container.status.state = if again.is_some() { Life::Restarting } else { Life::Exited };
