@@ -79,6 +79,10 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
     if let Err(e) = raise_descriptors() {
         tracing::warn!("cannot raise the limit on open descriptors: {e}");
     }
+    // What the login is to the killer of processes that take too much memory is nothing to its containers.
+    if let Err(e) = std::fs::write("/proc/self/oom_score_adj", "0") {
+        tracing::debug!("oom_score_adj: {e}"); // a positive one stays without CAP_SYS_RESOURCE
+    }
     // Children that a killed worker had not made its own yet come to us as well.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let child_signal = 1_u64 << (libc::SIGCHLD - 1);
@@ -196,9 +200,15 @@ impl Holder {
         if worker.born.elapsed() >= GOOD_LIFE {
             self.pause = FIRST_PAUSE;
         }
-        std::thread::sleep(self.pause);
-        self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
-        self.start_worker(poll)
+        loop {
+            std::thread::sleep(self.pause);
+            self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+            match self.start_worker(poll) {
+                Ok(()) => return Ok(()),
+                // For lack of memory or processes: ending would lose everything, so it is tried until it works.
+                Err(e) => tracing::error!("cannot start a worker: {e}"),
+            }
+        }
     }
 
     /// Does all that the worker has asked for so far.
