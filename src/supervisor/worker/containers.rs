@@ -158,11 +158,17 @@ impl Worker {
             self.process_ended(id, code);
             return Ok(());
         }
+        let stopping = container.status.stopped_by_user;
+        let grace = Duration::from_millis(container.record.policy.stop_grace_ms);
         let released = std::mem::replace(&mut container.status.state, Life::Running) == Life::Starting;
         if let Some(policy) = &container.record.policy.health {
             let started = Instant::now();
             container.health = Some(Monitor::new(policy, started, container.status.health));
             self.set_timer(started, Timer::Probe(id.clone()));
+        }
+        if stopping {
+            // Whoever asked may have gone too; if not, it is asked again and this time is set anew.
+            self.set_timer(Instant::now() + grace, Timer::Kill(id.clone()));
         }
         let holder = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
         if identity::parent_of(process.pid) != holder {
