@@ -15,7 +15,7 @@ fn nginx_html_shows_an_edit_at_once() {
     assert_eq!(page("127.0.0.1:8080", "/"), "<p>edited</p>\n");
     let _ = site.hoist(&["exec", "-T", "web", "touch", "/usr/share/nginx/html/file"]).fails();
     site.down();
-    eventually(10.secs(), "nothing is left", || holds(before.added_in(&site.host().objects()).is_empty()));
+    site.host().is_again(&before);
 }
 
 #[test]
@@ -45,5 +45,5 @@ fn nginx_node_redis_counts_hits_and_leaves_nothing() {
     counter.up();
     assert_eq!(page("127.0.0.1:8080", "/"), "Hits: 12\n", "the volume survived");
     counter.hoist(&["down", "-v"]).ok();
-    eventually(10.secs(), "nothing is left", || holds(before.added_in(&counter.host().objects()).is_empty()));
+    counter.host().is_again(&before);
 }

@@ -52,7 +52,7 @@ fn a_project_comes_up_and_goes_away() {
     eventually(10.secs(), "both have ended", || holds(pids.into_iter().all(ended)));
     assert_eq!(shop.records(), []);
     assert_eq!(shop.hoist(&["ps", "-a", "-q"]).ok(), "");
-    eventually(10.secs(), "nothing is left", || holds(before.added_in(&shop.host().objects()).is_empty()));
+    shop.host().is_again(&before);
 }
 
 #[test]
@@ -119,6 +119,43 @@ fn a_service_that_left_the_file_stays_until_orphans_are_removed() {
     shop.hoist(&["up", "-d", "--remove-orphans"]).ok();
     let left: Vec<_> = shop.records().iter().map(|r| r.service.to_string()).collect();
     assert_eq!(left, ["web"]);
+}
+
+#[test]
+fn commands_at_once_come_one_after_the_other() {
+    require_root!();
+    let shop = TestProject::new("shop", TWO);
+    let blog = shop.beside("blog", TWO);
+    let ups: Vec<_> = [&shop, &blog, &shop, &blog].map(|project| project.spawn(&["up", "-d"])).into();
+    for up in ups {
+        let _ = up.finish(60.secs()).code(0);
+    }
+    for project in [&shop, &blog] {
+        assert_eq!(project.records().len(), 2);
+        for service in ["web", "db"] {
+            project.pid(service);
+        }
+        assert_eq!(project.hoist(&["up", "-d", "--dry-run"]).ok(), "");
+    }
+    let addresses = [shop.address("web"), shop.address("db"), blog.address("web"), blog.address("db")];
+    assert_eq!(addresses.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{addresses:?}");
+    let downs: Vec<_> = [&shop, &blog].map(|project| project.spawn(&["down"])).into();
+    for down in downs {
+        let _ = down.finish(60.secs()).code(0);
+    }
+}
+
+#[test]
+fn a_test_that_leaves_something_behind_fails() {
+    require_root!();
+    let seen = std::panic::catch_unwind(|| {
+        let mut shop = TestProject::new("shop", TWO);
+        shop.be_impatient();
+        host::command("ip", &["link", "add", "forgotten", "type", "veth", "peer", "name", "too"]);
+    });
+    host::command("ip", &["link", "del", "forgotten"]);
+    let message = *seen.expect_err("it must fail").downcast::<String>().expect("a message");
+    assert_eq!(message, "left behind:\n  link forgotten\n  link too\n");
 }
 
 #[test]

@@ -80,9 +80,7 @@ fn the_same_port_in_two_projects_is_refused_with_project_and_service_and_nothing
     assert!(message.contains("8080") && message.contains("`shop`") && message.contains("`web`"), "{message}");
     assert_eq!(blog.records(), []);
     // A supervisor without containers may be on its way out.
-    super::support::eventually(10.secs(), "nothing was made", || {
-        super::support::holds(before.added_in(&shop.host().objects()).is_empty())
-    });
+    shop.host().is_again(&before);
     assert_eq!(net::page("127.0.0.1:8080", "/"), "a page\n");
     shop.down();
     pages(&blog);
@@ -102,9 +100,7 @@ fn a_port_that_a_process_has_is_refused_with_its_name_and_pid_and_nothing_is_mad
         let pid = format!("(pid {})", std::process::id());
         assert!(message.contains("8080") && message.contains(&pid), "{message}");
         assert_eq!(shop.records(), []);
-        super::support::eventually(10.secs(), "nothing was made", || {
-            super::support::holds(before.added_in(&shop.host().objects()).is_empty())
-        });
+        shop.host().is_again(&before);
         listener
     };
     drop(listener);

@@ -45,6 +45,8 @@ pub(crate) struct Host {
     directory: TempDir,
     run: TempDir,
     before: Objects,
+    /// How long it may take until what `down` removed is gone: links vanish asynchronously.
+    pub(super) patience: Duration,
     /// Name and folder of every project that was made on it.
     pub(super) projects: RefCell<Vec<(String, PathBuf)>>,
 }
@@ -64,7 +66,8 @@ impl Host {
         let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).expect("mounts of our own");
         command("ip", &["link", "set", "lo", "up"]);
-        let mut host = Self { directory, run, before: Objects::default(), projects: RefCell::default() };
+        let mut host =
+            Self { directory, run, before: Objects::default(), patience: 10.secs(), projects: RefCell::default() };
         host.before = host.objects();
         host
     }
@@ -115,6 +118,20 @@ impl Host {
             tables: tables(),
             mounts: mounts(),
             files: self.files(),
+        }
+    }
+
+    /// Waits until there is nothing more on this host than there was before.
+    #[track_caller]
+    pub(crate) fn is_again(&self, before: &Objects) {
+        let begun = Instant::now();
+        loop {
+            let left = before.added_in(&self.objects());
+            if left.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < self.patience, "left behind:\n{left}");
+            pause();
         }
     }
 
@@ -181,7 +198,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let mut wrong = self.take_down();
-        let deadline = Instant::now() + 10.secs();
+        let deadline = Instant::now() + self.patience;
         let left = loop {
             let left = self.before.added_in(&self.objects());
             if left.is_empty() || Instant::now() > deadline {

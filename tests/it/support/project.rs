@@ -64,6 +64,11 @@ impl TestProject {
         project
     }
 
+    /// Makes the host look once for what was left, instead of waiting for it to go.
+    pub(crate) fn be_impatient(&mut self) {
+        Rc::get_mut(&mut self.host).expect("one project on the host").patience = Duration::ZERO;
+    }
+
     /// Returns the host.
     pub(crate) fn host(&self) -> &Host {
         &self.host

@@ -127,6 +127,18 @@ impl Running {
         }
     }
 
+    /// Waits for its next line; returns whether there was one before its outputs were closed.
+    #[track_caller]
+    pub(crate) fn has_next_line(&mut self) -> bool {
+        match self.lines.recv_timeout(20.secs()) {
+            Ok(line) => self.seen.push(line),
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => panic!("{}: nothing more; so far:\n{}", self.line, self.text(None)),
+        }
+        self.used = self.seen.len();
+        true
+    }
+
     /// Returns its process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
