@@ -85,7 +85,7 @@ impl Worker {
 
     /// Does all that a client has asked for so far.
     pub(super) fn serve_client(&mut self, id: u64) {
-        loop {
+        while !self.quit {
             let Some(client) = self.clients.get_mut(&id) else { return };
             let _ = client.frames.flush(); // a failure shows on the receive
             match client.frames.receive::<ToWorker>() {

@@ -18,6 +18,8 @@ mod streams;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -99,6 +101,8 @@ struct Worker {
     timers: BTreeSet<(Instant, Timer)>,
     names: Names,
     scratch: streams::Scratch,
+    /// The inode of the control socket, if it was there when we began.
+    socket: Option<u64>,
     quit: bool,
 }
 
@@ -112,7 +116,9 @@ pub(super) fn run(state: State, project: ProjectName) -> io::Result<()> {
     process::ignore_signal(libc::SIGPIPE);
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let names = Names::new()?;
+    let socket = inode(&state.paths().control_socket(&project));
     let mut worker = Worker {
+        socket,
         host: Host::observe()?,
         hierarchy: Hierarchy::find().map_err(io::Error::other)?,
         scratch: streams::Scratch::new()?,
@@ -236,6 +242,9 @@ impl Worker {
             result => result?,
         };
         for event in &buffer[..found] {
+            if self.quit {
+                return Ok(()); // the holder leaves with us: nothing may be started any more, and who asks asks again
+            }
             let token = event.data.u64();
             let Some(source) = self.sources.get(&token).map(|w| w.source.clone()) else { continue };
             match source {
@@ -342,13 +351,23 @@ impl Worker {
         if !self.containers.is_empty() {
             return;
         }
-        let paths = self.state.paths();
-        for path in [paths.control_socket(&self.project), paths.supervisor(&self.project)] {
-            if let Err(e) = state::remove_file(&path) {
-                tracing::warn!("{e}");
+        // A worker before us may have got as far as this and been killed: what is at these places now can belong to a
+        // new pair, which must stay reachable.
+        let (socket, record) =
+            (self.state.paths().control_socket(&self.project), self.state.paths().supervisor(&self.project));
+        if self.socket.is_some() && inode(&socket) == self.socket {
+            for path in [record, socket] {
+                if let Err(e) = state::remove_file(&path) {
+                    tracing::warn!("{e}");
+                }
             }
         }
         let _ = self.tell_holder(&ToHolder::Quit, &[]); // it may be gone; we are leaving too
         self.quit = true;
     }
+}
+
+/// Returns the number of the file at `path`, if there is one.
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|m| m.ino())
 }
