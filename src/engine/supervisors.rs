@@ -179,8 +179,8 @@ impl Driver {
                 Some(connection) => connection,
                 None => match client::connect(&self.state, &self.project) {
                     Ok(Some(connection)) => connection,
-                    // The holder is gone too: a new pair takes up what is left.
-                    Ok(None) if !self.pending.is_empty() => {
+                    // The holder is gone too: a new pair takes up what is left, also for those who only wait.
+                    Ok(None) if !self.pending.is_empty() || self.known.values().any(|s| s.process.is_some()) => {
                         match client::connect_or_start(&self.state, &self.project) {
                             Ok(connection) => connection,
                             Err(_) => return,
