@@ -211,15 +211,15 @@ impl<E: Explain> From<E> for Report {
 /// Draws one diagnostic, ending in a newline.
 #[must_use]
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    let message = without_numbers(&diagnostic.message);
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
     let paths: Vec<String> = sources.files.iter().map(|f| f.0.display().to_string()).collect();
-    let mut group = level
-        .primary_title(diagnostic.message.as_str())
-        .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+    let mut group =
+        level.primary_title(message.as_str()).elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
     if let Some(span) = diagnostic.span {
         let mut spans = vec![(span, AnnotationKind::Primary, diagnostic.label.as_deref())];
         spans.extend(diagnostic.notes.iter().map(|(s, text)| (*s, AnnotationKind::Context, Some(text.as_str()))));
@@ -253,10 +253,27 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
     text.push('\n');
     if let Some(help) = help.filter(|_| diagnostic.span.is_none()) {
         text.push_str("help: ");
-        text.push_str(help);
+        text.push_str(&help.replace('\n', "\n      "));
         text.push('\n');
     }
     text
+}
+
+/// Removes ` (os error 2)`, which std puts behind the system's words.
+fn without_numbers(message: &str) -> String {
+    let mut rest = message;
+    let mut text = String::new();
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        text.push_str(before);
+        match after.split_once(')') {
+            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
+            _ => {
+                text.push_str(" (os error ");
+                rest = after;
+            }
+        }
+    }
+    text + rest
 }
 
 /// Cuts the lines around the annotations out of a large file, so that drawing is cheap.
@@ -332,6 +349,14 @@ mod tests {
         for (lo, hi) in [(0, 900), (4, 4), (5, 5), (900, 901), (6, 6)] {
             let _ = render(&Diagnostic::error(Some(Span::new(file, lo, hi)), "x"), &sources, false);
         }
+    }
+
+    #[test]
+    fn numbers_of_the_system_are_left_out_and_further_lines_of_help_are_indented() {
+        let error = Diagnostic::error(None, "cannot read `x`: No such file or directory (os error 2): y");
+        let text = render(&error.help("one\ntwo"), &Sources::default(), false);
+        assert_eq!(text, "error: cannot read `x`: No such file or directory: y\nhelp: one\n      two\n");
+        assert_eq!(without_numbers("a (os error x) b"), "a (os error x) b");
     }
 
     #[test]

@@ -498,7 +498,7 @@ fn files_are_found_and_missing_ones_are_named() {
 error: no compose file was found
 help: looked for compose.yaml, compose.yml, docker-compose.yml, docker-compose.yaml in `$DIR` and above; name one with `-f`
 "#);
-    insta::assert_snapshot!(tree(&[], |r| r.files.push("nope.yaml".into())).expect_err("no file"), @"error: cannot read `nope.yaml`: No such file or directory (os error 2)");
+    insta::assert_snapshot!(tree(&[], |r| r.files.push("nope.yaml".into())).expect_err("no file"), @"error: cannot read `nope.yaml`: No such file or directory");
     insta::assert_snapshot!(tree(&[("compose.yaml", b"services:\n  a: {image: \xff}\n")], |_| ()).expect_err("bytes"), @r#"
 error: this is not valid UTF-8
  --> compose.yaml:2:14
