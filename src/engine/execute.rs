@@ -55,8 +55,8 @@ impl Outcome {
         let mut report = Report::default();
         for (id, error) in &self.failed {
             let mut diagnostic = Diagnostic::from_error(error);
-            if matches!(error, StepError::Failed { .. }) {
-                let subject = plan.steps[id.0].step.subject();
+            let subject = plan.steps[id.0].step.subject();
+            if matches!(error, StepError::Failed { .. }) && !diagnostic.message.contains(subject.name()) {
                 let kind = subject.kind().to_lowercase();
                 diagnostic.message = format!("{kind} {}: {}", subject.name(), diagnostic.message);
             }
@@ -173,6 +173,11 @@ pub async fn execute<H: Host>(
     outcome
 }
 
+/// Returns an error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn is_optional(step: &Step) -> bool {
     matches!(step, Step::Wait(wait) if !wait.required)
 }
@@ -200,7 +205,17 @@ impl Teller<'_> {
     }
 
     fn fail(&mut self, id: StepId, error: &StepError) {
-        self.tell(self.plan.steps[id.0].step.subject(), Progress::Failed, Some(Diagnostic::from_error(error).message));
+        // What was tried is seen from the line itself, and the report at the end says it.
+        let detail = match error {
+            StepError::Failed { source, .. } => chain(source.as_ref()),
+            StepError::Unhealthy(_)
+            | StepError::Exited { .. }
+            | StepError::NotCompleted { .. }
+            | StepError::UnknownExit(_)
+            | StepError::TimedOut { .. }
+            | StepError::InUse => error.to_string(),
+        };
+        self.tell(self.plan.steps[id.0].step.subject(), Progress::Failed, Some(detail));
     }
 
     fn in_use(&mut self, id: StepId) {

@@ -167,8 +167,11 @@ impl Local {
         let what = || format!("cannot {verb} container `{}`", container.name);
         let refused = |e: LinkError| {
             let help = match &e {
-                LinkError::Refused { .. } => Some(format!("see its output: hoist logs {}", container.service)),
-                LinkError::Reach(_) | LinkError::Gone => None,
+                // It never ran, so that there is no output to look at.
+                LinkError::Refused { code: 126 | 127, .. } => {
+                    Some(format!("see `command` and `entrypoint` of service `{}`", container.service))
+                }
+                LinkError::Refused { .. } | LinkError::Reach(_) | LinkError::Gone => None,
             };
             StepError::Failed { what: what(), source: Box::new(e), help }
         };

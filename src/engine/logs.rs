@@ -129,6 +129,7 @@ impl<B: Backend> Engine<B> {
         let mut stop = std::pin::pin!(stop);
         let mut known: Vec<ContainerStatus> = Vec::new();
         let mut first = true;
+        let since = selection.since.as_ref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
         loop {
             let actual = self.backend().observe(project)?;
             readers.add(&actual);
@@ -138,9 +139,12 @@ impl<B: Backend> Engine<B> {
             let mut statuses: Vec<ContainerStatus> = actual.containers.iter().map(|c| c.status.clone()).collect();
             statuses.sort_by(|a, b| a.id.cmp(&b.id));
             readers.read(show)?;
-            if !first {
-                readers.tell_ends(&known, &statuses, show);
+            if first {
+                // Of the ends before this only those count that belong to what is shown.
+                let earlier = |s: &&ContainerStatus| s.finished.map(i128::from) < since.map(|t| t.as_nanosecond());
+                known = statuses.iter().filter(|s| since.is_none() || earlier(s)).cloned().collect();
             }
+            readers.tell_ends(&known, &statuses, show);
             first = false;
             known = statuses;
             if !selected(&actual, &selection.services).any(|c| c.is_up()) {

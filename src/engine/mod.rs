@@ -28,10 +28,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{self, Project};
+use crate::compose::model::{self, Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, Building, ExecRequest};
+use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Desired, Inputs, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::graph::Graph;
@@ -137,11 +138,16 @@ impl<B: Backend> Engine<B> {
     pub async fn prepare_up(&self, request: &Up<'_>, events: &dyn Sink) -> Result<Prepared<B::Lock>, Report> {
         let project = request.project;
         let graph = Graph::of_project(project)?.select(request.services)?;
-        let mut images = BTreeMap::new();
-        for service in graph.order().filter_map(|name| project.services.get(name)) {
-            let facts = self.backend.image(&project.name, service, request.building, events).await?;
-            images.insert(service.name.clone(), facts);
+        if graph.order().next().is_none() {
+            let disabled: Vec<&str> = project.disabled.keys().map(ServiceName::as_str).collect();
+            let mut diagnostic = Diagnostic::error(None, "no service selected");
+            if !disabled.is_empty() {
+                let names = disabled.join(", ");
+                diagnostic = diagnostic.help(format!("switch a profile on with --profile, or name one of: {names}"));
+            }
+            return Err(diagnostic.into());
         }
+        let images = self.images(request, &graph, events).await?;
         let lock = self.backend.lock(&project.name)?;
         let actual = self.backend.observe(&project.name)?;
         let inputs = Inputs {
@@ -169,6 +175,45 @@ impl<B: Backend> Engine<B> {
             on_failure: OnFailure::Stop,
             _lock: lock,
         })
+    }
+
+    /// Finds all images: those that are not built first, so that nothing is built when one of them is missing.
+    async fn images(
+        &self,
+        request: &Up<'_>,
+        graph: &Graph,
+        events: &dyn Sink,
+    ) -> Result<BTreeMap<ServiceName, ImageFacts>, Report> {
+        let project = request.project;
+        let services = graph.order().filter_map(|name| project.services.get(name));
+        let (built, found): (Vec<&Service>, Vec<&Service>) = services.partition(|service| service.build.is_some());
+        let (mut images, mut missing) = (BTreeMap::new(), Report::default());
+        for service in found {
+            match self.backend.image(&project.name, service, request.building, events).await {
+                Ok(facts) => drop(images.insert(service.name.clone(), facts)),
+                Err(report) => missing.diagnostics.extend(report.diagnostics),
+            }
+        }
+        if !missing.diagnostics.is_empty() {
+            return Err(missing);
+        }
+        for service in built {
+            let facts = self.backend.image(&project.name, service, request.building, events).await?;
+            images.insert(service.name.clone(), facts);
+        }
+        Ok(images)
+    }
+
+    /// Returns name, service and exit code of containers that ended, other than well, since a time (nanoseconds since the
+    /// epoch): those that a command started and that did not stay up.
+    ///
+    /// # Errors
+    /// When what exists cannot be read.
+    pub fn failed_since(&self, project: &ProjectName, since: i64) -> Result<Vec<(ContainerRef, i32)>, Report> {
+        let actual = self.backend.observe(project)?;
+        let ended = actual.containers.iter().filter(|c| c.status.finished.is_some_and(|at| at >= since));
+        let with_code = ended.map(|c| (ContainerRef::from(&c.record), c.status.exit_code.unwrap_or(0)));
+        Ok(with_code.filter(|(_, code)| *code != 0).collect())
     }
 
     fn recreate(&self, request: &Up<'_>, graph: &Graph) -> Result<Recreate, Report> {
@@ -435,7 +480,16 @@ impl<B: Backend> Engine<B> {
             user: exec.user.clone(),
             cwd: exec.cwd.clone(),
         };
-        self.backend.exec(&request).await
+        self.backend.exec(&request).await.map_err(|mut report| {
+            // The command never ran: say which one, and where.
+            if let (Some(_), Some(first), Some(program)) =
+                (report.exit, report.diagnostics.first_mut(), exec.argv.first())
+            {
+                first.message =
+                    format!("cannot run `{program}` in container `{}`: {}", container.record.name, first.message);
+            }
+            report
+        })
     }
 }
 

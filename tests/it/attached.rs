@@ -125,3 +125,38 @@ services:
     assert_eq!(shop.status("db").state, State::Exited);
     assert!(shop.try_status("web").is_none_or(|s| s.started.is_none()));
 }
+
+#[test]
+fn an_up_after_an_interrupt_takes_the_ports_that_its_supervisor_keeps() {
+    require_root!();
+    let compose = "services:\n  web:\n    image: busybox\n    command: sh -c 'echo ready; exec sleep 1000'\n    ports: [\"8080:80\"]\n";
+    let shop = TestProject::new("shop", compose);
+    let mut up = shop.spawn(&["up", "--no-log-prefix"]);
+    up.wait_for("ready", |line| line == "ready");
+    up.signal(Signal::SIGINT);
+    let _ = up.finish(30.secs()).code(130);
+    shop.hoist(&["up", "-d"]).ok();
+    assert_eq!(shop.status("web").state, State::Running);
+}
+
+#[test]
+fn a_container_that_ended_before_its_output_was_shown_is_told_to_have_ended() {
+    require_root!();
+    let compose = "
+services:
+  job:
+    image: busybox
+    command: sh -c 'echo bye; exit 3'
+  web:
+    image: busybox
+    command: sh -c 'echo ready; exec sleep 1000'
+    depends_on:
+      job: {condition: service_completed_successfully, required: false}
+";
+    let shop = TestProject::new("shop", compose);
+    let mut up = shop.spawn(&["up"]);
+    up.wait_for("ready", |line| line == "web-1  | ready");
+    up.signal(Signal::SIGINT);
+    let run = up.finish(30.secs()).code(130);
+    assert!(run.stderr.contains("job-1 exited with code 3\n"), "{run}");
+}

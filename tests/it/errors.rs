@@ -144,6 +144,36 @@ fn an_image_that_is_not_in_the_store() {
 }
 
 #[test]
+fn all_missing_images_are_named_before_anything_is_built() {
+    require_root!();
+    let message = refused("services:\n  a:\n    build: ./nowhere\n  b:\n    image: one\n  c:\n    image: two\n");
+    for image in ["one", "two"] {
+        assert!(message.contains(&format!("image `{image}` of service")), "{message}");
+    }
+    assert!(!message.contains("nowhere"), "{message}");
+}
+
+#[test]
+fn a_file_whose_services_are_all_in_profiles() {
+    require_root!();
+    insta::assert_snapshot!(refused("services:\n  web:\n    image: busybox\n    profiles: [debug]\n"), @r#"
+    error: no service selected
+    help: switch a profile on with --profile, or name one of: web
+    "#);
+}
+
+#[test]
+fn a_command_that_is_not_in_the_image_is_said_once_with_what_to_look_at() {
+    require_root!();
+    let shop = TestProject::new("shop", "services:\n  web:\n    image: busybox\n    command: nosuch\n");
+    let message = shop.hoist(&["--progress", "quiet", "up", "-d"]).fails();
+    insta::assert_snapshot!(message, @r#"
+    error: cannot start container `shop-web-1`: `nosuch`: the command is not in the image: executable file not found in $PATH
+    help: see `command` and `entrypoint` of service `web`
+    "#);
+}
+
+#[test]
 fn a_bind_source_that_must_exist() {
     require_root!();
     let compose = "
