@@ -9,6 +9,7 @@ use hoist::compose::model::Project;
 use hoist::diag::{Diagnostic, Report, Sources};
 use hoist::engine::Engine;
 use hoist::engine::backend::Backend;
+use hoist::engine::step::Plan;
 use hoist::name::{ProjectName, ServiceName};
 use hoist::paths::Paths;
 
@@ -56,9 +57,21 @@ impl<B: Backend> Context<B> {
         self.globals.dry_run
     }
 
+    /// Shows what would be done.
+    pub(crate) fn show(&self, plan: &Plan) {
+        self.output.data(&plan.to_string());
+        if plan.is_empty() && plan.warnings.is_empty() {
+            self.output.note("Nothing to do: all is as the file says.");
+        }
+    }
+
     /// Returns where the engine's files are: `HOIST_ROOT` and `HOIST_RUN`, or their defaults.
     pub(crate) fn paths(&self) -> Paths {
-        let dir = |name, default: &str| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
+        let dir = |name, default: &str| {
+            let given = std::env::var_os(name).filter(|value| !value.is_empty());
+            let path = given.map_or_else(|| PathBuf::from(default), PathBuf::from);
+            std::path::absolute(&path).unwrap_or(path) // a supervisor does not have our current directory
+        };
         Paths::new(dir("HOIST_ROOT", "/var/lib/hoist"), dir("HOIST_RUN", "/run/hoist"))
     }
 
@@ -67,10 +80,24 @@ impl<B: Backend> Context<B> {
     /// # Errors
     /// When we are not root, or the host cannot be opened.
     pub(crate) fn engine(&self) -> Result<Engine<B>, Report> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Diagnostic::error(None, "hoist needs root to run containers").help("run it with sudo").into());
+        self.require_root()?;
+        let paths = self.paths();
+        (self.open)(&paths).map(Engine::new).map_err(|mut report| {
+            if let Some(last) = report.diagnostics.last_mut().filter(|d| d.help.is_none()) {
+                let (root, run) = (paths.root().display(), paths.run().display());
+                last.help = Some(format!("hoist keeps its files in HOIST_ROOT ({root}) and HOIST_RUN ({run})"));
+            }
+            report
+        })
+    }
+
+    /// # Errors
+    /// When we are not root.
+    pub(crate) fn require_root(&self) -> Result<(), Report> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
         }
-        (self.open)(&self.paths()).map(Engine::new)
+        Err(Diagnostic::error(None, "hoist needs root to run containers").help("run it with sudo").into())
     }
 
     fn request(&self) -> Result<compose::Request, Report> {
@@ -104,8 +131,12 @@ impl<B: Backend> Context<B> {
     /// # Errors
     /// Every mistake in the files.
     pub(crate) fn load(&self) -> Result<(Project, Sources), Report> {
+        self.load_with(|_| true)
+    }
+
+    fn load_with(&self, is_shown: impl Fn(&Diagnostic) -> bool) -> Result<(Project, Sources), Report> {
         let loaded = compose::load(&self.request()?)?;
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings.iter().filter(|warning| is_shown(warning)) {
             self.output.diagnostic(warning, &loaded.sources);
         }
         Ok((loaded.project, loaded.sources))
@@ -128,7 +159,8 @@ impl<B: Backend> Context<B> {
                 Err(report) => Err(report),
             };
         }
-        let (project, _) = self.load()?;
+        // What the file says beyond its names does not matter here, and was told by `up`.
+        let (project, _) = self.load_with(|warning| warning.span.is_none())?;
         Ok(Named { name: project.name.clone(), project: Some(project) })
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
     /// Remove containers of services that the file does not have
-    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS")]
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", value_parser = super::switch())]
     remove_orphans: bool,
     /// The services; none is the whole project
     services: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     };
     let prepared = engine.prepare_down(&request)?;
     if cx.dry_run() {
-        cx.output().data(&prepared.plan.to_string());
+        cx.show(&prepared.plan);
         return Ok(Exit::Success);
     }
     match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {

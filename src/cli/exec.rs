@@ -14,6 +14,12 @@ pub(crate) struct Args {
     /// Do not give the command a terminal
     #[arg(short = 'T', long)]
     no_tty: bool,
+    /// Nothing more: stdin is given to the command anyway
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long, hide = true, conflicts_with = "no_tty")]
+    tty: bool,
     /// Set a variable: NAME=value, or NAME for the value it has here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -36,7 +42,7 @@ pub(crate) struct Args {
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let named = cx.named()?;
     let engine = cx.engine()?;
-    if !args.no_tty && std::io::stdin().is_terminal() {
+    if args.tty || (!args.no_tty && std::io::stdin().is_terminal()) {
         cx.output().warning("terminals are not supported yet: running as with -T");
     }
     // A name alone takes our value; one that we do not have is left out, as in Compose.

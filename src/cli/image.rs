@@ -29,9 +29,13 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit, Report> {
+    cx.require_root()?;
     let store = Store::open(&cx.paths().images())?;
     match command {
         Command::Ls { quiet } => list(cx, &store, *quiet)?,
+        Command::Load { .. } if cx.dry_run() => {
+            return Err(Report::message("`hoist image load` has no plan: leave --dry-run out"));
+        }
         Command::Load { input } => {
             let loaded = match input {
                 Some(path) => {

@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod down;
 mod exec;
+mod grammar;
 mod image;
 mod logs;
 mod output;
@@ -17,7 +18,7 @@ mod version;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 use hoist::paths::Paths;
@@ -38,10 +39,14 @@ pub(crate) enum Exit {
 
 /// docker compose, a container runtime, images and builds in one binary, with no daemon
 #[derive(Debug, Parser)]
-#[command(name = "hoist", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "hoist", version = concat!("version ", env!("CARGO_PKG_VERSION")), disable_version_flag = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 struct Root {
     #[command(flatten)]
     globals: Globals,
+    /// Print the version
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,12 +69,15 @@ pub(crate) struct Globals {
     /// Profiles to switch on
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Vec<String>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_PROGRESS")]
-    pub(crate) progress: output::ProgressMode,
-    /// When colours and cursor movements are used
-    #[arg(long, value_enum, default_value = "auto", env = "COMPOSE_ANSI")]
-    pub(crate) ansi: output::Ansi,
+    /// How progress is shown; else COMPOSE_PROGRESS says it, else auto
+    #[arg(long, value_enum)]
+    pub(crate) progress: Option<output::ProgressMode>,
+    /// When colours and cursor movements are used; else COMPOSE_ANSI says it, else auto
+    #[arg(long, value_enum)]
+    pub(crate) ansi: Option<output::Ansi>,
+    /// The old form of `--ansi never`
+    #[arg(long, hide = true, conflicts_with = "ansi")]
+    pub(crate) no_ansi: bool,
     /// Print the plan and its reasons, and change nothing
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
@@ -104,17 +112,25 @@ pub(crate) fn run<B: Backend>(
     args: Vec<OsString>,
     open: fn(&Paths) -> Result<B, Report>,
 ) -> (Result<Exit, Report>, Output) {
-    let root = match Root::try_parse_from(args) {
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let root = match parse(args) {
         Ok(root) => root,
         Err(error) => {
             let output = Output::new(output::ProgressMode::Auto, output::Ansi::Auto);
+            if let Some(report) = grammar::explain(&error, &words) {
+                return (Err(report), output);
+            }
             let exit = if error.use_stderr() { Exit::Code(1) } else { Exit::Success };
             output.clap(&error);
             return (Ok(exit), output);
         }
     };
-    let output = Output::new(root.globals.progress, root.globals.ansi);
-    if root.globals.progress == output::ProgressMode::Tty && root.globals.ansi == output::Ansi::Never {
+    let (progress, ansi) = match appearance(&root.globals, |name| std::env::var(name).ok()) {
+        Ok(found) => found,
+        Err(report) => return (Err(report), Output::new(output::ProgressMode::Auto, output::Ansi::Auto)),
+    };
+    let output = Output::new(progress, ansi);
+    if progress == output::ProgressMode::Tty && ansi == output::Ansi::Never {
         return (Err(Report::message("can't use --progress tty while ANSI support is disabled")), output);
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -128,6 +144,7 @@ pub(crate) fn run<B: Backend>(
             Command::Down(args) => down::run(&cx, args).await,
             Command::Ps(args) => ps::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
+            Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
             Command::Exec(args) => exec::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args),
@@ -138,29 +155,53 @@ pub(crate) fn run<B: Backend>(
     (result, cx.into_output())
 }
 
+/// Parses the arguments; every command's help says where the options before it are.
+fn parse(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Root, clap::Error> {
+    let command = Root::command().mut_subcommands(|command| {
+        command.after_help("Options for all commands, such as -f and -p, go before the command: hoist --help")
+    });
+    command.try_get_matches_from(args).and_then(|matches| Root::from_arg_matches(&matches))
+}
+
+/// Returns how output looks: as the options say, else the environment, where an empty variable says nothing.
+fn appearance(
+    globals: &Globals,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<(output::ProgressMode, output::Ansi), Report> {
+    fn of<T: ValueEnum>(option: &str, value: Option<String>) -> Result<Option<T>, Report> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+        let unsupported = |_| Report::message(format!("unsupported --{option} value \"{value}\""));
+        T::from_str(&value, true).map(Some).map_err(unsupported)
+    }
+    let progress = match globals.progress {
+        Some(progress) => progress,
+        None => of("progress", env("COMPOSE_PROGRESS"))?.unwrap_or(output::ProgressMode::Auto),
+    };
+    let ansi = match globals.ansi {
+        Some(ansi) => ansi,
+        None if globals.no_ansi => output::Ansi::Never,
+        None => of("ansi", env("COMPOSE_ANSI"))?.unwrap_or(output::Ansi::Auto),
+    };
+    Ok((progress, ansi))
+}
+
 /// Parses a number of seconds, as `-t` takes it.
 pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     let parsed = text.parse::<u64>().map(std::time::Duration::from_secs);
     parsed.map_err(|_| "expected a whole number of seconds".to_owned())
 }
 
-/// The user's wish to stop: Ctrl-C, or a request to end.
-pub(crate) struct Interrupts {
-    signals: Option<[tokio::signal::unix::Signal; 2]>,
+/// Parses a variable that stands for a flag: empty, `0`, `false`, `no` and `off` leave it out.
+pub(crate) fn switch() -> clap::builder::FalseyValueParser {
+    clap::builder::FalseyValueParser::new()
 }
 
-impl Interrupts {
-    /// Listens from now on: one that comes while nobody waits is kept for who waits next.
-    pub(crate) fn listen() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
-        // Without handlers the signals end us at once, which is what they are for.
-        Self { signals: signals.into_iter().collect::<Result<Vec<_>, _>>().ok().and_then(|s| s.try_into().ok()) }
-    }
-
-    /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
-        let Some([int, term]) = &mut self.signals else { return std::future::pending().await };
+/// Resolves when the user presses Ctrl-C or the process is asked to end, from the moment of the call on.
+pub(crate) fn interrupt() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut int), Ok(mut term)) = signals else { return std::future::pending().await };
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
@@ -171,9 +212,19 @@ impl Interrupts {
 /// Checks the grammar itself: clap panics in debug builds when two options clash.
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
+
+    #[test]
+    fn an_empty_variable_says_nothing_and_a_wrong_one_is_an_error() {
+        let root = |line: &str| parse(line.split(' ').map(OsString::from)).expect("valid").globals;
+        let plain = |name: &str| Some(if name == "COMPOSE_PROGRESS" { "plain" } else { "" }.to_owned());
+        let found = appearance(&root("hoist ps"), plain).expect("valid");
+        assert_eq!(found, (output::ProgressMode::Plain, output::Ansi::Auto));
+        let found = appearance(&root("hoist --progress none --no-ansi ps"), plain).expect("valid");
+        assert_eq!(found, (output::ProgressMode::Quiet, output::Ansi::Never));
+        let wrong = appearance(&root("hoist ps"), |_| Some("loud".into())).expect_err("not a mode");
+        assert_eq!(wrong.render(false), "error: unsupported --progress value \"loud\"\n");
+    }
 
     #[test]
     fn the_grammar_is_sound() {
@@ -195,7 +246,7 @@ mod tests {
             "hoist image ls",
             "hoist version --short",
         ] {
-            let parsed = Root::try_parse_from(line.split(' '));
+            let parsed = parse(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
         }
         assert!(Root::try_parse_from(["hoist", "up", "--force-recreate", "--no-recreate"]).is_err());

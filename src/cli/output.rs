@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Effects, Style};
-use hoist::diag::{Diagnostic, Report, Sources, render};
+use hoist::diag::{Diagnostic, Report, Severity, Sources, render};
 use hoist::engine::logs::{Item, Stream};
 use hoist::event::{Event, Progress, Sink, Subject};
 use indexmap::IndexMap;
@@ -24,6 +24,7 @@ pub(crate) enum ProgressMode {
     /// One line an event.
     Plain,
     /// Nothing.
+    #[value(alias = "none")]
     Quiet,
 }
 
@@ -91,9 +92,12 @@ impl Output {
         self.diagnostic(&Diagnostic::warning(None, text), &Sources::default());
     }
 
-    /// Writes a diagnostic with its line of the file.
+    /// Writes a diagnostic: an error with its line of the file, a warning in one line of its own.
     pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic, sources: &Sources) {
-        self.err(&render(diagnostic, sources, self.colour_err));
+        self.err(&match diagnostic.severity {
+            Severity::Error => render(diagnostic, sources, self.colour_err),
+            Severity::Warning => warning_line(diagnostic, sources, self.colour_err),
+        });
     }
 
     /// Writes the errors that end a run.
@@ -198,7 +202,8 @@ struct Board {
 impl Board {
     fn erase(&mut self, out: &mut dyn Write) {
         if self.drawn > 0 {
-            drop(write!(out, "\x1b[{}A\x1b[J", self.drawn));
+            // The terminal may have echoed a ^C behind the block.
+            drop(write!(out, "\r\x1b[{}A\x1b[J", self.drawn));
             self.drawn = 0;
         }
     }
@@ -215,6 +220,9 @@ impl Board {
 
     /// Returns the block in that many columns and lines.
     fn text(&self, width: usize, height: usize, now: Instant) -> String {
+        if self.lines.is_empty() {
+            return String::new();
+        }
         let done = self.lines.values().filter(|l| !matches!(l.progress, Progress::Working(_))).count();
         let mut text = format!("[+] {} {done}/{}\n", self.verb, self.total.max(self.lines.len()));
         let longest = self.lines.keys().map(|s| s.kind().len() + 1 + s.name().chars().count()).max().unwrap_or(0);
@@ -243,6 +251,14 @@ impl Board {
         }
         text
     }
+}
+
+/// Returns a warning as one line; a file may have many keys that have no effect.
+fn warning_line(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    let word = paint(colour, Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold(), "warning");
+    let place = diagnostic.span.map_or_else(String::new, |span| format!("{}: ", sources.place(span)));
+    let help = diagnostic.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+    format!("{word}: {place}{}{help}\n", diagnostic.message)
 }
 
 fn spinner(elapsed: Duration) -> &'static str {
@@ -357,6 +373,21 @@ mod tests {
         let small = board.text(24, 4, now);
         assert!(small.lines().all(|l| l.chars().count() <= 24), "{small}");
         assert!(small.ends_with(" … 1 more\n"), "{small}");
+    }
+
+    #[test]
+    fn a_warning_is_one_line_with_its_place() {
+        let mut sources = Sources::default();
+        let file = sources.add("compose.yaml", "version: '3'\n");
+        let warning = Diagnostic::warning(Some(hoist::diag::Span::new(file, 0, 7)), "`version` is obsolete");
+        let line = warning_line(&warning.help("remove it"), &sources, false);
+        assert_eq!(line, "warning: compose.yaml:1:1: `version` is obsolete (remove it)\n");
+    }
+
+    #[test]
+    fn a_block_without_a_line_is_not_drawn() {
+        let board = Board { verb: "up", total: 3, lines: IndexMap::new(), drawn: 0, colour: false };
+        assert_eq!(board.text(80, 24, Instant::now()), "");
     }
 
     #[test]

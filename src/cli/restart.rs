@@ -23,7 +23,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let engine = cx.engine()?;
     let prepared = engine.prepare_restart(&named.name, &args.services, args.timeout)?;
     if cx.dry_run() {
-        cx.output().data(&prepared.plan.to_string());
+        cx.show(&prepared.plan);
         return Ok(Exit::Success);
     }
     match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {

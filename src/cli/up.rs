@@ -6,6 +6,7 @@ use std::time::Duration;
 use hoist::diag::Report;
 use hoist::engine::backend::{Backend, Building};
 use hoist::engine::logs::{End, Selection};
+use hoist::engine::step::ContainerRef;
 use hoist::engine::{Engine, Finish, Replace, Up};
 use hoist::name::{ProjectName, ServiceName};
 
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_recreate: bool,
     /// Remove containers of services that the file does not have
-    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS")]
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", value_parser = super::switch())]
     remove_orphans: bool,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
@@ -48,8 +49,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
-    let began = log_time(jiff::Timestamp::now());
-    let mut interrupts = Interrupts::listen();
+    let now = jiff::Timestamp::now();
+    let (began, start) = (log_time(now), i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX));
     let (project, sources) = cx.load()?;
     let engine = cx.engine()?;
     let request = Up {
@@ -77,14 +78,22 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.output().diagnostic(warning, &sources);
     }
     if cx.dry_run() {
-        cx.output().data(&prepared.plan.to_string());
+        cx.show(&prepared.plan);
         return Ok(Exit::Success);
     }
     cx.output().hide_starts(!args.detach);
     match engine.apply(prepared, cx.output(), interrupt()).await.map_err(with_sources(sources))? {
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
-        Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
-        Finish::Done if args.detach => return Ok(Exit::Success),
+        Finish::Interrupted => return stop(cx, &engine, &project.name, None).await,
+        Finish::Done if args.detach => {
+            for (container, code) in engine.failed_since(&project.name, start)? {
+                let ContainerRef { name, service, .. } = container;
+                cx.output().warning(&format!(
+                    "container `{name}` exited with code {code} right after its start: see hoist logs {service}"
+                ));
+            }
+            return Ok(Exit::Success);
+        }
         Finish::Done => {}
     }
     attach(cx, &engine, &project.name, args, began, &mut interrupts).await
