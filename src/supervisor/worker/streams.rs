@@ -183,7 +183,8 @@ impl Worker {
         let bytes = &self.scratch.bytes[..seen];
         // A line in more pieces than we can look at in one go is split, or it would never be seen whole.
         let crowded = rustix::io::ioctl_fionread(fifo)? > u64::try_from(seen).unwrap_or(0);
-        let whole = stream.last || (crowded && !bytes.contains(&b'\n'));
+        // So is one that has filled the pipe, which may have room for few pieces: its writer waits for us.
+        let whole = stream.last || (!bytes.contains(&b'\n') && (crowded || is_full(fifo)?));
         let taken = match container.log.append(source, from, bytes, whole, &now) {
             Ok(taken) => taken,
             Err(e) => {
@@ -221,6 +222,13 @@ impl Worker {
     }
 }
 
+/// Returns whether a pipe, which is open for writing too, takes no more.
+fn is_full(pipe: &OwnedFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(pipe, PollFlags::OUT)], Some(&now)))? == 0)
+}
+
 /// Returns the time as the log wants it: UTC, nine digits of a second.
 fn jiff_now() -> String {
     let now = jiff::Timestamp::now();
@@ -246,6 +254,16 @@ fn open_position(path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_is_full_when_it_has_no_room_for_another_piece() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fifo = open_fifo(&dir.path().join("stdout")).expect("a pipe");
+        rustix::pipe::fcntl_setpipe_size(&fifo, 4096).expect("a page");
+        assert!(!is_full(&fifo).expect("polled"));
+        rustix::io::write(&fifo, &[b'x'; 4096]).expect("written");
+        assert!(is_full(&fifo).expect("polled"));
+    }
 
     #[test]
     fn lost_output_is_told_now_and_then_and_in_full() {
