@@ -232,6 +232,13 @@ impl State {
                 remove_tree(&self.paths.containers().join(name))?;
             }
         }
+        // Networks are written by commands of all projects: only what its writer cannot finish any more goes.
+        for name in list_dir(&self.paths.networks())? {
+            let writer = name.strip_suffix(TEMPORARY).and_then(|rest| rest.rsplit('.').next());
+            if writer.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                remove_file(&self.paths.networks().join(name))?;
+            }
+        }
         Ok(())
     }
 
@@ -423,6 +430,9 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     write_atomic(path, &bytes)
 }
 
+/// End of the name of a temporary file, after its writer's pid.
+const TEMPORARY: &str = ".tmp";
+
 /// Replaces a file by a temporary file and a rename; mode 0600.
 ///
 /// # Errors
@@ -442,7 +452,7 @@ pub fn write_readable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 fn write_atomic_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let error = |source| Error::Write { path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
@@ -589,11 +599,18 @@ mod tests {
         for name in [".making-shop.0a/upper", ".making-blog.0b/upper", ".removed-0c/upper", "0d"] {
             make_dir(&paths.containers().join(name)).expect("made");
         }
+        let ours = std::process::id();
+        for name in [format!("a.json.{ours}.tmp"), "a.json.999999999.tmp".to_owned(), "b.json".to_owned()] {
+            fs::write(paths.networks().join(name), "").expect("written");
+        }
         let lock = state.lock_project(&shop).expect("locked");
         state.empty_trash(&shop).expect("emptied");
         let mut left = list_dir(&paths.containers()).expect("listed");
         left.sort();
         assert_eq!(left, [".making-blog.0b", "0d"]);
+        let mut left = list_dir(&paths.networks()).expect("listed");
+        left.sort();
+        assert_eq!(left, [format!("a.json.{ours}.tmp"), "b.json".to_owned()]);
 
         let other = state.lock_project(&blog).expect("locked");
         fs::write(paths.run_containers(&blog).join("something"), "").expect("written");
