@@ -90,6 +90,11 @@ fn run(
     };
     child::wait_for_release(go)?;
     process::set_not_dumpable();
+    // The container's processes see this one from now on, and some may look into its descriptors.
+    let Stdio { stdin, stdout, stderr } = &exec.stdio;
+    let stdin = stdin.as_ref().unwrap_or(stdout).as_fd();
+    process::close_copies_but(&[container, report, stdin, stdout.as_fd(), stderr.as_fd()])
+        .map_err(|e| at(Stage::Stdio, &e))?;
     rustix::process::setsid().map_err(|errno| Failure { stage: Stage::Namespaces, detail: 0, errno })?;
     process::join_namespaces(container, NAMESPACES).map_err(|e| at(Stage::Namespaces, &e))?;
     process::join_session_keyring(&exec.keyring);
