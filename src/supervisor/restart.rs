@@ -47,6 +47,13 @@ pub(super) fn delay(failures: u32) -> Duration {
     FIRST.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST)
 }
 
+/// Returns how much is left of a delay that began at `since`, nanoseconds since the epoch, as `now` is; never more than
+/// the delay, whatever was done to the clock.
+pub(super) fn left(delay: Duration, since: Option<i64>, now: i64) -> Duration {
+    let passed = since.map_or(0, |since| now.saturating_sub(since));
+    delay.saturating_sub(Duration::from_nanos(u64::try_from(passed).unwrap_or(0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +78,14 @@ mod tests {
         assert!(again(RestartPolicy::OnFailure { max: None }, None, false, 99));
         assert!(again(RestartPolicy::OnFailure { max: Some(2) }, Some(3), false, 1));
         assert!(!again(RestartPolicy::OnFailure { max: Some(2) }, Some(3), false, 2));
+    }
+
+    #[test]
+    fn a_delay_that_has_begun_goes_on() {
+        let delay = Duration::from_nanos(100);
+        let ns = |since, now| left(delay, since, now).as_nanos();
+        assert_eq!((ns(Some(1000), 1030), ns(Some(1000), 2000), ns(None, 5)), (70, 0, 100));
+        assert_eq!((ns(Some(1000), 500), ns(Some(i64::MIN), i64::MAX)), (100, 0));
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Worker {
             match container.status.state {
                 Life::Restarting => {
                     let delay = restart::delay(container.status.failures.saturating_sub(1));
-                    self.set_timer(Instant::now() + delay, Timer::Restart(id.clone()));
+                    let left = restart::left(delay, container.status.finished, now_ns());
+                    self.set_timer(Instant::now() + left, Timer::Restart(id.clone()));
                 }
                 // The child was not on record, so it was never released; whoever asked asks again.
                 Life::Starting => {
