@@ -265,7 +265,8 @@ fn tear_down(
         let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
         steps.push(plan.push(step, reason.clone(), before));
     };
-    if container.is_up() {
+    // One whose start failed is not up, and its process may still be on its way out.
+    if container.is_up() || container.status.process.is_some() {
         push(stop_step(container, options));
     }
     if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.attached) {

@@ -169,6 +169,19 @@ fn down_removes_dependents_first_and_keeps_volumes() {
 }
 
 #[test]
+fn a_process_that_is_on_its_way_out_is_waited_for() {
+    let world = World::default();
+    up(&world, &project([service("web")]));
+    {
+        let status = &mut world.actual.borrow_mut().containers[0].status;
+        status.state = crate::state::record::State::Exited;
+        status.process = Some(crate::state::record::ProcessIdentity { pid: 7, start_time: 1, boot_id: "b".into() });
+    }
+    let plan = plan::down(&shop().name, &world.actual.borrow(), &Down::default(), &options(&paths()));
+    assert!(matches!(plan.steps[0].step, Step::Stop { .. }), "{plan}");
+}
+
+#[test]
 fn an_orphan_is_named_and_stays_until_asked() {
     let world = World::default();
     up(&world, &shop());
