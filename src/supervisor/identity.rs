@@ -36,32 +36,49 @@ pub(super) fn parent_of(pid: i32) -> Option<i32> {
     field(pid, 4).and_then(|n| i32::try_from(n).ok())
 }
 
-/// Returns whether a signal can do anything to a container's first process.
+/// What a signal does to a container's first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It has a handler for it, or waits for it.
+    Now,
+    /// The kernel discards it now. There are other processes: it may be a script that runs the program in a moment.
+    Later,
+    /// The kernel discards it, and there is nobody who could change that.
+    Never,
+}
+
+/// Returns what a signal does to a container's first process.
 ///
 /// The kernel discards a signal to the first process of a pid namespace unless it has a handler for it or has blocked
 /// it, to be taken by sigwait(2) or a signalfd (signal(7), pid_namespaces(7)). When that process is alone, nobody else
 /// could pass the signal on either, and waiting for it is in vain.
-pub(super) fn signal_can_arrive(pid: i32, signal: i32, cgroup: Option<&Cgroup>) -> bool {
-    if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-        return true;
+pub(super) fn reach(pid: i32, signal: i32, cgroup: Option<&Cgroup>) -> Reach {
+    if signal == libc::SIGKILL || signal == libc::SIGSTOP || is_taken(pid, signal).unwrap_or(true) {
+        return Reach::Now;
     }
-    let Some(bit) = u32::try_from(signal - 1).ok().and_then(|n| 1_u64.checked_shl(n)) else { return true };
-    if !cgroup.is_some_and(|c| c.pids().is_ok_and(|p| p == [pid])) {
-        return true;
+    let alone = cgroup.is_some_and(|c| c.pids().is_ok_and(|p| p == [pid]));
+    // It may have run another program, with a handler, between the two looks.
+    match (alone, is_taken(pid, signal)) {
+        (_, None | Some(true)) => Reach::Now,
+        (true, Some(false)) => Reach::Never,
+        (false, Some(false)) => Reach::Later,
     }
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    for thread in threads.flatten() {
-        let Ok(text) = std::fs::read_to_string(thread.path().join("status")) else { return true };
+}
+
+/// Returns whether a thread of the process has a handler for the signal or has blocked it; `None` when nobody can tell.
+fn is_taken(pid: i32, signal: i32) -> Option<bool> {
+    let bit = 1_u64.checked_shl(u32::try_from(signal - 1).ok()?)?;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = std::fs::read_to_string(thread.path().join("status")).ok()?;
         let mask = |name: &str| {
-            let line = text.lines().find_map(|l| l.strip_prefix(name));
-            line.and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
+            let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+            u64::from_str_radix(line.trim(), 16).ok()
         };
-        match (mask("SigCgt:"), mask("SigBlk:")) {
-            (Some(caught), Some(blocked)) if (caught | blocked) & bit == 0 => {}
-            _ => return true,
+        if (mask("SigCgt:")? | mask("SigBlk:")?) & bit != 0 {
+            return Some(true);
         }
     }
-    false
+    Some(false)
 }
 
 fn boot_id() -> String {

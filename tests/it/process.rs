@@ -156,6 +156,32 @@ services:
 }
 
 #[test]
+fn a_stop_signal_that_comes_before_the_program_is_sent_again() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  web:
+    image: busybox
+    command:
+      - sh
+      - -c
+      - echo preparing; sleep 0.7; exec sh -c 'trap \"exit 4\" TERM; while :; do sleep 0.02; done'
+",
+    );
+    let up = shop.spawn(&["up", "--no-log-prefix"]);
+    eventually(10.secs(), "it is there", || holds(shop.try_status("web").is_some()));
+    shop.wait_log("web", "preparing", |line| line == "preparing");
+    let begun = Instant::now();
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let _ = up.finish(30.secs()).code(130);
+    assert_eq!(shop.status("web").exit_code, Some(4));
+    // Not a measure of speed: the ten seconds of the default must not have been used.
+    assert!(begun.elapsed() < 8.secs(), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn environment_comes_from_the_file_and_from_dotenv() {
     require_root!();
     let shop = TestProject::new(

@@ -19,10 +19,14 @@ use crate::runtime::{self, ContainerSpec, Outcome, Started};
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, PortRecord, State as Life};
 use crate::state::{self};
 use crate::supervisor::health::Monitor;
+use crate::supervisor::identity::{self, Reach};
 use crate::supervisor::logs::Log;
 use crate::supervisor::protocol::{Reply, ToHolder};
-use crate::supervisor::{identity, restart};
+use crate::supervisor::restart;
 use crate::sys::process;
+
+/// How long to wait before it is looked whether a stop signal is taken by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A container that this worker is responsible for.
 pub(super) struct Container {
@@ -51,6 +55,11 @@ pub(super) struct Container {
 impl Container {
     pub(super) fn is_alive(&self) -> bool {
         self.status.process.is_some()
+    }
+
+    /// Returns what a signal would do to its first process now.
+    fn reach(&self, signal: i32) -> Reach {
+        self.status.process.as_ref().map_or(Reach::Now, |p| identity::reach(p.pid, signal, self.cgroup.as_ref()))
     }
 
     pub(super) fn starting(&self) -> bool {
@@ -446,6 +455,7 @@ impl Worker {
         container.health = None;
         container.probe = None;
         self.clear_timer(&Timer::Kill(id.clone()));
+        self.clear_timer(&Timer::SignalAgain(id.clone()));
         self.clear_timer(&Timer::Probe(id.clone()));
         self.set_last(id, true);
         self.exit_if_drained(id);
@@ -514,22 +524,46 @@ impl Worker {
         container.stop_waiters.push(waiter);
         let grace = grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
         let signal = container.record.policy.stop_signal;
-        let arrives = container
-            .status
-            .process
-            .as_ref()
-            .is_none_or(|p| identity::signal_can_arrive(p.pid, signal, container.cgroup.as_ref()));
+        let reach = container.reach(signal);
         self.write_status(id); // before the signal: a worker that takes over must not start it again
         let Some(container) = self.containers.get(id) else { return };
         let sent = container.pidfd.as_ref().is_some_and(|fd| process::send_signal(fd.as_fd(), signal).is_ok());
-        if grace == 0 || !sent || !arrives || container.starting.is_some() {
-            if !arrives {
-                tracing::info!("container {}: signal {signal} has no handler, so it is killed at once", id.short());
-            }
+        if grace == 0 || !sent || container.starting.is_some() {
             return self.kill_now(id);
         }
         let at = Instant::now() + Duration::from_millis(grace);
         self.set_timer(at, Timer::Kill(id.clone()));
+        self.after_signal(id, reach);
+    }
+
+    /// Sees to it that a stop signal that the kernel discarded does not cost the whole grace period: a process that can
+    /// never take it is killed, and one that may take it later, such as an entrypoint's script that has yet to run the
+    /// program, is sent it again as soon as it can. The kernel has no event for that, so it is looked at now and then.
+    fn after_signal(&mut self, id: &ContainerId, reach: Reach) {
+        match reach {
+            Reach::Now => {}
+            Reach::Later => self.set_timer(Instant::now() + LOOK_AGAIN, Timer::SignalAgain(id.clone())),
+            Reach::Never => {
+                tracing::info!("container {}: its stop signal has no handler, so it is killed at once", id.short());
+                self.kill_now(id);
+            }
+        }
+    }
+
+    /// Looks whether a container takes its stop signal by now.
+    pub(super) fn signal_again(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get(id) else { return };
+        if !container.is_alive() || !container.status.stopped_by_user {
+            return;
+        }
+        let signal = container.record.policy.stop_signal;
+        let reach = container.reach(signal);
+        if reach == Reach::Now
+            && let Some(pidfd) = &container.pidfd
+        {
+            let _ = process::send_signal(pidfd.as_fd(), signal); // it has ended if this fails
+        }
+        self.after_signal(id, reach);
     }
 
     /// Kills everything in a container.

@@ -63,6 +63,8 @@ enum Timer {
     Restart(ContainerId),
     /// The grace period is over.
     Kill(ContainerId),
+    /// A stop signal that was discarded may be taken now.
+    SignalAgain(ContainerId),
     /// Ask for its health.
     Probe(ContainerId),
     /// A probe took too long.
@@ -282,6 +284,7 @@ impl Worker {
             match timer {
                 Timer::Restart(id) => self.restart_due(&id),
                 Timer::Kill(id) => self.kill_now(&id),
+                Timer::SignalAgain(id) => self.signal_again(&id),
                 Timer::Probe(id) => self.start_probe(&id),
                 Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
                 Timer::Idle => self.leave_if_idle(),
