@@ -86,9 +86,17 @@ impl Local {
     fn create_volume(&self, record: &VolumeRecord) -> Done {
         let what = || format!("create volume `{}`", record.name);
         let spec = volume::VolumeSpec { name: record.name.clone(), labels: record.labels.clone() };
-        volume::create(&self.state.paths().volumes(), &spec).map_err(|e| failed(what(), e))?;
-        let path = self.state.paths().volume(&record.name).join("volume.json");
-        state::write_json(&path, record).map_err(|e| failed(what(), e))
+        let place = self.state.paths().volume(&record.name);
+        if place.join("volume.json").exists() {
+            return Ok(());
+        }
+        // Aside, then by a rename: a crash leaves no volume that no record, or half a record, speaks for.
+        let aside = self.state.volumes_in_the_making(record.project.as_ref());
+        volume::create(&aside, &spec).map_err(|e| failed(what(), e))?;
+        let made = aside.join(record.name.as_str());
+        state::write_json(&made.join("volume.json"), record).map_err(|e| failed(what(), e))?;
+        fs::rename(&made, &place).map_err(|e| failed_io(what(), e))?;
+        state::remove_tree(&aside).map_err(|e| failed(what(), e))
     }
 
     fn populate_volume(&self, population: &Population) -> Done {

@@ -206,6 +206,12 @@ impl State {
         fs::rename(&making, &path).map_err(|source| Error::Write { path, source })
     }
 
+    /// Returns the directory in which a project's volumes are made before they have their place.
+    #[must_use]
+    pub fn volumes_in_the_making(&self, project: Option<&ProjectName>) -> PathBuf {
+        self.paths.volumes().join(project.map_or_else(|| ".making".to_owned(), making))
+    }
+
     /// Removes a container's directory: first out of sight by a rename, so that a crash never leaves half a container.
     ///
     /// # Errors
@@ -231,6 +237,10 @@ impl State {
             if name.starts_with(".removed-") || name.starts_with(&making) {
                 remove_tree(&self.paths.containers().join(name))?;
             }
+        }
+        remove_tree(&self.volumes_in_the_making(Some(project)))?;
+        for name in list_dir(&self.paths.volumes())?.iter().filter(|name| name.starts_with(".trash-")) {
+            remove_tree(&self.paths.volumes().join(name))?;
         }
         // Networks are written by commands of all projects: only what its writer cannot finish any more goes.
         for name in list_dir(&self.paths.networks())? {
