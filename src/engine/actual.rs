@@ -69,6 +69,12 @@ impl ActualContainer {
         }
     }
 
+    /// Returns whether its process has been asked to end and has not ended yet.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.status.stopped_by_user && self.status.process.is_some()
+    }
+
     /// Returns whether its health check says yes.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

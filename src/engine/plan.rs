@@ -291,7 +291,7 @@ fn starting<'a>(desired: &'a Desired, actual: &Actual) -> BTreeSet<&'a Container
         let job = dependents.clone().any(|(_, e)| e.condition == Condition::ServiceCompletedSuccessfully);
         let starts = match there {
             None => true,
-            Some(there) if there.is_up() => false,
+            Some(there) if there.is_up() && !there.is_stopping() => false,
             Some(there) if job && there.has_completed() => dependents.any(|(c, _)| starting.contains(&c.container.id)),
             Some(_) => true,
         };

@@ -260,7 +260,9 @@ impl Worker {
             container.start_waiters.push(waiter);
             return;
         }
-        if container.has_ended() {
+        // Somebody stops it, perhaps a command that was killed: it is started anew when it has ended.
+        let stopping = container.is_alive() && container.status.stopped_by_user;
+        if container.has_ended() || stopping {
             container.start_waiters.push(waiter);
             return;
         }
