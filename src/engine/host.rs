@@ -218,7 +218,15 @@ impl Local {
 
     async fn remove_container(&self, container: &ContainerRef) -> Done {
         let what = || format!("remove container `{}`", container.name);
-        self.ask(container, Request::Forget { container: container.id.clone() }, "remove").await?;
+        let forget = || Request::Forget { container: container.id.clone() };
+        if let Err(e) = self.ask(container, forget(), "remove").await {
+            // A start that a killed command had asked for may have come after we looked.
+            tracing::debug!("stopping {} first: {e}", container.name);
+            self.ask(container, Request::Stop { container: container.id.clone(), grace_ms: None }, "stop").await?;
+            self.ask(container, forget(), "remove").await?;
+        }
+        // A run that was killed while it disconnected the container has unmounted the pin, and no more.
+        network::remove_namespace(&self.state.paths().netns(&container.id)).map_err(|e| failed(what(), e))?;
         self.state.remove_container(&container.id).map_err(|e| failed(what(), e))
     }
 }
