@@ -300,10 +300,13 @@ impl Chooser<'_> {
                         let change = NetworkChange { record: found.record.clone(), spec: found.spec.clone() };
                         self.networks.insert(key.clone(), ChosenNetwork { change, ours: false });
                     }
-                    None => self.errors.push(Diagnostic::error(
-                        network.span,
-                        format!("network `{}` is declared as external and does not exist", network.name),
-                    )),
+                    None => self.errors.push(
+                        Diagnostic::error(
+                            network.span,
+                            format!("network `{}` is declared as external and does not exist", network.name),
+                        )
+                        .help("start the project that makes it, or leave `external` out to have it made here"),
+                    ),
                 }
                 continue;
             }
@@ -423,10 +426,11 @@ impl Chooser<'_> {
             let found = inputs.actual.volumes.get(&name);
             if volume.external {
                 if found.is_none() {
-                    self.errors.push(Diagnostic::error(
-                        volume.span,
-                        format!("volume `{name}` is declared as external and does not exist"),
-                    ));
+                    let message = format!("volume `{name}` is declared as external and does not exist");
+                    self.errors.push(
+                        Diagnostic::error(volume.span, message)
+                            .help("start the project that makes it, or leave `external` out to have it made here"),
+                    );
                 }
                 continue;
             }

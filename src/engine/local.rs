@@ -98,7 +98,8 @@ impl Local {
             return Diagnostic::from_error(conflict);
         };
         let message = format!("port {} is in use by service `{service}` of project `{project}`", conflict.port);
-        let help = format!("publish another host port, or take it down with: hoist -p {project} down");
+        // In a folder with another file that project's services count as orphans.
+        let help = format!("publish another host port, or take it down with: hoist -p {project} down --remove-orphans");
         Diagnostic::error(None, message).help(help)
     }
 
