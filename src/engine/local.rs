@@ -31,6 +31,9 @@ use crate::supervisor::protocol::{Reply, Request};
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often a port is looked at again that is in use by no process, and the time between.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long output may come after a process has ended, while a grandchild holds the pipe (as moby).
 const AFTER_EXIT: Duration = Duration::from_secs(2);
 
@@ -274,6 +277,16 @@ impl Backend for Local {
     ) -> Result<(), Report> {
         let mut wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
         let mut found = network::ports::reserve(&wanted);
+        // A socket that nobody has is on its way to a supervisor, from a command that was killed just now.
+        for _ in 0..LOOKS {
+            match &found {
+                Err(conflicts) if conflicts.iter().any(|c| c.in_flight() && !self.keeps(project, c)) => {
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
+                    found = network::ports::reserve(&wanted);
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
         // The supervisor keeps the ports of containers that are stopped, for their next start: those are ours already.
         if let Err(conflicts) = &found
             && conflicts.iter().any(|c| self.keeps(project, c))

@@ -27,6 +27,15 @@ pub struct Conflict {
     pub reason: io::Error,
 }
 
+impl Conflict {
+    /// Returns whether the port is in use and no process has its socket: it is in a message between two, or the process
+    /// is hidden from us.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.holder.is_none() && self.reason.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 impl Explain for Conflict {
     fn help(&self) -> Option<String> {
         match self.reason.kind() {

@@ -170,9 +170,9 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
     rustix::system::sethostname(launch.hostname.as_bytes()).at(Stage::Hostname)?;
     put_stdio(&launch.stdio)?;
     mask(launch)?;
+    close_ours(launch.init.as_ref(), report)?; // before a path that the image chose is walked
+    make_cwd(&launch.identity)?; // an exec's is not made: a typing error must not make a directory
     if launch.read_only {
-        close_ours(launch.init.as_ref(), report)?;
-        make_cwd(&launch.identity)?; // while it can be made
         let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
         set_attributes(CWD, c"/", change).at(Stage::Masks)?;
     }
@@ -430,7 +430,6 @@ fn enter_cwd(identity: &Identity) -> Step {
     let Some(cwd) = identity.cwd.last() else {
         return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::INVAL });
     };
-    make_cwd(identity)?;
     rustix::process::chdir(cwd.as_c_str()).at(Stage::WorkingDirectory)?;
     if !process::cwd_is_reachable() {
         return Err(Failure { stage: Stage::WorkingDirectory, detail: 0, errno: Errno::XDEV });

@@ -33,6 +33,8 @@ pub(super) const CONTROL_KEY: &str = "control";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest such pause after one that had begun its work.
+const LONGEST_AFTER_WORK: Duration = Duration::from_millis(16);
 /// A worker that lived so long did not die at once.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
 
@@ -46,6 +48,8 @@ struct Kept {
 
 struct Worker {
     pid: i32,
+    /// It has taken up what earlier workers left.
+    took_up: bool,
     pair: OwnedFd,
     born: Instant,
     /// Packets that did not fit.
@@ -160,7 +164,8 @@ impl Holder {
         })?;
         drop(theirs);
         epoll::add(poll, &ours, epoll::EventData::new_u64(PAIR), epoll::EventFlags::IN)?;
-        let mut worker = Worker { pid: child.pid, pair: ours, born: Instant::now(), waiting: VecDeque::new() };
+        let mut worker =
+            Worker { pid: child.pid, took_up: false, pair: ours, born: Instant::now(), waiting: VecDeque::new() };
         for (key, kept) in &self.kept {
             let message = ToWorkerFromHolder::Kept { key: key.clone(), consumed: kept.consumed };
             if channel::send_packet(worker.pair.as_fd(), &message, &[kept.fd.as_fd()]).is_err() {
@@ -200,9 +205,11 @@ impl Holder {
         if worker.born.elapsed() >= GOOD_LIFE {
             self.pause = FIRST_PAUSE;
         }
+        // One that had taken everything up was killed; names and ports wait for the next one.
+        let longest = if worker.took_up { LONGEST_AFTER_WORK } else { LONGEST_PAUSE };
         loop {
-            std::thread::sleep(self.pause);
-            self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+            std::thread::sleep(self.pause.min(longest));
+            self.pause = self.pause.saturating_mul(2).min(longest);
             match self.start_worker(poll) {
                 Ok(()) => return Ok(()),
                 // For lack of memory or processes: ending would lose everything, so it is tried until it works.
@@ -259,6 +266,11 @@ impl Holder {
                 }
             }
             ToHolder::Acknowledge { pid } => self.ends.retain(|e| e.pid != pid),
+            ToHolder::TookUp => {
+                if let Some(worker) = &mut self.worker {
+                    worker.took_up = true;
+                }
+            }
             ToHolder::Quit => self.quit = true,
         }
     }

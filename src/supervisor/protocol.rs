@@ -146,6 +146,8 @@ pub(super) enum ToHolder {
     Consume { key: String, bytes: u64 },
     /// The end of this process is written down.
     Acknowledge { pid: i32 },
+    /// What earlier workers left is taken up; the work begins.
+    TookUp,
     /// There is nothing left to hold.
     Quit,
 }

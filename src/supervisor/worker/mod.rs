@@ -144,6 +144,7 @@ pub(super) fn run(state: State, project: ProjectName) -> io::Result<()> {
     worker.watch_basics()?;
     worker.adopt(&ends);
     worker.write_record()?;
+    worker.tell_holder(&ToHolder::TookUp, &[])?;
     worker.note_idle();
     while !worker.quit {
         worker.turn()?;
