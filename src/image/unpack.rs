@@ -6,7 +6,7 @@
 //! link; links inside the layer are read and resolved by hand, so that they cannot lead out of it. That needs no
 //! openat2 and is race-free, since nobody else writes to the directory yet.
 //!
-//! Invariant: nothing here reads another layer. What depends on the layers below is written down in [`LayerMeta`].
+//! Invariant: nothing here reads another layer. What depends on the layers below is written down in `LayerMeta`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;

@@ -2,7 +2,7 @@
 //!
 //! Readers take no lock: a file is either the old one or the new one, never half. A file that cannot be parsed is an
 //! error that names it, never silently skipped. Writing does not wait for the disk; a command that must survive a power
-//! cut calls [`State::sync`] once at its end.
+//! cut calls [`State::sync_soon`] once at its end.
 
 pub mod record;
 

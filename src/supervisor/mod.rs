@@ -1,7 +1,7 @@
 //! Two small processes a project: the holder keeps what must not be lost, the worker does the work.
 //!
 //! All that clones goes through them. Both are this program, started again with a hidden command, with one thread and an
-//! epoll each. What each may lose and what not is said in [`holder`] and [`worker`].
+//! epoll each. What each may lose and what not is said in `holder` and `worker`.
 
 pub mod channel;
 pub mod client;

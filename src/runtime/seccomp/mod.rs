@@ -1,6 +1,6 @@
 //! The seccomp filter of a container: Docker's default policy, resolved for a host, a capability set and a kernel.
 //!
-//! [`table`] says what is allowed, this file turns names into numbers for each ABI of the host, and [`compile`] makes
+//! `table` says what is allowed, this file turns names into numbers for each ABI of the host, and [`mod@compile`] makes
 //! the program. Beyond Docker's profile: a number newer than all that the policy knows gets `ENOSYS`, so that a newer
 //! C library falls back as it would on an older kernel; calls of a foreign architecture kill the process.
 //!
