@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn signals_are_handed_on_and_the_child_s_code_comes_back() {
         let init = Init::new();
-        for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGUSR1, "USR1")] {
+        for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGUSR2, "USR2"), (Signal::SIGUSR1, "USR1")] {
             let script = format!("trap 'echo got {name}; exit 42' {name}; echo ready; while :; do sleep 0.05; done");
             let mut child = init.command(&["sh", "-c", &script]).spawn().unwrap();
             let mut out = BufReader::new(child.stdout.take().unwrap());
