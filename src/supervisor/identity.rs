@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::stop::{Look, Takes};
 use crate::runtime::cgroup::Cgroup;
 use crate::state::record::ProcessIdentity;
 
@@ -36,49 +38,29 @@ pub(super) fn parent_of(pid: i32) -> Option<i32> {
     field(pid, 4).and_then(|n| i32::try_from(n).ok())
 }
 
-/// What a signal does to a container's first process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// It has a handler for it, or waits for it.
-    Now,
-    /// The kernel discards it now. There are other processes: it may be a script that runs the program in a moment.
-    Later,
-    /// The kernel discards it, and there is nobody who could change that.
-    Never,
-}
-
-/// Returns what a signal does to a container's first process.
-///
-/// The kernel discards a signal to the first process of a pid namespace unless it has a handler for it or has blocked
-/// it, to be taken by sigwait(2) or a signalfd (signal(7), pid_namespaces(7)). When that process is alone, nobody else
-/// could pass the signal on either, and waiting for it is in vain.
-pub(super) fn reach(pid: i32, signal: i32, cgroup: Option<&Cgroup>) -> Reach {
-    if signal == libc::SIGKILL || signal == libc::SIGSTOP || is_taken(pid, signal).unwrap_or(true) {
-        return Reach::Now;
-    }
-    let alone = cgroup.is_some_and(|c| c.pids().is_ok_and(|p| p == [pid]));
-    // It may have run another program, with a handler, between the two looks.
-    match (alone, is_taken(pid, signal)) {
-        (_, None | Some(true)) => Reach::Now,
-        (true, Some(false)) => Reach::Never,
-        (false, Some(false)) => Reach::Later,
-    }
-}
-
-/// Returns whether a thread of the process has a handler for the signal or has blocked it; `None` when nobody can tell.
-fn is_taken(pid: i32, signal: i32) -> Option<bool> {
+/// Looks at what a container's first process does with a signal; `None` when it cannot be seen, such as after its end.
+pub(super) fn look(pid: i32, signal: i32, cgroup: Option<&Cgroup>) -> Option<Look> {
+    let program = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     let bit = 1_u64.checked_shl(u32::try_from(signal - 1).ok()?)?;
+    let (mut caught, mut blocked, mut pending) = (0, 0, 0);
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let text = std::fs::read_to_string(thread.path().join("status")).ok()?;
         let mask = |name: &str| {
             let line = text.lines().find_map(|l| l.strip_prefix(name))?;
             u64::from_str_radix(line.trim(), 16).ok()
         };
-        if (mask("SigCgt:")? | mask("SigBlk:")?) & bit != 0 {
-            return Some(true);
-        }
+        caught |= mask("SigCgt:")?;
+        blocked |= mask("SigBlk:")?;
+        pending |= mask("SigPnd:")? | mask("ShdPnd:")?;
     }
-    Some(false)
+    let takes = match (caught & bit != 0, blocked & bit != 0) {
+        (true, _) => Takes::Handles,
+        (false, true) => Takes::Blocks,
+        (false, false) if matches!(signal, libc::SIGKILL | libc::SIGSTOP) => Takes::Handles, // nobody discards those
+        (false, false) => Takes::Discards,
+    };
+    let alone = cgroup.is_some_and(|c| c.pids().is_ok_and(|p| p == [pid]));
+    Some(Look { takes, pending: pending & bit != 0, alone, program: (program.dev(), program.ino()) })
 }
 
 fn boot_id() -> String {

@@ -11,6 +11,7 @@ mod identity;
 mod logs;
 pub mod protocol;
 mod restart;
+mod stop;
 mod worker;
 
 use std::io;

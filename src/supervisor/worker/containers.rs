@@ -19,14 +19,15 @@ use crate::runtime::{self, ContainerSpec, Outcome, Started};
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, PortRecord, State as Life};
 use crate::state::{self};
 use crate::supervisor::health::Monitor;
-use crate::supervisor::identity::{self, Reach};
+use crate::supervisor::identity;
 use crate::supervisor::logs::Log;
 use crate::supervisor::protocol::{Reply, ToHolder};
 use crate::supervisor::restart;
+use crate::supervisor::stop::{Asking, Look, Then};
 use crate::sys::process;
 
 /// How long to wait before it is looked whether a stop signal is taken by now.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A container that this worker is responsible for.
 pub(super) struct Container {
@@ -47,6 +48,8 @@ pub(super) struct Container {
     ended: Option<Option<i32>>,
     /// The start failed: it is not repeated.
     start_failed: bool,
+    /// Whether its stop signal has reached it.
+    asking: Option<Asking>,
     pub(super) health: Option<Monitor>,
     /// The exec that asks for its health now.
     pub(super) probe: Option<i32>,
@@ -57,9 +60,10 @@ impl Container {
         self.status.process.is_some()
     }
 
-    /// Returns what a signal would do to its first process now.
-    fn reach(&self, signal: i32) -> Reach {
-        self.status.process.as_ref().map_or(Reach::Now, |p| identity::reach(p.pid, signal, self.cgroup.as_ref()))
+    /// Looks at what its first process does with its stop signal.
+    fn look(&self) -> Option<Look> {
+        let signal = self.record.policy.stop_signal;
+        self.status.process.as_ref().and_then(|p| identity::look(p.pid, signal, self.cgroup.as_ref()))
     }
 
     pub(super) fn starting(&self) -> bool {
@@ -123,6 +127,7 @@ impl Worker {
             stop_waiters: Vec::new(),
             ended: None,
             start_failed: false,
+            asking: None,
             health: None,
             probe: None,
         };
@@ -526,7 +531,8 @@ impl Worker {
         container.stop_waiters.push(waiter);
         let grace = grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
         let signal = container.record.policy.stop_signal;
-        let reach = container.reach(signal);
+        let asking = container.look().map(|look| Asking::begin(&look));
+        container.asking = asking.map(|(asking, _)| asking);
         self.write_status(id); // before the signal: a worker that takes over must not start it again
         let Some(container) = self.containers.get(id) else { return };
         let sent = container.pidfd.as_ref().is_some_and(|fd| process::send_signal(fd.as_fd(), signal).is_ok());
@@ -535,37 +541,36 @@ impl Worker {
         }
         let at = Instant::now() + Duration::from_millis(grace);
         self.set_timer(at, Timer::Kill(id.clone()));
-        self.after_signal(id, reach);
+        if let Some((_, then)) = asking {
+            self.after_look(id, then);
+        }
     }
 
-    /// Sees to it that a stop signal that the kernel discarded does not cost the whole grace period: a process that can
-    /// never take it is killed, and one that may take it later, such as an entrypoint's script that has yet to run the
-    /// program, is sent it again as soon as it can. The kernel has no event for that, so it is looked at now and then.
-    fn after_signal(&mut self, id: &ContainerId, reach: Reach) {
-        match reach {
-            Reach::Now => {}
-            Reach::Later => self.set_timer(Instant::now() + LOOK_AGAIN, Timer::SignalAgain(id.clone())),
-            Reach::Never => {
+    /// Looks whether a container has got its stop signal by now.
+    pub(super) fn signal_again(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(look) = container.look() else { return };
+        let Some(then) = container.asking.as_mut().map(|asking| asking.again(&look)) else { return };
+        self.after_look(id, then);
+    }
+
+    fn after_look(&mut self, id: &ContainerId, then: Then) {
+        let Some(container) = self.containers.get(id) else { return };
+        if matches!(then, Then::Send | Then::SendAndLook)
+            && let Some(pidfd) = &container.pidfd
+        {
+            let _ = process::send_signal(pidfd.as_fd(), container.record.policy.stop_signal); // it has ended if this fails
+        }
+        match then {
+            Then::Wait | Then::Send => {}
+            Then::Look | Then::SendAndLook => {
+                self.set_timer(Instant::now() + LOOK_AGAIN, Timer::SignalAgain(id.clone()));
+            }
+            Then::Kill => {
                 tracing::info!("container {}: its stop signal has no handler, so it is killed at once", id.short());
                 self.kill_now(id);
             }
         }
-    }
-
-    /// Looks whether a container takes its stop signal by now.
-    pub(super) fn signal_again(&mut self, id: &ContainerId) {
-        let Some(container) = self.containers.get(id) else { return };
-        if !container.is_alive() || !container.status.stopped_by_user {
-            return;
-        }
-        let signal = container.record.policy.stop_signal;
-        let reach = container.reach(signal);
-        if reach == Reach::Now
-            && let Some(pidfd) = &container.pidfd
-        {
-            let _ = process::send_signal(pidfd.as_fd(), signal); // it has ended if this fails
-        }
-        self.after_signal(id, reach);
     }
 
     /// Kills everything in a container.
