@@ -76,14 +76,19 @@ impl Local {
         Ok(all)
     }
 
+    fn is_supervised(&self, project: &ProjectName) -> bool {
+        self.supervisors.link_if_there(&self.state, project).is_ok_and(|link| link.is_some())
+    }
+
     /// Returns a container's status as far as it is true now.
     fn status_of(&self, record: &ContainerRecord) -> Result<ContainerStatus, Report> {
         let status = self.state.status(&record.project, &record.id)?;
         let mut status = status.unwrap_or_else(|| ContainerStatus::created(record.id.clone()));
         if let Some(process) = &status.process
             && !supervisor::is_alive(process)
+            && !self.is_supervised(&record.project)
         {
-            // Its supervisor may be about to say how it ended; without one nobody will.
+            // With a supervisor the end is told when the last output is in the log; without one nobody will tell it.
             status.process = None;
             status.state = Life::Exited;
             status.exit_code = None;
