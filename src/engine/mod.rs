@@ -416,7 +416,8 @@ impl<B: Backend> Engine<B> {
         if !outcome.failed.is_empty() {
             return Err(outcome.report(plan, &format!("run `hoist {verb}` again to go on")));
         }
-        Ok(if outcome.interrupted && !outcome.is_complete() { Finish::Interrupted } else { Finish::Done })
+        // Also when everything was done by then: whoever asked to stop must not be left waiting.
+        Ok(if outcome.interrupted { Finish::Interrupted } else { Finish::Done })
     }
 
     /// Kills the project's running containers at once, while another command of ours may hold its lock.
