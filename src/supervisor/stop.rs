@@ -2,7 +2,9 @@
 //!
 //! The kernel discards a signal to the first process of a pid namespace unless it has a handler for it or has blocked
 //! it (signal(7), pid_namespaces(7)). Waiting for a discarded signal costs the whole grace period, so:
-//! - a process that can never take it, because it is alone and nobody could pass the signal on, is killed at once;
+//! - a process that cannot take it, because it is alone and nobody could pass the signal on, is killed after a few looks,
+//!   some 30 ms. It gets more time when it was not alone before: a script may be between two commands, and a program that
+//!   it has just run may be about to set its handler;
 //! - one that may take it later, such as an entrypoint's script that has yet to run the program, is sent it again as
 //!   soon as it can. The kernel has no event for that: it is looked at now and then;
 //! - one that has it blocked keeps it for later, to be taken by sigwait(2), a signalfd, or a handler; but a shell blocks
@@ -54,7 +56,16 @@ pub(super) enum Then {
 pub(super) struct Asking {
     /// The program that had the signal blocked when it was sent; `None` when it was discarded.
     kept_by: Option<(u64, u64)>,
+    /// How many looks in a row found it alone and without a handler.
+    alone: u8,
+    /// So many such looks say that it will never have one.
+    patience: u8,
 }
+
+/// For a process that has been alone from the first look on.
+const SHORT_PATIENCE: u8 = 3;
+/// For one that was not.
+const LONG_PATIENCE: u8 = 30;
 
 impl Asking {
     /// Begins with the look that was taken before the signal was sent.
@@ -62,18 +73,22 @@ impl Asking {
         let kept_by = (look.takes == Takes::Blocks).then_some(look.program);
         let then = match look.takes {
             Takes::Handles => Then::Wait,
-            Takes::Discards if look.alone => Then::Kill,
             Takes::Blocks | Takes::Discards => Then::Look,
         };
-        (Self { kept_by }, then)
+        let patience = if look.alone { SHORT_PATIENCE } else { LONG_PATIENCE };
+        (Self { kept_by, alone: 0, patience }, then)
     }
 
     /// Goes on with another look.
     pub(super) fn again(&mut self, look: &Look) -> Then {
+        if !look.alone {
+            self.patience = LONG_PATIENCE;
+        }
+        self.alone = if look.alone && look.takes == Takes::Discards { self.alone + 1 } else { 0 };
         match (look.takes, self.kept_by) {
             (Takes::Discards, _) => {
                 self.kept_by = None;
-                if look.alone { Then::Kill } else { Then::Look }
+                if self.alone >= self.patience { Then::Kill } else { Then::Look }
             }
             (Takes::Blocks, Some(_)) => Then::Look,
             (Takes::Blocks, None) => {
@@ -112,8 +127,15 @@ mod tests {
     #[test]
     fn one_that_is_alone_and_has_no_handler_is_killed() {
         let alone = Look { alone: true, ..look(Takes::Discards, PROGRAM) };
-        assert_eq!(play(alone, &[]), [Then::Kill]);
-        assert_eq!(play(look(Takes::Discards, SHELL), &[alone]), [Then::Look, Then::Kill]);
+        assert_eq!(play(alone, &[alone; 3]), [Then::Look, Then::Look, Then::Look, Then::Kill]);
+        let between = [look(Takes::Discards, SHELL), alone, alone, alone, look(Takes::Handles, PROGRAM)];
+        assert_eq!(play(alone, &between).last(), Some(&Then::Send));
+        let patient = play(look(Takes::Discards, SHELL), &[alone; LONG_PATIENCE as usize]);
+        assert_eq!(patient.iter().filter(|t| **t == Then::Kill).count(), 1);
+        assert_eq!(patient.last(), Some(&Then::Kill));
+        let mut soon = vec![alone; 3];
+        soon.push(look(Takes::Handles, PROGRAM));
+        assert_eq!(play(look(Takes::Discards, SHELL), &soon).last(), Some(&Then::Send));
     }
 
     #[test]
