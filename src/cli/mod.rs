@@ -196,12 +196,23 @@ pub(crate) fn switch() -> clap::builder::FalseyValueParser {
     clap::builder::FalseyValueParser::new()
 }
 
-/// Resolves when the user presses Ctrl-C or the process is asked to end, from the moment of the call on.
-pub(crate) fn interrupt() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    async move {
-        let (Ok(mut int), Ok(mut term)) = signals else { return std::future::pending().await };
+/// The user's wish to stop: Ctrl-C, or a request to end.
+pub(crate) struct Interrupts {
+    signals: Option<[tokio::signal::unix::Signal; 2]>,
+}
+
+impl Interrupts {
+    /// Listens from now on: one that comes while nobody waits is kept for who waits next.
+    pub(crate) fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        // Without handlers the signals end us at once, which is what they are for.
+        Self { signals: signals.into_iter().collect::<Result<Vec<_>, _>>().ok().and_then(|s| s.try_into().ok()) }
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        let Some([int, term]) = &mut self.signals else { return std::future::pending().await };
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}

@@ -51,6 +51,7 @@ pub(crate) struct Args {
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let now = jiff::Timestamp::now();
     let (began, start) = (log_time(now), i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX));
+    let mut interrupts = Interrupts::listen();
     let (project, sources) = cx.load()?;
     let engine = cx.engine()?;
     let request = Up {
@@ -82,9 +83,9 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         return Ok(Exit::Success);
     }
     cx.output().hide_starts(!args.detach);
-    match engine.apply(prepared, cx.output(), interrupt()).await.map_err(with_sources(sources))? {
+    match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources))? {
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
-        Finish::Interrupted => return stop(cx, &engine, &project.name, None).await,
+        Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
         Finish::Done if args.detach => {
             for (container, code) in engine.failed_since(&project.name, start)? {
                 let ContainerRef { name, service, .. } = container;

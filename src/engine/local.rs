@@ -264,6 +264,10 @@ impl Backend for Local {
         if !self.state.containers(Some(project))?.is_empty() {
             return Ok(());
         }
+        // One that an earlier command left is told as well; what cannot be reached ends by itself.
+        if let Err(e) = self.supervisors.link_if_there(&self.state, project) {
+            tracing::debug!("supervisor of {project}: {e}");
+        }
         self.supervisors.leave(project).await;
         Ok(state::remove_tree(&self.state.paths().run_project(project))?)
     }

@@ -401,6 +401,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Finish, Report> {
         let Prepared { plan, project, verb, on_failure, .. } = prepared;
         if plan.is_empty() {
+            self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
             return Ok(Finish::Done);
         }
         // Before anything else, so that a conflict finds nothing to undo.

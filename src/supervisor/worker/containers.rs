@@ -44,6 +44,8 @@ pub(super) struct Container {
     start_waiters: Vec<Waiter>,
     /// Who waits for the end.
     stop_waiters: Vec<Waiter>,
+    /// Who waits for it to be forgotten, while a process whose start failed is on its way out.
+    forget_waiters: Vec<Waiter>,
     /// The exit code of a process that has ended, until its last output is in the log. `Some(None)`: nobody knows it.
     ended: Option<Option<i32>>,
     /// The start failed: it is not repeated.
@@ -125,6 +127,7 @@ impl Worker {
             starting: None,
             start_waiters: Vec::new(),
             stop_waiters: Vec::new(),
+            forget_waiters: Vec::new(),
             ended: None,
             start_failed: false,
             asking: None,
@@ -494,6 +497,7 @@ impl Worker {
         let again = decision.after.filter(|_| !container.start_failed);
         container.status.state = if again.is_some() { Life::Restarting } else { Life::Exited };
         let waiters = std::mem::take(&mut container.stop_waiters);
+        let forgetters = std::mem::take(&mut container.forget_waiters);
         self.drop_kept(&pidfd_key(id));
         self.drop_kept(&format!("stdin/{id}"));
         if let Some(after) = again {
@@ -510,6 +514,9 @@ impl Worker {
         }
         if self.containers.get(id).is_some_and(|c| !c.start_waiters.is_empty()) {
             self.begin_start_for_user(id); // somebody asked while the last words were on their way
+        }
+        for waiter in forgetters {
+            self.request_forget(id, waiter);
         }
     }
 
@@ -590,7 +597,10 @@ impl Worker {
         if let Err(e) = self.take_up_late(id) {
             return self.answer_failed(waiter, &e, 1);
         }
-        if self.containers.get(id).is_some_and(Container::is_alive) {
+        if let Some(container) = self.containers.get_mut(id).filter(|c| c.is_alive()) {
+            if container.start_failed {
+                return container.forget_waiters.push(waiter); // it is said to have ended, and will have in a moment
+            }
             return self.answer_failed(waiter, "the container runs; stop it first", 1);
         }
         for timer in [Timer::Restart(id.clone()), Timer::Kill(id.clone()), Timer::Probe(id.clone())] {
