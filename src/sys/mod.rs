@@ -4,7 +4,6 @@ pub mod bpf;
 pub mod mount;
 pub mod netns;
 pub mod process;
-pub mod readonly;
 pub mod seccomp;
 pub mod socket;
 pub mod tree;

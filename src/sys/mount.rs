@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -70,7 +71,8 @@ pub struct Upper<'a> {
 
 /// Makes a detached overlay of `layers`, the base first; without `upper` it is read-only.
 ///
-/// Layers go in one by one (`lowerdir+`, Linux 6.5), else as one escaped string. At most 500 layers.
+/// Layers go in one by one (`lowerdir+`, Linux 6.5): at most 500. An older kernel takes one string of 255 bytes, in which
+/// they are named by descriptor: about a dozen.
 ///
 /// # Errors
 /// What the kernel says, with its own words from the context's log where it left some.
@@ -78,13 +80,18 @@ pub fn overlay(layers: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<Owned
     if let ([only], None) = (layers, upper) {
         // Overlayfs wants two lower layers, or one and an upper; one alone is what it shows anyway.
         let mount = open_tree(CWD, only, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV;
+        let read_only = Attributes { set, ..Attributes::default() };
         set_attributes_of(mount.as_fd(), read_only)?;
         return Ok(mount);
     }
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     configure(context.as_fd(), layers, upper).map_err(|e| with_log(context.as_fd(), e))?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let attributes = match upper {
+        Some(_) => MountAttrFlags::empty(),
+        None => MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV,
+    };
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     Ok(mount)
 }
 
@@ -101,8 +108,13 @@ fn configure(context: BorrowedFd<'_>, layers: &[PathBuf], upper: Option<Upper<'_
             Err(e) => return Err(e.into()),
         }
     }
+    let mut directories = Vec::new(); // open until the overlay has taken them
     if !one_by_one {
-        fsconfig_set_string(context, c"lowerdir", joined(layers)?.as_c_str())?;
+        for layer in layers.iter().rev() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            directories.push(rustix::fs::open(layer, flags, Mode::empty())?);
+        }
+        fsconfig_set_string(context, c"lowerdir", joined(&directories)?.as_c_str())?;
     }
     if let Some(Upper { upper, work }) = upper {
         fsconfig_set_string(context, c"upperdir", text(upper)?.as_c_str())?;
@@ -114,21 +126,15 @@ fn configure(context: BorrowedFd<'_>, layers: &[PathBuf], upper: Option<Upper<'_
     Ok(())
 }
 
-/// Joins layers as the option `lowerdir` wants them: the top first, `:` and `\` escaped.
-fn joined(layers: &[PathBuf]) -> io::Result<CString> {
-    let mut bytes = Vec::new();
-    for layer in layers.iter().rev() {
-        if !bytes.is_empty() {
-            bytes.push(b':');
-        }
-        for byte in layer.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\') {
-                bytes.push(b'\\');
-            }
-            bytes.push(*byte);
-        }
+/// Joins layers as the option `lowerdir` wants them, named by descriptor: short, and nothing in it needs an escape.
+fn joined(directories: &[OwnedFd]) -> io::Result<CString> {
+    let names: Vec<String> = directories.iter().map(|d| format!("/proc/self/fd/{}", d.as_raw_fd())).collect();
+    let list = names.join(":");
+    if list.len() > 255 {
+        let message = format!("{} layers need Linux 6.5 or newer", directories.len());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
     }
-    Ok(CString::new(bytes)?)
+    Ok(CString::new(list)?)
 }
 
 fn text(path: &Path) -> io::Result<CString> {
@@ -154,8 +160,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_joined_top_first_and_escaped() {
-        let joined = joined(&[PathBuf::from("/a:b"), PathBuf::from("/c\\d")]).expect("no NUL");
-        assert_eq!(joined.as_c_str(), c"/c\\\\d:/a\\:b");
+    fn an_old_kernel_s_layers_are_named_by_descriptor() {
+        let open = || OwnedFd::from(std::fs::File::open("/").expect("the root"));
+        let two = [open(), open()];
+        let names = two.iter().map(|d| format!("/proc/self/fd/{}", d.as_raw_fd())).collect::<Vec<_>>();
+        assert_eq!(joined(&two).expect("short").to_str(), Ok(names.join(":").as_str()));
+        let many: Vec<OwnedFd> = (0..40).map(|_| open()).collect();
+        assert_eq!(joined(&many).expect_err("long").kind(), io::ErrorKind::Unsupported);
     }
 }
