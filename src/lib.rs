@@ -1,10 +1,12 @@
 //! hoist: Compose projects on one Linux host, on its own container runtime, with no daemon.
 //!
 //! The modules, lowest layer first; a module names only modules above it in this list (`tests/layers.rs`):
-//! [`name`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
+//! [`name`], [`fault`], [`diag`], [`sys`], [`event`], [`paths`], [`dns`], [`state`], [`compose`], [`network`], [`volume`],
 //! [`runtime`], [`image`], [`supervisor`], [`build`], [`engine`].
 
 pub mod name;
+
+pub mod fault;
 
 pub mod diag;
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use cli::Exit;
 use hoist::engine::local::Local;
+use hoist::fault::{self, Role};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -38,11 +39,20 @@ fn supervise(args: Vec<OsString>) -> ExitCode {
     let level = tracing_subscriber::filter::LevelFilter::INFO;
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
     let args: Option<Vec<String>> = args.into_iter().skip(2).map(|a| a.into_string().ok()).collect();
-    match hoist::supervisor::main(&args.unwrap_or_default()) {
+    let args = args.unwrap_or_default();
+    let role = if args.first().is_some_and(|role| role == "worker") { Role::Worker } else { Role::Holder };
+    match arm_faults(role).map_err(std::io::Error::other).and_then(|()| hoist::supervisor::main(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(1)
         }
     }
+}
+
+/// Has this process end where the environment says, which tests do: see [`hoist::fault`].
+fn arm_faults(role: Role) -> Result<(), fault::Error> {
+    let (at, report) = (std::env::var_os(fault::FAULT), std::env::var_os(fault::REPORT));
+    let at = at.map(|text| text.to_string_lossy().into_owned());
+    fault::arm(role, at.as_deref(), report.as_deref().map(std::path::Path::new))
 }

@@ -188,6 +188,18 @@ impl Paths {
         self.run_network(id).join("zone")
     }
 
+    /// There once a network is complete: written last, removed first.
+    #[must_use]
+    pub fn network_complete(&self, id: &NetworkId) -> PathBuf {
+        self.run_network(id).join("complete")
+    }
+
+    /// There once a container is connected to all its networks: written last, removed first.
+    #[must_use]
+    pub fn container_attached(&self, project: &ProjectName, id: &ContainerId) -> PathBuf {
+        self.run_container(project, id).join("attached")
+    }
+
     /// Pinned network namespaces.
     #[must_use]
     pub fn netns_dir(&self) -> PathBuf {

@@ -133,6 +133,9 @@ pub(crate) fn run<B: Backend>(
     if progress == output::ProgressMode::Tty && ansi == output::Ansi::Never {
         return (Err(Report::message("can't use --progress tty while ANSI support is disabled")), output);
     }
+    if let Err(error) = crate::arm_faults(hoist::fault::Role::Command) {
+        return (Err(Report::message(error.to_string())), output);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (Err(Report::message(format!("cannot start the event loop: {error}"))), output),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::diag::{Diagnostic, Explain as _, Report};
 use crate::engine::step::{Plan, Step, StepError, StepId};
 use crate::event::{Event, Progress, Sink, Subject};
+use crate::fault;
 
 /// What `execute` may do to the world: the only seam tests replace.
 pub trait Host {
@@ -109,6 +110,7 @@ pub async fn execute<H: Host>(
                 let step = &plan.steps[id.0].step;
                 let mut halted = halted.clone();
                 running.push(async move {
+                    fault::point("step.begins");
                     if matches!(step, Step::Wait(_)) {
                         tokio::select! {
                             result = host.perform(step) => (id, Some(result)),
@@ -133,6 +135,7 @@ pub async fn execute<H: Host>(
             },
         };
         let Some(result) = result else { continue }; // given up waiting
+        fault::point("step.ended");
         unfinished.remove(&id);
         let passed = match result {
             Ok(()) => {

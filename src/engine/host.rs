@@ -13,6 +13,7 @@ use super::local::Local;
 use super::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Step, StepError, Until, Wait};
 use super::supervisors::Error as LinkError;
 use crate::diag::Explain;
+use crate::fault;
 use crate::network;
 use crate::state;
 use crate::state::record::{ContainerStatus, Health, State as Life, VolumeRecord};
@@ -63,11 +64,14 @@ impl Local {
         let what = || format!("create network `{}`", change.record.name);
         let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
         self.state.write_network(&change.record).map_err(|e| failed(what(), e))?;
+        fault::point("network.recorded");
         state::make_dir(&self.state.paths().run_network(&change.record.id)).map_err(|e| failed(what(), e))?;
+        fault::point("network.volatile");
         network::create(&self.network_host(), &change.spec).map_err(|e| {
             let _ = self.state.remove_network(&change.record.id); // the next `up` or `down` finds the record otherwise
             failed(what(), e)
-        })
+        })?;
+        state::mark(&self.state.paths().network_complete(&change.record.id)).map_err(|e| failed(what(), e))
     }
 
     fn remove_network(&self, change: &NetworkChange) -> Done {
@@ -77,9 +81,12 @@ impl Local {
         if records.iter().flat_map(|r| &r.endpoints).any(|e| e.network == change.record.id) {
             return Err(StepError::InUse);
         }
+        // A run that ends below leaves a network that is not complete, and the next `up` makes it so again.
+        state::remove_file(&self.state.paths().network_complete(&change.record.id)).map_err(|e| failed(what(), e))?;
         if let Some(error) = network::remove(&self.network_host(), &change.spec).into_iter().next() {
             return Err(failed(what(), error));
         }
+        fault::point("network.gone");
         self.state.remove_network(&change.record.id).map_err(|e| failed(what(), e))
     }
 
@@ -95,7 +102,9 @@ impl Local {
         volume::create(&aside, &spec).map_err(|e| failed(what(), e))?;
         let made = aside.join(record.name.as_str());
         state::write_json(&made.join("volume.json"), record).map_err(|e| failed(what(), e))?;
+        fault::point("volume.made");
         fs::rename(&made, &place).map_err(|e| failed_io(what(), e))?;
+        fault::point("volume.named");
         state::remove_tree(&aside).map_err(|e| failed(what(), e))
     }
 
@@ -113,7 +122,9 @@ impl Local {
             fs::create_dir_all(directory).map_err(|e| failed_io(format!("make `{}`", directory.display()), e))?;
         }
         let write = || -> Result<(), state::Error> {
+            fault::point("container.sources");
             self.state.write_container(record)?;
+            fault::point("container.recorded");
             state::make_dir(&self.state.paths().run_container(&record.project, &record.id))?;
             for (path, text) in &creation.files {
                 state::write_readable(path, text.as_bytes())?;
@@ -133,6 +144,7 @@ impl Local {
         let mut published = Vec::new();
         for endpoint in &attachment.endpoints {
             let result = network::attach(endpoint).and_then(|()| {
+                fault::point("endpoint.attached");
                 if endpoint.ports.is_empty() {
                     return Ok(());
                 }
@@ -145,19 +157,24 @@ impl Local {
                 let _ = network::remove_namespace(&attachment.netns);
                 return Err(failed(what(), error));
             }
+            fault::point("endpoint.published");
             published.push(endpoint);
         }
-        Ok(())
+        let ContainerRef { project, id, .. } = &attachment.container;
+        state::mark(&self.state.paths().container_attached(project, id)).map_err(|e| failed(what(), e))
     }
 
     fn detach(&self, attachment: &Attachment) -> Done {
         let what = || format!("disconnect container `{}`", attachment.container.name);
         let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        let ContainerRef { project, id, .. } = &attachment.container;
+        state::remove_file(&self.state.paths().container_attached(project, id)).map_err(|e| failed(what(), e))?;
         let mut first = None;
         for endpoint in &attachment.endpoints {
             if let Err(error) = network::detach(endpoint) {
                 first.get_or_insert(error);
             }
+            fault::point("endpoint.detached");
         }
         if let Err(error) = network::remove_namespace(&attachment.netns) {
             first.get_or_insert(error);
@@ -225,6 +242,7 @@ impl Local {
             self.ask(container, Request::Stop { container: container.id.clone(), grace_ms: None }, "stop").await?;
             self.ask(container, forget(), "remove").await?;
         }
+        fault::point("container.forgotten");
         // A run that was killed while it disconnected the container has unmounted the pin, and no more.
         network::remove_namespace(&self.state.paths().netns(&container.id)).map_err(|e| failed(what(), e))?;
         self.state.remove_container(&container.id).map_err(|e| failed(what(), e))

@@ -19,6 +19,7 @@ use crate::build::execute::{self as build, BuildSpec};
 use crate::compose::model::{Healthcheck, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::event::{Event, Progress, Sink, Subject};
+use crate::fault;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
 use crate::name::{EngineId, ProjectName};
@@ -27,6 +28,7 @@ use crate::network::{self, PublishedPort, Transport};
 use crate::paths::Paths;
 use crate::state::record::{ContainerRecord, ContainerStatus, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
+use crate::supervisor::client;
 use crate::supervisor::protocol::{Reply, Request};
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
@@ -159,6 +161,8 @@ impl Backend for Local {
 
     fn lock(&self, project: &ProjectName) -> Result<ProjectLock, Report> {
         let lock = self.state.lock_project(project)?;
+        fault::point("project.locked");
+        client::settle(&self.state, project).map_err(|e| refused(&LinkError::from(e)))?;
         self.state.empty_trash(project)?;
         Ok(lock)
     }
@@ -269,6 +273,11 @@ impl Backend for Local {
             tracing::debug!("supervisor of {project}: {e}");
         }
         self.supervisors.leave(project).await;
+        fault::point("supervisor.told");
+        // One that was killed left its cgroup.
+        if let Err(e) = client::remove_leftovers(&self.state, project) {
+            tracing::debug!("cgroups of project {project}: {e}");
+        }
         Ok(state::remove_tree(&self.state.paths().run_project(project))?)
     }
 
@@ -308,6 +317,7 @@ impl Backend for Local {
         }
         let (ports, fds): (Vec<PortRecord>, Vec<OwnedFd>) =
             reserved.into_iter().map(|r| (port_record(&r.port), r.socket)).unzip();
+        fault::point("ports.bound");
         let link = self.supervisors.link(&self.state, project).map_err(|e| refused(&e))?;
         let mut fds = fds.into_iter();
         for ports in ports.chunks(crate::supervisor::channel::MAX_FDS) {

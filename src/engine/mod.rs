@@ -39,6 +39,7 @@ use crate::engine::graph::Graph;
 use crate::engine::plan::Options;
 use crate::engine::step::{ContainerRef, Plan, Step};
 use crate::event::{Event, Sink, Subject};
+use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
@@ -404,15 +405,20 @@ impl<B: Backend> Engine<B> {
             self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
             return Ok(Finish::Done);
         }
+        fault::point("plan.made");
         // Before anything else, so that a conflict finds nothing to undo.
         let (taken, released) = plan::ports(plan);
         if !taken.is_empty() {
             let place = |port: &PublishedPort| prepared.places.iter().find(|(p, _)| p == port).map(|(_, span)| *span);
             self.backend.reserve(project, &taken, &released, &place).await?;
         }
+        fault::point("ports.reserved");
         self.backend.supervise(project).await?;
+        fault::point("supervisor.there");
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
+        fault::point("plan.executed");
         self.backend.leave(project).await?;
+        fault::point("supervisor.left");
         self.backend.sync()?;
         if !outcome.failed.is_empty() {
             return Err(outcome.report(plan, &format!("run `hoist {verb}` again to go on")));

@@ -29,7 +29,9 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
         let endpoints = || records.iter().flat_map(|r| r.endpoints.iter().map(move |e| (r, e)));
         let on_it = || endpoints().filter(|(_, e)| e.network == record.id);
         networks.push(ActualNetwork {
-            present: links.contains(spec.bridge.as_str()) && tables.contains(spec.table.as_str()),
+            present: links.contains(spec.bridge.as_str())
+                && tables.contains(spec.table.as_str())
+                && state.paths().network_complete(&record.id).exists(),
             leases: on_it().map(|(_, e)| e.address).collect(),
             shared: on_it().any(|(r, _)| r.project != *project),
             record,
@@ -47,10 +49,13 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
     let mut containers = Vec::new();
     for record in records.into_iter().filter(|r| r.project == *project) {
         let run = state.paths().run_container(project, &record.id);
+        let pinned = crate::sys::netns::is_pinned(&state.paths().netns(&record.id)).unwrap_or(false);
         containers.push(ActualContainer {
             status: local.status_of(&record)?,
-            attached: crate::sys::netns::is_pinned(&state.paths().netns(&record.id)).unwrap_or(false)
+            attached: pinned
+                && state.paths().container_attached(project, &record.id).exists()
                 && record.endpoints.iter().all(|e| links.contains(e.host_link.as_str())),
+            pinned,
             complete: run.is_dir() && state.paths().container_upper(&record.id).is_dir() && has_files(&record, &run),
             record,
         });

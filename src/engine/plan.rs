@@ -143,8 +143,7 @@ pub fn stop(actual: &Actual, services: Option<&BTreeSet<ServiceName>>, options: 
             let step = stop_step(container, options);
             let id = plan.push(step, Reason::Asked("stop"), after.iter().copied());
             stopped.entry(&container.record.service).or_default().push(id);
-            if let Some(attachment) =
-                attachment(&container.record, options.paths, &specs).filter(|_| container.attached)
+            if let Some(attachment) = attachment(&container.record, options.paths, &specs).filter(|_| container.pinned)
             {
                 plan.push(Step::Detach(Box::new(attachment)), Reason::Asked("stop"), [id]);
             }
@@ -269,7 +268,7 @@ fn tear_down(
     if container.is_up() || container.status.process.is_some() {
         push(stop_step(container, options));
     }
-    if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.attached) {
+    if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.pinned) {
         push(Step::Detach(Box::new(attachment)));
     }
     push(Step::RemoveContainer(ContainerRef::from(&container.record)));

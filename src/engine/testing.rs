@@ -313,6 +313,7 @@ impl World {
                         stopped_by_user: false,
                     },
                     attached: false,
+                    pinned: false,
                     complete: true,
                 });
             }
@@ -329,13 +330,13 @@ impl World {
                 }
                 drop(actual);
                 return self.with(&attachment.container.id, |c| {
-                    c.attached = true;
+                    (c.attached, c.pinned) = (true, true);
                     Ok(())
                 });
             }
             Step::Detach(attachment) => {
                 return self.with(&attachment.container.id, |c| {
-                    c.attached = false;
+                    (c.attached, c.pinned) = (false, false);
                     Ok(())
                 });
             }

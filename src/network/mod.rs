@@ -18,6 +18,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::diag::Explain;
+use crate::fault;
 use crate::name::{EngineId, NetworkId};
 use crate::sys;
 
@@ -259,12 +260,15 @@ pub fn create(host: &Host, spec: &NetworkSpec) -> Result<(), Error> {
     let existed = !firewall.tables(&spec.table).map_err(|e| firewall_error(&spec.table, e))?.is_empty();
     let made = create_bridge(spec)?;
     let result = (|| {
+        fault::point("network.bridge");
         firewall.install(&firewall::table_of(spec)).map_err(|e| firewall_error(&spec.table, e))?;
+        fault::point("network.rules");
         if spec.internal {
             return Ok(());
         }
         // The two rules that keep 127.0.0.0/8 in are there now.
         sysctl(&format!("ipv4/conf/{}/route_localnet", spec.bridge), "1")?;
+        fault::point("network.localhost");
         forward(host)
     })();
     if let Err(error) = result {
@@ -296,8 +300,11 @@ pub fn remove(host: &Host, spec: &NetworkSpec) -> Vec<Error> {
         Ok(_) => {}
         Err(source) => errors.push(Error::List { source }),
     }
+    fault::point("network.localhost-off");
     errors.extend(Nftables.remove(&spec.table).err().map(|e| firewall_error(&spec.table, e)));
+    fault::point("network.rules-removed");
     errors.extend(delete_link(&spec.bridge).err());
+    fault::point("network.bridge-removed");
     errors.extend(stop_forwarding(host).err());
     errors
 }
@@ -319,6 +326,7 @@ pub fn create_namespace(path: &Path) -> Result<(), Error> {
         }
         other => other.map_err(error)?,
     }
+    fault::point("netns.pinned");
     let namespace = File::open(path).map_err(error)?;
     sys::netns::with(namespace.as_fd(), || {
         // As Docker does: no port is privileged inside, and everyone may ping.
@@ -371,6 +379,7 @@ pub fn attach(spec: &EndpointSpec) -> Result<(), Error> {
         }
         other => other.map_err(error)?,
     }
+    fault::point("endpoint.pair");
     sys::netns::with(namespace.as_fd(), || inside(spec, address)).map_err(error).and_then(|inner| inner).inspect_err(
         |_| {
             if let Err(error) = link::delete(&spec.host_link) {
@@ -478,6 +487,7 @@ fn create_bridge(spec: &NetworkSpec) -> Result<bool, Error> {
         Err(e) if e.raw_os_error() == Some(libc::EEXIST) => false,
         Err(e) => return Err(error(e)),
     };
+    fault::point("bridge.made");
     let result = (|| {
         let found = link::find(bridge).map_err(error)?.ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
         if !found.alias.is_empty() && found.alias != alias {
@@ -490,6 +500,7 @@ fn create_bridge(spec: &NetworkSpec) -> Result<bool, Error> {
         }
         sysctl(&format!("ipv4/conf/{bridge}/rp_filter"), "2")?;
         no_ipv6(bridge)?;
+        fault::point("bridge.configured");
         link::set_up_bridge(found.index, &alias, address).map_err(error)
     })();
     if result.is_err() && made {
@@ -525,8 +536,10 @@ fn forward(host: &Host) -> Result<(), Error> {
     }
     // The note first, then the guard, then the switch: whatever interrupts us, nothing is open and nothing forgotten.
     fs::write(marker, "").map_err(|source| Error::Marker { path: marker.clone(), source })?;
+    fault::point("forwarding.noted");
     let guard = firewall::guard(&guard_name(&host.engine), BRIDGES);
     Nftables.install(&guard).map_err(|e| firewall_error(&guard.name, e))?;
+    fault::point("forwarding.guarded");
     if read == "0" { sysctl(NAME, "1") } else { Ok(()) }
 }
 
@@ -537,8 +550,10 @@ fn stop_forwarding(host: &Host) -> Result<(), Error> {
         return Ok(());
     }
     sysctl("ipv4/ip_forward", "0")?;
+    fault::point("forwarding.off");
     let guard = guard_name(&host.engine);
     Nftables.remove(&guard).map_err(|e| firewall_error(&guard, e))?;
+    fault::point("forwarding.guard-removed");
     fs::remove_file(marker).map_err(|source| Error::Marker { path: marker.clone(), source })
 }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::diag::Explain;
+use crate::fault;
 use crate::name::{ContainerId, EngineId, NetworkId, ProjectName, VolumeName};
 use crate::paths::Paths;
 use crate::sys::process;
@@ -199,10 +200,12 @@ impl State {
             make_dir(&place(dir))?;
         }
         make_dir_mode(&place(self.paths.container_upper(&record.id)), 0o755)?; // it is the container's `/`
+        fault::point("container.directories");
         write_json(&place(self.paths.container_config(&record.id)), record)?;
         if known {
             return Ok(());
         }
+        fault::point("container.made");
         fs::rename(&making, &path).map_err(|source| Error::Write { path, source })
     }
 
@@ -224,6 +227,7 @@ impl State {
             Err(source) => return Err(Error::Write { path, source }),
             Ok(()) => {}
         }
+        fault::point("container.trashed");
         remove_tree(&trash)
     }
 
@@ -289,6 +293,7 @@ impl State {
     /// When the disk refuses.
     pub fn remove_network(&self, id: &NetworkId) -> Result<(), Error> {
         remove_tree(&self.paths.run_network(id))?;
+        fault::point("network.volatile-removed");
         remove_file(&self.paths.network(id))
     }
 
@@ -403,9 +408,14 @@ impl Drop for ProjectLock {
         }
         // A directory with something in it stays. Whoever waits for the lock sees that its file is gone, and makes
         // both again.
-        let removed = fs::remove_dir(&self.containers)
-            .and_then(|()| fs::remove_file(self.directory.join("lock")))
-            .and_then(|()| fs::remove_dir(&self.directory));
+        let remove = || {
+            fs::remove_dir(&self.containers)?;
+            fault::point("lock.containers-removed");
+            fs::remove_file(self.directory.join("lock"))?;
+            fault::point("lock.removed");
+            fs::remove_dir(&self.directory)
+        };
+        let removed = remove();
         if let Err(e) = removed {
             tracing::debug!("{} stays: {e}", self.directory.display());
         }
@@ -469,12 +479,22 @@ fn write_atomic_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> 
         file.write_all(bytes)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         drop(file);
+        fault::point("file.written");
         fs::rename(&temporary, path)
     };
     write().map_err(|e| {
         let _ = fs::remove_file(&temporary); // it may not be there; the write's own error is what counts
         error(e)
     })
+}
+
+/// Makes an empty file; fine if it is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn mark(path: &Path) -> Result<(), Error> {
+    let made = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Makes a directory with mode 0700, its parents too; fine if it is there.

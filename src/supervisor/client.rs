@@ -8,18 +8,23 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::channel::{Framed, Received};
 use super::holder::{CONTROL_FD, PROGRAM_FD};
-use super::protocol::{FromWorker, Request, ToWorker, VERSION};
+use super::protocol::{FromWorker, Reply, Request, ToWorker, VERSION};
+use crate::fault;
 use crate::name::{ProjectName, hex};
 use crate::runtime::cgroup::Hierarchy;
 use crate::state::{self, State};
 use crate::sys::mount::{Attributes, set_attributes_of};
 use crate::sys::process::{self, CStrings};
+
+/// How long [`settle`] waits.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Why a supervisor could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +113,41 @@ pub fn connect(state: &State, project: &ProjectName) -> Result<Option<Connection
     }
 }
 
+/// Waits until a project's supervisor, if one is there, has done all that commands before us have asked it for: one that
+/// was killed may have left requests behind, and what is observed before they are obeyed is not what is there after.
+/// A supervisor that says nothing for some seconds is not waited for any longer.
+///
+/// # Errors
+/// When the socket is there and cannot be used.
+pub fn settle(state: &State, project: &ProjectName) -> Result<(), Error> {
+    let deadline = Instant::now() + SETTLE;
+    let unusable = |source| Error::Socket { path: state.paths().control_socket(project), source };
+    while let Some(mut connection) = connect(state, project)? {
+        let Ok(id) = connection.send(&Request::Subscribe, &[]) else { continue }; // the worker has just died
+        loop {
+            match connection.receive() {
+                Ok(Received::Message(message, _)) if message.id == id && matches!(message.reply, Reply::Synced) => {
+                    return Ok(());
+                }
+                Ok(Received::Message(..)) => {}
+                Ok(Received::Empty) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        tracing::warn!("the supervisor of project `{project}` does not answer");
+                        return Ok(());
+                    }
+                    connection.wait(Some(left)).map_err(unusable)?;
+                }
+                Ok(Received::Closed) | Err(_) => break, // the next worker obeys what is asked anew, and nothing else
+            }
+        }
+        if Instant::now() > deadline {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Connects to a project's supervisor; starts one first if there is none. Two at once are kept apart by a lock.
 ///
 /// # Errors
@@ -177,6 +217,7 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
 fn start(state: &State, project: &ProjectName) -> io::Result<()> {
     let paths = state.paths();
     let control = listen(&paths.control_socket(project))?;
+    fault::point("supervisor.listening");
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let program = open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?;
     let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..Attributes::default() };
@@ -188,10 +229,11 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
     let hierarchy = Hierarchy::find().map_err(io::Error::other)?;
     remove_old_cgroups(&hierarchy, state, project);
     let cgroup = hierarchy.create(&new_cgroup(state, project)).map_err(io::Error::other)?;
+    fault::point("supervisor.cgroup");
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let words = ["hoist", super::COMMAND, "holder", &text(paths.root()), &text(paths.run()), project.as_str()];
     let argv = CStrings::new(words.iter().map(|w| CString::new(*w)).collect::<Result<_, _>>()?);
-    let envp = CStrings::new(Vec::new());
+    let envp = CStrings::new(fault::pass_on().into_iter().map(CString::new).collect::<Result<_, _>>()?);
     // The numbers 0 to 4 may be in use by what goes onto them, so everything is first moved out of the way.
     let [null, messages, control, program] =
         [null, messages, control, program].map(|fd| rustix::io::fcntl_dupfd_cloexec(&fd, 10));
@@ -209,6 +251,7 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
         }
         process::exit_now(126)
     })?;
+    fault::point("supervisor.cloned");
     Ok(())
 }
 
@@ -223,16 +266,27 @@ fn new_cgroup(state: &State, project: &ProjectName) -> String {
 /// How the names of supervisors' cgroups begin.
 const CGROUP_PREFIX: &str = "supervisor-";
 
-/// Removes the cgroups of supervisors that were killed. Under the lock of [`connect_or_start`] nobody is about to enter
-/// one, and one with a live process in it stays.
+/// Removes what supervisors that were killed have left in the kernel.
+///
+/// # Errors
+/// When it cannot be looked for.
+pub fn remove_leftovers(state: &State, project: &ProjectName) -> Result<(), Error> {
+    let _lock = state::Lock::wait(&state.paths().run_project(project).join("supervisor.lock"))?;
+    let start = |e| Error::Start { project: project.clone(), source: io::Error::other(e) };
+    remove_old_cgroups(&Hierarchy::find().map_err(start)?, state, project);
+    Ok(())
+}
+
+/// Removes the cgroups of supervisors that were killed, and their parents as far as they are empty. Under the lock of
+/// [`connect_or_start`] nobody is about to enter one, and one with a live process in it stays.
 fn remove_old_cgroups(hierarchy: &Hierarchy, state: &State, project: &ProjectName) {
-    let parent = hierarchy.path().join(state.engine().cgroup()).join(project.as_str());
-    let Ok(entries) = std::fs::read_dir(&parent) else { return }; // the first supervisor of the project
-    for entry in entries.flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(CGROUP_PREFIX.as_bytes())
-            && let Err(e) = std::fs::remove_dir(entry.path())
+    let parent = format!("{}/{project}", state.engine().cgroup());
+    let Ok(entries) = std::fs::read_dir(hierarchy.path().join(&parent)) else { return }; // there never was one
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if name.starts_with(CGROUP_PREFIX)
+            && let Err(e) = hierarchy.remove(&format!("{parent}/{name}"))
         {
-            tracing::debug!("{} stays: {e}", entry.path().display());
+            tracing::debug!("{e}");
         }
     }
 }

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::channel::{self, Received};
 use super::protocol::{ToHolder, ToWorkerFromHolder};
+use crate::fault;
 use crate::runtime::cgroup::Hierarchy;
 use crate::sys::process::{self, CStrings, Ended};
 
@@ -102,6 +103,7 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
     let kept = BTreeMap::from([(CONTROL_KEY.to_owned(), Kept { fd: control, consumed: 0, position: None })]);
     let mut holder =
         Holder { arguments, program, null, kept, ends: Vec::new(), worker: None, pause: FIRST_PAUSE, quit: false };
+    fault::point("holder.ready");
     holder.start_worker(&poll)?;
     loop {
         let mut buffer = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
@@ -120,6 +122,7 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
             }
         }
         if holder.quit && holder.worker.is_none() {
+            fault::point("holder.leaves");
             leave_cgroup();
             return Ok(());
         }
@@ -152,7 +155,7 @@ impl Holder {
             let list = list.iter().map(|s| CString::new(s.as_str())).collect::<Result<_, _>>()?;
             Ok(CStrings::new(list))
         };
-        let (argv, envp) = (strings(&self.arguments)?, strings(&[])?);
+        let (argv, envp) = (strings(&self.arguments)?, strings(&fault::pass_on())?);
         let program = self.program.as_fd();
         let child = process::clone_child(process::CLONE_CLEAR_SIGHAND, None, || {
             process::reset_signals();
@@ -163,6 +166,7 @@ impl Holder {
             process::exit_now(126)
         })?;
         drop(theirs);
+        fault::point("worker.cloned");
         epoll::add(poll, &ours, epoll::EventData::new_u64(PAIR), epoll::EventFlags::IN)?;
         let mut worker =
             Worker { pid: child.pid, took_up: false, pair: ours, born: Instant::now(), waiting: VecDeque::new() };
@@ -184,9 +188,11 @@ impl Holder {
     fn reap(&mut self, poll: &OwnedFd) -> io::Result<()> {
         while let Some(end) = process::reap()? {
             if self.worker.as_ref().is_some_and(|w| w.pid == end.pid) {
+                fault::point("worker.reaped");
                 self.worker_ended(poll)?;
                 continue;
             }
+            fault::point("child.reaped");
             self.ends.push(end);
             if let Some(worker) = &mut self.worker {
                 worker.send(ToWorkerFromHolder::Ended { pid: end.pid, status: end.status });
@@ -245,33 +251,45 @@ impl Holder {
     fn obey(&mut self, message: ToHolder, fds: Vec<OwnedFd>) {
         match message {
             ToHolder::Keep { key, consumed } => {
+                fault::point("keep");
                 let mut fds = fds.into_iter();
                 if let Some(fd) = fds.next() {
                     self.kept.insert(key, Kept { fd, consumed, position: fds.next() });
                 }
             }
             ToHolder::Drop { key } => {
+                fault::point("drop");
                 self.kept.remove(&key);
             }
             ToHolder::Consume { key, bytes } => {
                 let Some(kept) = self.kept.get_mut(&key) else { return };
+                fault::point("consume");
                 kept.consumed += discard(kept.fd.as_fd(), self.null.as_fd(), bytes);
+                fault::point("consumed");
                 if let Some(position) = &kept.position {
                     // Only for the case that we are killed as well; the count here is the one that counts.
                     let _ = rustix::io::pwrite(position, &kept.consumed.to_le_bytes(), 0);
                 }
+                fault::point("position.written");
                 let total = kept.consumed;
                 if let Some(worker) = &mut self.worker {
                     worker.send(ToWorkerFromHolder::Consumed { key, total });
                 }
             }
-            ToHolder::Acknowledge { pid } => self.ends.retain(|e| e.pid != pid),
+            ToHolder::Acknowledge { pid } => {
+                fault::point("acknowledge");
+                self.ends.retain(|e| e.pid != pid);
+            }
             ToHolder::TookUp => {
+                fault::point("took-up");
                 if let Some(worker) = &mut self.worker {
                     worker.took_up = true;
                 }
             }
-            ToHolder::Quit => self.quit = true,
+            ToHolder::Quit => {
+                fault::point("quit");
+                self.quit = true;
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod stop;
 mod worker;
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::name::ProjectName;
@@ -26,23 +27,27 @@ pub use identity::is_alive;
 /// The hidden command that both processes are started with.
 pub const COMMAND: &str = "__supervise";
 
-/// Runs as holder or worker; `arguments` are those after the hidden command: role, root, run, project.
+/// Runs as holder or worker; `arguments` are those after the hidden command: role, root, run, project, and for the worker
+/// the inode of the control socket.
 ///
 /// # Errors
 /// When the arguments or the descriptors are not those that hoist starts it with, or the work cannot go on.
 pub fn main(arguments: &[String]) -> io::Result<()> {
-    let [role, root, run, project] = arguments else {
+    let [role, root, run, project, more @ ..] = arguments else {
         return Err(io::Error::other("this command is started by hoist itself"));
     };
     let name = ProjectName::new(project.clone()).map_err(io::Error::other)?;
+    let paths = Paths::new(PathBuf::from(root), PathBuf::from(run));
     match role.as_str() {
         "holder" => {
-            let words = ["hoist", COMMAND, "worker", root, run, project];
+            // Now the socket at that place is the one that we were given; a later worker may find that of a later pair.
+            let socket = std::fs::symlink_metadata(paths.control_socket(&name)).map_or(0, |m| m.ino()).to_string();
+            let words = ["hoist", COMMAND, "worker", root, run, project, &socket];
             holder::run(words.map(String::from).to_vec())
         }
         "worker" => {
-            let paths = Paths::new(PathBuf::from(root), PathBuf::from(run));
-            worker::run(State::open(paths).map_err(io::Error::other)?, name)
+            let socket = more.first().and_then(|inode| inode.parse().ok()).unwrap_or(0);
+            worker::run(State::open(paths).map_err(io::Error::other)?, name, socket)
         }
         other => Err(io::Error::other(format!("`{other}` is not a role of the supervisor"))),
     }

@@ -13,6 +13,8 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
+use crate::fault;
+
 /// The calling thread's network namespace; `/proc/self` would be that of the process' first thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -25,6 +27,7 @@ const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// `AlreadyExists` when there is something at `path`; otherwise what the kernel said, and nothing is left.
 pub fn create_pinned(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    fault::point("netns.file");
     let made = on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         Ok(mount_bind(OWN, path)?)
@@ -45,6 +48,7 @@ pub fn unpin(path: &Path) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
+    fault::point("netns.unmounted");
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

@@ -14,6 +14,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::diag::Explain;
+use crate::fault;
 use crate::name::VolumeName;
 use crate::sys;
 
@@ -98,6 +99,7 @@ pub fn create(root: &Path, spec: &VolumeSpec) -> Result<PathBuf, Error> {
         let mut file = File::create(&tmp)?;
         file.write_all(&serde_json::to_vec(spec).map_err(io::Error::other)?)?;
         file.sync_data()?;
+        fault::point("volume.written");
         fs::rename(&tmp, dir.join("volume.json"))
     };
     make().map_err(failed)?;
@@ -162,6 +164,7 @@ pub fn remove(root: &Path, name: &VolumeName) -> Result<bool, Error> {
         Err(rustix::io::Errno::NOENT) => false,
         Err(e) => return Err(failed(e.into())),
     };
+    fault::point("volume.trashed");
     for left in sys::tree::names(&dir).map_err(failed)? {
         if left.to_bytes().starts_with(b".trash-") {
             sys::tree::remove(&dir, left.to_bytes()).map_err(failed)?;

@@ -13,16 +13,11 @@ use nix::unistd::Pid;
 
 use super::support::net::{self, Kind};
 use super::support::project::TestProject;
-use super::support::{Secs as _, eventually, holds, require_root};
-
-/// Whether the full counts are asked for (`./dev soak`).
-fn soak() -> bool {
-    std::env::var_os("HOIST_SOAK").is_some_and(|v| v == "1")
-}
+use super::support::{Secs as _, eventually, holds, is_soak, require_root};
 
 /// How often the worker is killed.
 fn rounds() -> u32 {
-    if soak() { 20 } else { 6 }
+    if is_soak() { 20 } else { 6 }
 }
 
 fn send(pid: i32, signal: Signal) {
@@ -190,7 +185,7 @@ fn a_killed_worker_loses_nothing() {
     assert_eq!(shop.wait_exit("seven"), 7);
     assert_eq!(shop.log_text("seven"), "last words\n");
     check_log(&shop);
-    if soak() {
+    if is_soak() {
         // A figure for people: no test asserts a time.
         drop(writeln!(std::io::stderr(), "names were answered {longest:?} after a kill at the latest"));
     }
@@ -298,7 +293,7 @@ volumes:
 
 /// Moments at which a command is killed: after so many lines of its progress.
 fn moments() -> Vec<usize> {
-    if soak() { (1..=24).collect() } else { vec![1, 2, 3, 5, 8, 12] }
+    if is_soak() { (1..=24).collect() } else { vec![1, 2, 3, 5, 8, 12] }
 }
 
 /// Starts a command and kills it at a moment of its road, if it has not ended before.

@@ -7,6 +7,7 @@ mod build;
 mod crash;
 mod errors;
 mod examples;
+mod faults;
 mod files;
 mod health;
 mod images;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 
 use super::{Source, Timer, Worker};
+use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::exec::Exec;
 use crate::runtime::launch::Stdio;
@@ -75,6 +76,7 @@ impl Worker {
                 tracing::warn!("control socket: {e}");
                 continue;
             }
+            fault::point("client.accepted");
             self.clear_timer(&Timer::Idle);
             self.clients.insert(
                 id,
@@ -127,6 +129,7 @@ impl Worker {
     }
 
     fn obey(&mut self, client: u64, message: ToWorker, fds: Vec<OwnedFd>) {
+        fault::point("client.asked");
         let waiter = Waiter { client, request: message.id };
         if message.version > VERSION {
             tracing::info!("a client speaks protocol {}, we speak {VERSION}", message.version);
@@ -149,6 +152,11 @@ impl Worker {
     }
 
     fn subscribe(&mut self, waiter: Waiter) {
+        // What was asked before comes first, also by a command that was killed: see `client::settle`.
+        let before: Vec<u64> = self.clients.range(..waiter.client).map(|(id, _)| *id).collect();
+        for client in before {
+            self.serve_client(client);
+        }
         let all: Vec<ContainerStatus> = self.containers.values().map(|c| c.status.clone()).collect();
         for status in all {
             self.answer(waiter, Reply::Status(Box::new(status)));
@@ -251,6 +259,7 @@ impl Worker {
             |e: &dyn std::error::Error| e.source().map_or_else(|| e.to_string(), |cause| format!("{e}: {cause}"));
         let exec = Exec::prepare(id, &spec, process.pid, stdio, &self.host).map_err(|e| failed(&e))?;
         let mut started = exec.start(pidfd.as_fd(), cgroup.as_fd()).map_err(|e| failed(&e))?;
+        fault::point("exec.cloned");
         let pid = started.pid;
         let pidfd = started.pidfd.try_clone().map_err(|e| failed(&e))?;
         started.release().map_err(|e| failed(&e))?;
@@ -290,6 +299,7 @@ impl Worker {
         if self.execs.get(&pid).is_some_and(|r| r.starting.is_some()) {
             self.exec_reported(pid);
         }
+        fault::point("exec.ended");
         let Some(run) = self.execs.remove(&pid) else { return };
         match run.purpose {
             Purpose::Client(waiter) => {
@@ -383,6 +393,7 @@ impl Worker {
         self.set_timer(next, Timer::Probe(id.clone()));
         if changed {
             self.write_status(id);
+            fault::point("health.recorded");
         }
     }
 }

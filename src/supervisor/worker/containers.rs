@@ -10,6 +10,7 @@ use rustix::event::epoll;
 use super::clients::Waiter;
 use super::streams::Stream;
 use super::{Source, Timer, Worker};
+use crate::fault;
 use crate::name::ContainerId;
 use crate::network::{self, PublishedPort, Transport};
 use crate::runtime::cgroup::{self, Cgroup};
@@ -320,13 +321,16 @@ impl Worker {
             used.wait_empty(Instant::now() + Duration::from_secs(1)).map_err(|e| (chain(&e), 128))?;
         }
         self.hierarchy.remove(&container.spec.cgroup).map_err(|e| (chain(&e), 128))?;
+        fault::point("start.old-cgroup-removed");
         let cgroup = self.hierarchy.create(&container.spec.cgroup).map_err(|e| (chain(&e), 128))?;
+        fault::point("start.cgroup");
         devices::confine(cgroup.as_fd(), devices::DEFAULT)
             .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
         let stdio = Stdio { stdin, stdout, stderr };
         let launch = Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
         launch.own_stdio().map_err(plain)?;
         let mut started = runtime::start(&launch, cgroup.as_fd()).map_err(plain)?;
+        fault::point("start.cloned");
         let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.cgroup = Some(cgroup);
         container.start_failed = false;
@@ -339,11 +343,15 @@ impl Worker {
         self.hold_ports(id);
         self.open_resolver(id);
         self.keep(&pidfd_key(id), pidfd).map_err(plain)?;
+        fault::point("start.kept");
         if !self.write_status(id) {
             return Err(("its status cannot be written".to_owned(), 128)); // dropping `started` ends the child
         }
+        fault::point("start.recorded");
         self.publish_names();
+        fault::point("start.names");
         started.release().map_err(plain)?;
+        fault::point("start.released");
         let report = started.as_fd().try_clone_to_owned().map_err(plain)?;
         if let Some(container) = self.containers.get_mut(id) {
             container.starting = Some(started);
@@ -368,6 +376,7 @@ impl Worker {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(started) = container.starting.take() else { return };
         let outcome = started.outcome();
+        fault::point("start.reported");
         self.unwatch(&Source::Start(id.clone()));
         match outcome {
             Ok(Outcome::Running) => self.now_running(id),
@@ -400,9 +409,11 @@ impl Worker {
             self.set_timer(now, Timer::Probe(id.clone()));
         }
         self.write_status(id);
+        fault::point("running.recorded");
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
         }
+        fault::point("running.told");
     }
 
     fn start_failed(&mut self, id: &ContainerId, message: &str, code: i32) {
@@ -429,6 +440,7 @@ impl Worker {
 
     /// A child of the holder has ended: a container's first process, an exec, or one that nobody knows any more.
     pub(super) fn ended(&mut self, pid: i32, status: i32) {
+        fault::point("end.heard");
         let container = self.containers.iter().find(|(_, c)| c.status.process.as_ref().is_some_and(|p| p.pid == pid));
         if let Some((id, container)) = container {
             let id = id.clone();
@@ -461,6 +473,7 @@ impl Worker {
         if let Some(cgroup) = &container.cgroup {
             let _ = cgroup.kill(); // with the pid namespace's first process gone the kernel kills the rest as well
         }
+        fault::point("end.cgroup-killed");
         container.ended = Some(code);
         container.health = None;
         container.probe = None;
@@ -478,6 +491,7 @@ impl Worker {
             return;
         }
         let Some(code) = container.ended.take() else { return };
+        fault::point("end.drained");
         let now = now_ns();
         container.pidfd = None;
         let process = container.status.process.take();
@@ -506,9 +520,12 @@ impl Worker {
         if self.write_status(id)
             && let Some(process) = process
         {
+            fault::point("end.recorded");
             self.acknowledge(process.pid);
+            fault::point("end.acknowledged");
         }
         self.publish_names();
+        fault::point("end.names");
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
         }
@@ -541,11 +558,13 @@ impl Worker {
         let asking = container.look().map(|look| Asking::begin(&look));
         container.asking = asking.map(|(asking, _)| asking);
         self.write_status(id); // before the signal: a worker that takes over must not start it again
+        fault::point("stop.recorded");
         let Some(container) = self.containers.get(id) else { return };
         let sent = container.pidfd.as_ref().is_some_and(|fd| process::send_signal(fd.as_fd(), signal).is_ok());
         if grace == 0 || !sent || container.starting.is_some() {
             return self.kill_now(id);
         }
+        fault::point("stop.signalled");
         let at = Instant::now() + Duration::from_millis(grace);
         self.set_timer(at, Timer::Kill(id.clone()));
         if let Some((_, then)) = asking {
@@ -606,6 +625,7 @@ impl Worker {
         for timer in [Timer::Restart(id.clone()), Timer::Kill(id.clone()), Timer::Probe(id.clone())] {
             self.clear_timer(&timer);
         }
+        fault::point("forget.begins");
         self.close_resolver(id);
         let mut keys = vec![pidfd_key(id), format!("stdin/{id}")];
         if let Some(container) = self.containers.remove(id) {
@@ -620,12 +640,17 @@ impl Worker {
         {
             tracing::warn!("cgroup of container {}: {e}", id.short());
         }
+        fault::point("forget.cgroup-removed");
         for key in keys {
             self.drop_kept(&key);
         }
+        fault::point("forget.dropped");
         let paths = self.state.paths();
-        let removed = state::remove_file(&paths.container_status(&self.project, id))
-            .and_then(|()| state::remove_tree(&paths.run_container(&self.project, id)));
+        let removed = state::remove_file(&paths.container_status(&self.project, id)).and_then(|()| {
+            fault::point("forget.status-removed");
+            state::remove_tree(&paths.run_container(&self.project, id))
+        });
+        fault::point("forget.files-removed");
         self.publish_names();
         match removed {
             Ok(()) => self.answer(waiter, Reply::Done),
@@ -649,6 +674,7 @@ impl Worker {
                 return self.answer_failed(waiter, &e.to_string(), 1);
             }
         }
+        fault::point("hold.kept");
         self.note_holds(waiter);
         self.answer(waiter, Reply::Done);
     }

@@ -19,7 +19,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -27,6 +26,7 @@ use rustix::event::epoll;
 use super::channel::{self, Received};
 use super::holder::{CONTROL_KEY, PAIR_FD};
 use super::protocol::{ToHolder, ToWorkerFromHolder};
+use crate::fault;
 use crate::name::{ContainerId, ProjectName};
 use crate::runtime::cgroup::Hierarchy;
 use crate::runtime::launch::Host;
@@ -71,10 +71,14 @@ enum Timer {
     ProbeTimeout(i32),
     /// Nobody needs us any more, if that is still so.
     Idle,
+    /// Who we are could not be written down.
+    Record,
 }
 
 /// How long a worker without containers and clients stays.
 const IDLE: Duration = Duration::from_millis(500);
+/// How long until it is tried again to write down who we are.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// A descriptor in the epoll.
 struct Watched {
@@ -103,8 +107,8 @@ struct Worker {
     timers: BTreeSet<(Instant, Timer)>,
     names: Names,
     scratch: streams::Scratch,
-    /// The inode of the control socket, if it was there when we began.
-    socket: Option<u64>,
+    /// The inode of the control socket; 0 when it was gone before the first worker began.
+    socket: u64,
     quit: bool,
 }
 
@@ -112,13 +116,12 @@ struct Worker {
 ///
 /// # Errors
 /// When the descriptors that it was started with are missing or the holder is gone.
-pub(super) fn run(state: State, project: ProjectName) -> io::Result<()> {
+pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result<()> {
     let pair = process::inherited(PAIR_FD).ok_or_else(|| io::Error::other("not started by hoist"))?;
     process::set_not_dumpable();
     process::ignore_signal(libc::SIGPIPE);
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let names = Names::new()?;
-    let socket = inode(&state.paths().control_socket(&project));
     let mut worker = Worker {
         socket,
         host: Host::observe()?,
@@ -141,10 +144,14 @@ pub(super) fn run(state: State, project: ProjectName) -> io::Result<()> {
         pair,
     };
     let ends = worker.hear_what_is_kept()?;
+    fault::point("worker.heard");
     worker.watch_basics()?;
     worker.adopt(&ends);
-    worker.write_record()?;
+    fault::point("worker.adopted");
+    worker.write_record();
+    fault::point("worker.recorded");
     worker.tell_holder(&ToHolder::TookUp, &[])?;
+    fault::point("worker.took-up");
     worker.note_idle();
     while !worker.quit {
         worker.turn()?;
@@ -179,14 +186,28 @@ impl Worker {
         }
     }
 
-    fn write_record(&self) -> io::Result<()> {
+    /// Writes down who we are, where our socket still is. Without it only messages know less: tried again until it is there.
+    fn write_record(&mut self) {
+        if !self.is_at_its_place() {
+            return;
+        }
         let holder = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get());
         let record = SupervisorRecord {
             holder_pid: holder,
             worker_pid: rustix::process::getpid().as_raw_nonzero().get(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        state::write_json(&self.state.paths().supervisor(&self.project), &record).map_err(io::Error::other)
+        if let Err(e) = state::write_json(&self.state.paths().supervisor(&self.project), &record) {
+            tracing::warn!("{e}");
+            self.set_timer(Instant::now() + RECORD_AGAIN, Timer::Record);
+        }
+    }
+
+    /// Returns whether the control socket at its path is ours: a command that took the project down has removed it, and a
+    /// new pair may have put its own there.
+    fn is_at_its_place(&self) -> bool {
+        let path = self.state.paths().control_socket(&self.project);
+        std::fs::symlink_metadata(path).is_ok_and(|m| m.ino() == self.socket)
     }
 
     fn watch_basics(&mut self) -> io::Result<()> {
@@ -289,6 +310,7 @@ impl Worker {
                 Timer::Probe(id) => self.start_probe(&id),
                 Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
                 Timer::Idle => self.leave_if_idle(),
+                Timer::Record => self.write_record(),
             }
         }
     }
@@ -359,19 +381,17 @@ impl Worker {
         // new pair, which must stay reachable.
         let (socket, record) =
             (self.state.paths().control_socket(&self.project), self.state.paths().supervisor(&self.project));
-        if self.socket.is_some() && inode(&socket) == self.socket {
+        if self.is_at_its_place() {
             for path in [record, socket] {
+                fault::point("worker.leaves");
                 if let Err(e) = state::remove_file(&path) {
                     tracing::warn!("{e}");
                 }
             }
         }
+        fault::point("worker.left");
         let _ = self.tell_holder(&ToHolder::Quit, &[]); // it may be gone; we are leaving too
+        fault::point("worker.quit");
         self.quit = true;
     }
-}
-
-/// Returns the number of the file at `path`, if there is one.
-fn inode(path: &Path) -> Option<u64> {
-    std::fs::symlink_metadata(path).ok().map(|m| m.ino())
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::Worker;
+use crate::fault;
 use crate::name::{ContainerId, NetworkId};
 use crate::network::NetworkSpec;
 use crate::network::names::{Entry, Zone};
@@ -95,6 +96,7 @@ impl Worker {
         }
         state::make_dir(&self.state.paths().run_network(id)).map_err(io::Error::other)?;
         zone.write(&self.state.paths().zone(id))?;
+        fault::point("names.written");
         self.names.written.insert(id.clone(), zone);
         Ok(())
     }

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
 use super::{Source, Worker};
+use crate::fault;
 use crate::name::ContainerId;
 use crate::supervisor::logs::{self, Log};
 use crate::supervisor::protocol::ToHolder;
@@ -201,12 +202,14 @@ impl Worker {
             stream.idle = true;
             return Ok(());
         }
+        fault::point("log.written");
         stream.awaiting = true;
         self.tell_holder(&ToHolder::Consume { key, bytes: u64::try_from(taken).unwrap_or(0) }, &[])
     }
 
     /// The holder has taken bytes out: the stream is looked at again.
     pub(super) fn consumed(&mut self, key: &str, total: u64) {
+        fault::point("log.consumed");
         match self.consumed.get_mut(key) {
             Some(known) => *known = total,
             None => return, // forgotten meanwhile

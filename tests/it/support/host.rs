@@ -124,13 +124,19 @@ impl Host {
     /// Waits until there is nothing more on this host than there was before.
     #[track_caller]
     pub(crate) fn is_again(&self, before: &Objects) {
+        self.is_again_after(before, "it all");
+    }
+
+    /// As [`Host::is_again`]; `what` was done before, for the message.
+    #[track_caller]
+    pub(crate) fn is_again_after(&self, before: &Objects, what: &str) {
         let begun = Instant::now();
         loop {
             let left = before.added_in(&self.objects());
             if left.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < self.patience, "left behind:\n{left}");
+            assert!(begun.elapsed() < self.patience, "left behind after {what}:\n{left}");
             pause();
         }
     }

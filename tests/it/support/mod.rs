@@ -43,6 +43,11 @@ pub(crate) fn holds(fact: bool) -> Option<()> {
     fact.then_some(())
 }
 
+/// Returns whether the full counts are asked for (`./dev soak`).
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("HOIST_SOAK").is_some_and(|v| v == "1")
+}
+
 /// Leaves the test, visibly, when this is not root or an image is missing; fails it instead when `HOIST_REQUIRE_ROOT`
 /// is set. busybox is always needed; name what is needed besides.
 macro_rules! require_root {
