@@ -303,9 +303,14 @@ impl<'a> LogPrinter<'a> {
                     Stream::Stderr => self.output.err(&text),
                 }
             }
-            Item::Exited { label, code, restarting } => {
+            Item::Exited { label, code, restarting, out_of_memory } => {
                 let code = code.map_or_else(|| "an unknown code".to_owned(), |code| format!("code {code}"));
-                let more = if *restarting { " (restarting)" } else { "" };
+                let more = match (out_of_memory, restarting) {
+                    (false, false) => "",
+                    (false, true) => " (restarting)",
+                    (true, false) => " (out of memory)",
+                    (true, true) => " (out of memory, restarting)",
+                };
                 self.output.note(&format!("{label} exited with {code}{more}"));
             }
         }

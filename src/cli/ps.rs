@@ -99,10 +99,13 @@ fn health(row: &Row) -> &'static str {
 fn status(row: &Row, now: i64) -> String {
     let since = |at: Option<i64>| human(now - at.unwrap_or(now));
     let code = row.status.exit_code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+    // Docker is silent about it here, and the code alone looks like any other kill.
+    let failed = row.status.exit_code != Some(0);
+    let memory = if failed && row.status.out_of_memory.is_some() { " (out of memory)" } else { "" };
     match row.status.state {
         State::Created => "Created".to_owned(),
-        State::Restarting => format!("Restarting ({code}) {} ago", since(row.status.finished)),
-        State::Exited => format!("Exited ({code}) {} ago", since(row.status.finished)),
+        State::Restarting => format!("Restarting ({code}) {} ago{memory}", since(row.status.finished)),
+        State::Exited => format!("Exited ({code}) {} ago{memory}", since(row.status.finished)),
         State::Starting | State::Running => {
             let up = format!("Up {}", since(row.status.started));
             match health(row) {
@@ -150,6 +153,7 @@ fn object(row: &Row, now: i64) -> serde_json::Value {
         "Name": row.record.name,
         "Names": row.record.name,
         "Networks": row.networks.join(","),
+        "OOMKilled": row.status.out_of_memory.is_some(),
         "Ports": ports(&row.ports),
         "Project": row.record.project,
         "Publishers": publishers,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hoist::diag::Report;
 use hoist::engine::backend::{Backend, Building};
 use hoist::engine::logs::{End, Selection};
-use hoist::engine::step::ContainerRef;
-use hoist::engine::{Engine, Finish, Replace, Up};
+use hoist::engine::step::{ContainerRef, memory_words};
+use hoist::engine::{Engine, Failed, Finish, Replace, Up};
 use hoist::name::{ProjectName, ServiceName};
 
 use super::context::{hashes, with_sources};
@@ -87,11 +87,17 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
         Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
         Finish::Done if args.detach => {
-            for (container, code) in engine.failed_since(&project.name, start)? {
+            for Failed { container, code, out_of_memory } in engine.failed_since(&project.name, start)? {
                 let ContainerRef { name, service, .. } = container;
-                cx.output().warning(&format!(
-                    "container `{name}` exited with code {code} right after its start: see hoist logs {service}"
-                ));
+                cx.output().warning(&match out_of_memory {
+                    Some(oom) => format!(
+                        "container `{name}` {} right after its start: raise `mem_limit`, or see hoist logs {service}",
+                        memory_words(code, oom)
+                    ),
+                    None => format!(
+                        "container `{name}` exited with code {code} right after its start: see hoist logs {service}"
+                    ),
+                });
             }
             return Ok(Exit::Success);
         }

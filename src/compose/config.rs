@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
 use super::model::{
-    Condition, Healthcheck, Mount, MountSource, Network, Port, Project, Protocol, Restart, Service, Volume,
+    Condition, Healthcheck, Mount, MountSource, Network, Port, Project, Protocol, Restart, Service, Spanned, Volume,
 };
 use super::short::units;
 use super::value::{Extensions, Value};
@@ -98,6 +98,20 @@ impl Fields {
         }
     }
 
+    /// A number that is not zero.
+    fn put_number(&mut self, key: &str, number: Option<&Spanned<i64>>) {
+        if let Some(number) = number.filter(|number| number.value != 0) {
+            self.put(key, Value::Int(number.value.into()));
+        }
+    }
+
+    /// A size that is not zero, which compose-go prints as text.
+    fn put_size<T: Copy + Into<i128>>(&mut self, key: &str, size: Option<&Spanned<T>>) {
+        if let Some(size) = size.map(|size| size.value.into()).filter(|size| *size != 0) {
+            self.put(key, Value::Text(size.to_string()));
+        }
+    }
+
     fn put_map(&mut self, key: &str, map: Vec<(String, Value)>) {
         if !map.is_empty() {
             self.put(key, Value::Map(sorted(map, self.form)));
@@ -169,6 +183,14 @@ fn service(service: &Service, form: Form) -> Value {
     }
     out.put_texts("cap_add", service.cap_add.iter().map(|cap| cap.value.as_str()));
     out.put_texts("cap_drop", service.cap_drop.iter().map(|cap| cap.value.as_str()));
+    let limits = &service.resources;
+    out.put_number("cpu_period", limits.cpu_period.as_ref());
+    out.put_number("cpu_quota", limits.cpu_quota.as_ref());
+    if let Some(cpus) = limits.cpus.as_ref().filter(|cpus| cpus.value > 0.0) {
+        out.put("cpus", Value::Float(cpus.value));
+    }
+    out.put_text("cpuset", limits.cpuset.as_ref().map(|cpuset| cpuset.value.as_str()));
+    out.put_number("cpu_shares", limits.cpu_shares.as_ref());
     put_words(&mut out, "command", service.command.as_deref(), form);
     out.put_text("container_name", service.container_name.as_ref().map(|name| name.value.as_str()));
     out.put_map("depends_on", dependencies(service, form));
@@ -185,7 +207,14 @@ fn service(service: &Service, form: Form) -> Value {
         out.put("init", Value::Bool(service.init));
     }
     out.put_labels(&service.labels);
+    out.put_size("mem_limit", limits.mem_limit.as_ref());
+    out.put_size("mem_reservation", limits.mem_reservation.as_ref());
+    out.put_size("memswap_limit", limits.memswap_limit.as_ref());
+    out.put_size("mem_swappiness", limits.mem_swappiness.as_ref());
     out.put_map("networks", service_networks(service, form));
+    out.put_true("oom_kill_disable", limits.oom_kill_disable.as_ref().is_some_and(|disable| disable.value));
+    out.put_number("oom_score_adj", limits.oom_score_adj.as_ref());
+    out.put_number("pids_limit", limits.pids_limit.as_ref());
     let ports: Vec<Value> = service.ports.iter().map(|p| port(p, form)).collect();
     if !ports.is_empty() {
         out.put("ports", Value::List(ports));

@@ -99,6 +99,8 @@ pub struct Service {
     pub labels: IndexMap<String, String>,
     /// `profiles`; empty is always on.
     pub profiles: Vec<String>,
+    /// What its processes may use.
+    pub resources: Resources,
     /// What `config` prints of it and nothing else needs.
     pub written: ServiceWritten,
 }
@@ -112,6 +114,36 @@ pub struct ServiceWritten {
     pub init: bool,
     /// `x-*`.
     pub extensions: Extensions,
+}
+
+/// Limits, as they were written: what they come to on a host is for the engine to say. Docker takes 0 for "not set", and
+/// so does `config`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Resources {
+    /// `mem_limit`, bytes.
+    pub mem_limit: Option<Spanned<u64>>,
+    /// `mem_reservation`, bytes.
+    pub mem_reservation: Option<Spanned<u64>>,
+    /// `memswap_limit`, bytes of memory and swap together; -1 is without end.
+    pub memswap_limit: Option<Spanned<i64>>,
+    /// `mem_swappiness`, 0 to 100.
+    pub mem_swappiness: Option<Spanned<u64>>,
+    /// `oom_kill_disable`.
+    pub oom_kill_disable: Option<Spanned<bool>>,
+    /// `oom_score_adj`, -1000 to 1000.
+    pub oom_score_adj: Option<Spanned<i64>>,
+    /// `cpus`: how many CPUs' time.
+    pub cpus: Option<Spanned<f64>>,
+    /// `cpu_shares`.
+    pub cpu_shares: Option<Spanned<i64>>,
+    /// `cpu_period`, microseconds.
+    pub cpu_period: Option<Spanned<i64>>,
+    /// `cpu_quota`, microseconds in each period.
+    pub cpu_quota: Option<Spanned<i64>>,
+    /// `cpuset`, such as `0-3,8`.
+    pub cpuset: Option<Spanned<String>>,
+    /// `pids_limit`; -1 is without end.
+    pub pids_limit: Option<Spanned<i64>>,
 }
 
 /// `build`.

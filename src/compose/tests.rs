@@ -417,7 +417,7 @@ error: `command` of service `a` cannot be split into words: a quote is never clo
 
 #[test]
 fn keys_without_effect_give_one_warning_each() {
-    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    tty: yes\n    mem_limit: 1g\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
+    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    tty: yes\n    domainname: x\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
     let all: Vec<String> = loaded.warnings.iter().map(|w| crate::diag::render(w, &loaded.sources, false)).collect();
     insta::assert_snapshot!(all.join("\n"), @r#"
 warning: `version` is obsolete and ignored
@@ -434,11 +434,11 @@ warning: `tty` of service `web` has no effect in this version and is ignored
 5 |     tty: yes
   |     ^^^
 
-warning: `mem_limit` of service `web` has no effect in this version and is ignored
+warning: `domainname` of service `web` has no effect in this version and is ignored
  --> stdin:6:5
   |
-6 |     mem_limit: 1g
-  |     ^^^^^^^^^
+6 |     domainname: x
+  |     ^^^^^^^^^^
 
 warning: `command` of service `web` is no line for a shell; this is dropped: `&& b`
  --> stdin:7:14
@@ -706,4 +706,37 @@ mod properties {
             }
         }
     }
+}
+
+/// Each line, as the key of a service, is refused at the place and with the words that stand beside it.
+fn refused(cases: &[(&str, &str, &str)]) {
+    for (line, at, words) in cases {
+        let source = format!("services:\n  web:\n    image: x\n    {line}\n");
+        let said = text(&source).map(|_| ()).expect_err(line);
+        assert!(said.contains(&format!("--> stdin:{at}\n")), "{line}: not at {at}:\n{said}");
+        assert!(said.contains(words), "{line}: not `{words}`:\n{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{line}:\n{said}");
+    }
+}
+
+#[test]
+fn bad_limits_are_refused_at_their_place() {
+    refused(&[
+        ("mem_limit: lots", "4:16", "`lots` is not a size; write a number of bytes or something like `512m`"),
+        ("mem_limit: -5m", "4:16", "`-5m` is not a size"),
+        ("mem_limit: [1g]", "4:16", "must be text"),
+        ("mem_reservation: 1x", "4:22", "`1x` is not a size"),
+        ("memswap_limit: -2", "4:20", "`-2` is not a size"),
+        ("mem_swappiness: high", "4:21", "`high` is not a size"),
+        ("oom_kill_disable: perhaps", "4:23", "must be `true` or `false`"),
+        ("oom_score_adj: 1001", "4:20", "must be a whole number from -1000 to 1000, not `1001`"),
+        ("cpus: many", "4:11", "must be a number of CPUs such as `0.5`, not `many`"),
+        ("cpus: -1", "4:11", "must be a number of CPUs such as `0.5`, not `-1`"),
+        ("cpus: {a: b}", "4:11", "must be a number of CPUs such as `0.5`"),
+        ("cpu_shares: -1", "4:17", "must be a whole number from 0 on, not `-1`"),
+        ("cpu_period: 1.5", "4:17", "must be a whole number from 0 on"),
+        ("cpu_quota: 50ms", "4:16", "must be a whole number, or -1 for no limit, not `50ms`"),
+        ("cpuset: 3", "4:13", "put it in quotes: `\"3\"`"),
+        ("pids_limit: -2", "4:17", "must be a whole number, or -1 for no limit, not `-2`"),
+    ]);
 }

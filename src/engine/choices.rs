@@ -11,6 +11,8 @@ use crate::diag::Explain;
 use crate::dns;
 use crate::network::{self, NetworkSpec, PublishedPort, Transport, ipam, link};
 use crate::runtime::caps::{self, CapSet};
+use crate::runtime::cgroup::Hierarchy;
+use crate::runtime::controllers::{Controllers, Support};
 use crate::state;
 
 /// Choices on this host; what is read from it is read once, when it is first needed.
@@ -18,6 +20,7 @@ use crate::state;
 pub(super) struct LocalChoices {
     host: Option<HostAddresses>,
     capabilities: Option<CapSet>,
+    support: Option<Support>,
 }
 
 #[derive(Debug, Clone)]
@@ -123,5 +126,13 @@ impl Choices for LocalChoices {
         };
         let set = caps::resolve(add, drop, available).map_err(|e| refusal(&e))?;
         Ok(set.names().map(ToOwned::to_owned).collect())
+    }
+    fn support(&mut self) -> Result<Support, Refusal> {
+        if let Some(support) = &self.support {
+            return Ok(support.clone());
+        }
+        let unified = Hierarchy::find().map_err(|e| refusal(&e))?;
+        let found = Controllers::find(&unified).and_then(|all| all.support(&unified)).map_err(|e| refusal(&e))?;
+        Ok(self.support.insert(found).clone())
     }
 }

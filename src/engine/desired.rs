@@ -13,14 +13,17 @@ use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
 use crate::compose::model::{self, Condition, Project, Protocol, Service};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Severity, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::container::{self, ImageFacts};
 use crate::engine::graph::{Edge, Graph};
+use crate::engine::limits;
 use crate::engine::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Reason};
 use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
+use crate::runtime::controllers::Support;
+use crate::runtime::resources::Resources;
 use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec};
 use crate::state::record::{ContainerRecord, EndpointRecord, NetworkRecord, Policy, PortRecord, VolumeRecord};
 
@@ -77,6 +80,12 @@ pub trait Choices {
     /// # Errors
     /// When a name is unknown, or one that was asked for is not to be had.
     fn capabilities(&mut self, add: &[String], drop: &[String]) -> Result<Vec<String>, Refusal>;
+
+    /// Returns which limits can be kept here.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn support(&mut self) -> Result<Support, Refusal>;
 }
 
 /// What the host is like.
@@ -605,6 +614,7 @@ impl Chooser<'_> {
         let files = self.generated_files(&id, &hostname, &endpoints, &mut mounts.specs);
         let capabilities = self.choose_capabilities(service);
         let signal = self.choose_signal(service, image);
+        let (resources, oom_score_adj) = self.choose_limits(service);
         let spec = ContainerSpec {
             hostname: hostname.clone(),
             rootfs: RootfsSpec {
@@ -627,6 +637,8 @@ impl Chooser<'_> {
             shm_size: SHM_SIZE,
             netns: (!endpoints.is_empty()).then(|| inputs.paths.netns(&id)),
             cgroup: format!("{}/{}/{}", inputs.engine.cgroup(), inputs.project.name, id.short()),
+            resources,
+            oom_score_adj,
             id: id.clone(),
         };
         let record = ContainerRecord {
@@ -910,6 +922,27 @@ impl Chooser<'_> {
                 Vec::new()
             }
         }
+    }
+
+    /// What the host has is asked for only by a service that limits something.
+    fn choose_limits(&mut self, service: &Service) -> (Resources, Option<i32>) {
+        if !limits::any(service) {
+            return (Resources::default(), None);
+        }
+        let support = match self.choices.support() {
+            Ok(support) => support,
+            Err(refusal) => {
+                self.refuse(Some(service.span), refusal);
+                return (Resources::default(), None);
+            }
+        };
+        let mut said = Vec::new();
+        let resources = limits::resources(service, &support, &mut said);
+        let score = limits::oom_score(service, &support, &mut said);
+        let (errors, warnings): (Vec<_>, Vec<_>) = said.into_iter().partition(|d| d.severity == Severity::Error);
+        self.errors.extend(errors);
+        self.warnings.extend(warnings);
+        (resources, score)
     }
 
     fn choose_signal(&mut self, service: &Service, image: &ImageFacts) -> i32 {

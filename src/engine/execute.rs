@@ -213,6 +213,7 @@ impl Teller<'_> {
             StepError::Failed { source, .. } => chain(source.as_ref()),
             StepError::Unhealthy(_)
             | StepError::Exited { .. }
+            | StepError::OutOfMemory { .. }
             | StepError::NotCompleted { .. }
             | StepError::UnknownExit(_)
             | StepError::TimedOut { .. }

@@ -252,6 +252,9 @@ impl Local {
 /// Returns whether a status satisfies or defeats a wait; `None` is neither yet.
 fn decide(wait: &Wait, status: &ContainerStatus) -> Option<Done> {
     let ended = matches!(status.state, Life::Exited);
+    if let (true, Some(code), Some(oom)) = (ended, status.exit_code.filter(|code| *code != 0), status.out_of_memory) {
+        return Some(Err(StepError::OutOfMemory { container: wait.on.clone(), code, oom }));
+    }
     match wait.until {
         Until::Healthy => match status.health {
             _ if ended => Some(Err(match status.exit_code {

@@ -47,6 +47,8 @@ pub enum Item {
         code: Option<i32>,
         /// The restart policy starts it again.
         restarting: bool,
+        /// The kernel killed processes of it for want of memory.
+        out_of_memory: bool,
     },
 }
 
@@ -282,7 +284,12 @@ impl<'a> Readers<'a> {
             if status.finished.is_some() && before.is_none_or(|b| b.finished != status.finished) {
                 reader.flush().into_iter().for_each(|line| show(Item::Line(line)));
                 let restarting = status.state != State::Exited;
-                show(Item::Exited { label: reader.label.clone(), code: status.exit_code, restarting });
+                show(Item::Exited {
+                    label: reader.label.clone(),
+                    code: status.exit_code,
+                    restarting,
+                    out_of_memory: status.out_of_memory.is_some(),
+                });
             }
         }
     }

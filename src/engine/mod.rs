@@ -12,6 +12,7 @@ pub mod desired;
 pub mod execute;
 pub mod graph;
 mod host;
+pub mod limits;
 pub mod local;
 pub mod logs;
 mod observe;
@@ -43,6 +44,7 @@ use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
+use crate::state::record::OutOfMemory;
 
 /// The engine on one host.
 #[derive(Debug)]
@@ -67,6 +69,17 @@ pub struct Up<'a> {
     pub remove_orphans: bool,
     /// Whether images are built.
     pub building: Building,
+}
+
+/// A container that ended, other than well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub container: ContainerRef,
+    /// Its exit code.
+    pub code: i32,
+    /// What is known if it was killed for want of memory.
+    pub out_of_memory: Option<OutOfMemory>,
 }
 
 /// When `up` replaces containers that are there.
@@ -205,16 +218,20 @@ impl<B: Backend> Engine<B> {
         Ok(images)
     }
 
-    /// Returns name, service and exit code of containers that ended, other than well, since a time (nanoseconds since the
+    /// Returns the containers that ended, other than well, since a time (nanoseconds since the
     /// epoch): those that a command started and that did not stay up.
     ///
     /// # Errors
     /// When what exists cannot be read.
-    pub fn failed_since(&self, project: &ProjectName, since: i64) -> Result<Vec<(ContainerRef, i32)>, Report> {
+    pub fn failed_since(&self, project: &ProjectName, since: i64) -> Result<Vec<Failed>, Report> {
         let actual = self.backend.observe(project)?;
         let ended = actual.containers.iter().filter(|c| c.status.finished.is_some_and(|at| at >= since));
-        let with_code = ended.map(|c| (ContainerRef::from(&c.record), c.status.exit_code.unwrap_or(0)));
-        Ok(with_code.filter(|(_, code)| *code != 0).collect())
+        let failed = ended.map(|c| Failed {
+            container: ContainerRef::from(&c.record),
+            code: c.status.exit_code.unwrap_or(0),
+            out_of_memory: c.status.out_of_memory,
+        });
+        Ok(failed.filter(|f| f.code != 0).collect())
     }
 
     fn recreate(&self, request: &Up<'_>, graph: &Graph) -> Result<Recreate, Report> {

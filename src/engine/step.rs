@@ -11,7 +11,7 @@ use crate::event::Subject;
 use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
 use crate::network::{EndpointSpec, NetworkSpec};
 use crate::runtime::ContainerSpec;
-use crate::state::record::{ContainerRecord, NetworkRecord, VolumeRecord};
+use crate::state::record::{ContainerRecord, NetworkRecord, OutOfMemory, VolumeRecord};
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -403,6 +403,16 @@ pub enum StepError {
         /// Its exit code.
         code: i32,
     },
+    /// A dependency ended while it was waited for, and the kernel had killed processes of it for want of memory.
+    #[error("dependency failed to start: container {} {}", container.name, memory_words(*code, *oom))]
+    OutOfMemory {
+        /// The dependency.
+        container: ContainerRef,
+        /// Its exit code.
+        code: i32,
+        /// What is known of it.
+        oom: OutOfMemory,
+    },
     /// A dependency ended and nobody saw its exit code.
     #[error("container {0} ended and its exit code is not known")]
     UnknownExit(ContainerName),
@@ -431,14 +441,51 @@ pub enum StepError {
     },
 }
 
+/// Says how a container came to its end for want of memory.
+#[must_use]
+pub fn memory_words(code: i32, oom: OutOfMemory) -> String {
+    match oom.limit {
+        Some(limit) => format!("ran out of memory at its limit of {} and exited ({code})", short(limit)),
+        None => format!("was killed for want of memory and exited ({code})"),
+    }
+}
+
+/// Returns a size as a file says it.
+fn short(bytes: u64) -> String {
+    const UNITS: [(u64, char); 3] = [(1 << 30, 'g'), (1 << 20, 'm'), (1 << 10, 'k')];
+    let whole = UNITS.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes} bytes"), |(unit, letter)| format!("{}{letter}", bytes / unit))
+}
+
 impl crate::diag::Explain for StepError {
     fn help(&self) -> Option<String> {
         match self {
+            Self::OutOfMemory {
+                container: ContainerRef { service, .. },
+                oom: OutOfMemory { limit: Some(_), .. },
+                ..
+            } => Some(format!("raise `mem_limit` of service `{service}`, or see what it did: hoist logs {service}")),
+            Self::OutOfMemory { container: ContainerRef { service, .. }, .. } => {
+                Some(format!("the host has too little memory; see what it did: hoist logs {service}"))
+            }
             Self::Unhealthy(ContainerRef { service, .. })
             | Self::Exited { container: ContainerRef { service, .. }, .. }
             | Self::NotCompleted { service, .. } => Some(format!("see its output: hoist logs {service}")),
             Self::Failed { help, .. } => help.clone(),
             Self::UnknownExit(_) | Self::TimedOut { .. } | Self::InUse => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_for_want_of_memory_names_the_limit() {
+        let words = |limit| memory_words(137, OutOfMemory { kills: 1, limit });
+        assert_eq!(words(Some(64 << 20)), "ran out of memory at its limit of 64m and exited (137)");
+        assert_eq!(words(Some(10_000_001)), "ran out of memory at its limit of 10000001 bytes and exited (137)");
+        assert_eq!(words(None), "was killed for want of memory and exited (137)");
     }
 }

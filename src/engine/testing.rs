@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::model::{
-    Condition, Dependency, Healthcheck, Mount, MountSource, MountWritten, Network, Port, Project, Protocol, Restart,
-    Service, ServiceNetwork, ServiceWritten, Volume,
+    Condition, Dependency, Healthcheck, Mount, MountSource, MountWritten, Network, Port, Project, Protocol, Resources,
+    Restart, Service, ServiceNetwork, ServiceWritten, Volume,
 };
 use crate::compose::value::Extensions;
 use crate::diag::{Diagnostic, Span};
@@ -26,6 +26,8 @@ use crate::event::Sink;
 use crate::name::{EngineId, ProjectName, ServiceName};
 use crate::network::{NetworkSpec, Transport};
 use crate::paths::Paths;
+use crate::runtime::controllers::Support;
+use crate::runtime::resources::Controller;
 use crate::state::record::{ContainerStatus, Health, State};
 
 /// Returns a service with nothing but a name and the default network.
@@ -57,6 +59,7 @@ pub(crate) fn service(name: &str) -> Service {
         stdin_open: false,
         labels: IndexMap::new(),
         profiles: Vec::new(),
+        resources: Resources::default(),
         written: ServiceWritten::default(),
     }
 }
@@ -161,6 +164,11 @@ impl Choices for Counting {
             None => Ok(vec!["CAP_CHOWN".into()]),
             Some(name) => Err(Refusal { message: format!("`{name}` is not a capability"), help: None }),
         }
+    }
+
+    fn support(&mut self) -> Result<Support, Refusal> {
+        let controllers = Controller::ALL.to_vec();
+        Ok(Support { controllers, swap: true, cpus: vec![0, 1], ..Support::default() })
     }
 }
 
@@ -311,6 +319,7 @@ impl World {
                         failures: 0,
                         health: None,
                         stopped_by_user: false,
+                        out_of_memory: None,
                     },
                     attached: false,
                     pinned: false,

@@ -1,4 +1,5 @@
-//! Cgroups of the second version, by directory descriptors: create, kill, freeze, watch, remove.
+//! Cgroups of the second version, by directory descriptors: create, kill, freeze, watch, remove. The directories of the
+//! first version are made, joined and removed in the same way; [`super::controllers`] says when.
 //!
 //! Works where cgroup2 is the whole hierarchy and on hybrid hosts, where it has no controllers: kill, freeze, events
 //! and device rules need none (cgroups(7); `Documentation/admin-guide/cgroup-v2.rst`).
@@ -19,8 +20,9 @@ use rustix::io::Errno;
 
 use crate::diag::Explain;
 
-/// `CGROUP2_SUPER_MAGIC` (`linux/magic.h`).
+/// `CGROUP2_SUPER_MAGIC` and `CGROUP_SUPER_MAGIC` (`linux/magic.h`).
 const MAGIC: u64 = 0x6367_7270;
+const MAGIC_V1: u64 = 0x0027_e0eb;
 
 /// What could not be done with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A value was not taken.
+    #[error("cannot write `{value}` to `{file}` of cgroup `{}`", path.display())]
+    Set {
+        /// What was written.
+        value: String,
+        /// The file.
+        file: &'static str,
+        /// The cgroup's directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No mounted hierarchy has the controller.
+    #[error("the {controller} controller of cgroups is not to be had here")]
+    NoController {
+        /// Its name.
+        controller: &'static str,
+    },
     /// Processes were still there at the deadline.
     #[error("cgroup `{}` still has processes", path.display())]
     StillPopulated {
@@ -62,7 +82,12 @@ impl Explain for Error {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoHierarchy => Some("mount one: `mount -t cgroup2 none /sys/fs/cgroup`".into()),
-            Self::Mounts { .. } | Self::Path { .. } | Self::Act { .. } | Self::StillPopulated { .. } => None,
+            Self::Mounts { .. }
+            | Self::Path { .. }
+            | Self::Act { .. }
+            | Self::Set { .. }
+            | Self::NoController { .. }
+            | Self::StillPopulated { .. } => None,
         }
     }
 }
@@ -91,9 +116,43 @@ impl Hierarchy {
     /// Returns the hierarchy mounted at `path`, if one is.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
+        Self::with_magic(path, MAGIC)
+    }
+
+    /// Returns the hierarchy of the first version mounted at `path`, if one is. It has directories to make, join and
+    /// remove; killing, freezing and events are the second version's.
+    #[must_use]
+    pub(super) fn v1_at(path: &Path) -> Option<Self> {
+        Self::with_magic(path, MAGIC_V1)
+    }
+
+    fn with_magic(path: &Path, wanted: u64) -> Option<Self> {
         let dir = rustix::fs::open(path, DIRECTORY, Mode::empty()).ok()?;
         let magic = u64::try_from(fstatfs(&dir).ok()?.f_type).ok()?;
-        (magic == MAGIC).then(|| Self { dir, path: path.to_owned() })
+        (magic == wanted).then(|| Self { dir, path: path.to_owned() })
+    }
+
+    /// Returns its root, then every cgroup on the way to `relative`, which is itself left out.
+    ///
+    /// # Errors
+    /// As [`Hierarchy::open`].
+    pub(super) fn ancestors(&self, relative: &str) -> Result<Vec<Cgroup>, Error> {
+        let names = components(relative)?;
+        let mut found = vec![self.root()?];
+        for depth in 1..names.len() {
+            found.push(self.open(&names[..depth].join("/"))?);
+        }
+        Ok(found)
+    }
+
+    /// Opens its root.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn root(&self) -> Result<Cgroup, Error> {
+        let dir =
+            self.dir.try_clone().map_err(|source| Error::Act { action: "open", path: self.path.clone(), source })?;
+        Ok(Cgroup { dir, path: self.path.clone() })
     }
 
     /// Returns where it is mounted.
@@ -221,6 +280,21 @@ fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
             let dash = fields.iter().position(|field| *field == b"-")?;
             (fields.get(dash + 1) == Some(&&b"cgroup2"[..]) && fields.get(3) == Some(&&b"/"[..]))
                 .then(|| fields.get(4).map(|path| unescape(path)))?
+        })
+        .collect()
+}
+
+/// Returns where each hierarchy of the first version is mounted whole, and the options of its file system, its
+/// controllers among them.
+pub(super) fn v1_mounts(mountinfo: &[u8]) -> Vec<(PathBuf, Vec<String>)> {
+    let lines = mountinfo.split(|b| *b == b'\n');
+    lines
+        .filter_map(|line| {
+            let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+            let dash = fields.iter().position(|field| *field == b"-")?;
+            let v1 = fields.get(dash + 1) == Some(&&b"cgroup"[..]) && fields.get(3) == Some(&&b"/"[..]);
+            let options = String::from_utf8_lossy(fields.get(dash + 3)?).split(',').map(str::to_owned).collect();
+            v1.then(|| fields.get(4).map(|path| (unescape(path), options)))?
         })
         .collect()
 }
@@ -375,6 +449,40 @@ impl Cgroup {
         }
     }
 
+    /// Writes a value to one of its files.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub(super) fn set(&self, file: &'static str, value: &str) -> Result<(), Error> {
+        let opened = openat(&self.dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        let written = opened.and_then(|file| rustix::io::write(&file, value.as_bytes()));
+        written.map(drop).map_err(|errno| {
+            let (value, path) = (value.to_owned(), self.path.clone());
+            Error::Set { value, file, path, source: errno.into() }
+        })
+    }
+
+    /// Returns the text of one of its files.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn get(&self, file: &str) -> Result<String, Error> {
+        self.read(file, "read")
+    }
+
+    /// Returns whether one of its files is there and can be written.
+    pub(super) fn has_writable(&self, file: &str) -> bool {
+        rustix::fs::accessat(&self.dir, file, rustix::fs::Access::WRITE_OK, AtFlags::empty()).is_ok()
+    }
+
+    /// Puts a process into it. Takes the kernel up to some ten milliseconds.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the process is gone.
+    pub(super) fn join(&self, pid: i32) -> Result<(), Error> {
+        self.write("cgroup.procs", pid.to_string().as_bytes(), "join")
+    }
+
     fn write(&self, file: &str, value: &[u8], action: &'static str) -> Result<(), Error> {
         let file = openat(&self.dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         let written = file.and_then(|file| rustix::io::write(&file, value));
@@ -492,6 +600,8 @@ pub(super) mod tests {
             garbage\n\
             44 31 0:38 / /a\\134b rw - cgroup2 none rw\n";
         assert_eq!(mount_points(text), [Path::new("/odd place"), Path::new("/a\\b")]);
+        let v1 = v1_mounts(text);
+        assert_eq!(v1, [(PathBuf::from("/sys/fs/cgroup/pids"), vec!["rw".to_owned(), "pids".to_owned()])]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use rustix::process::{Gid, Uid};
 
 use super::ContainerSpec;
 use super::caps::CapSet;
+use super::resources::cpu_list;
 use super::seccomp::{self, Program};
 use super::user::{self, User};
 use super::{init, spec};
@@ -274,17 +275,6 @@ impl Host {
     }
 }
 
-/// Returns the numbers in a list such as `0-3,8`.
-fn cpu_list(text: &str) -> impl Iterator<Item = u32> + '_ {
-    text.trim().split(',').flat_map(|part| {
-        let (lo, hi) = part.split_once('-').unwrap_or((part, part));
-        match (lo.parse::<u32>(), hi.parse::<u32>()) {
-            (Ok(lo), Ok(hi)) => lo..hi.min(8192) + 1,
-            _ => 0..0,
-        }
-    })
-}
-
 /// Turns an OCI process, Docker's seccomp policy and the machine's facts into an identity.
 pub(super) fn identity(spec: &Spec, host: &Host) -> Result<Identity, Error> {
     let process = spec.process().as_ref().ok_or(Error::NoCommand)?;
@@ -494,12 +484,6 @@ mod tests {
         }
         let uid = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("it is open").st_uid;
         assert_eq!((uid(&stdio.stdout), uid(&stdio.stderr)), (12345, owner));
-    }
-
-    #[test]
-    fn cpu_lists_are_read() {
-        assert_eq!(cpu_list("0-2,5\n").collect::<Vec<_>>(), [0, 1, 2, 5]);
-        assert_eq!(cpu_list("").count(), 0);
     }
 
     #[test]

@@ -9,10 +9,12 @@
 pub mod caps;
 pub mod cgroup;
 mod child;
+pub mod controllers;
 pub mod devices;
 pub mod exec;
 pub mod init;
 pub mod launch;
+pub mod resources;
 pub mod seccomp;
 pub mod spec;
 pub mod user;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use child::Stage;
 use launch::Launch;
+use resources::Resources;
 
 use crate::name::ContainerId;
 use crate::sys::process::{self, Child};
@@ -189,6 +192,12 @@ pub struct ContainerSpec {
     pub netns: Option<PathBuf>,
     /// The cgroup, relative to each hierarchy's root, such as `hoist-ab12/shop/0123456789ab`.
     pub cgroup: String,
+    /// What its processes may use.
+    #[serde(default)]
+    pub resources: Resources,
+    /// How readily the kernel kills its processes when memory runs out, -1000 to 1000; `None` is as ours.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Layers and the writable directory of an overlay.

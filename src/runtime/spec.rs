@@ -215,6 +215,8 @@ mod tests {
             shm_size: 64 << 20,
             netns: Some("/run/netns/x".into()),
             cgroup: "hoist-ab12/shop/x".into(),
+            resources: crate::runtime::resources::Resources::default(),
+            oom_score_adj: None,
         }
     }
 

@@ -183,6 +183,18 @@ pub struct ContainerStatus {
     pub health: Option<Health>,
     /// It was stopped by a command.
     pub stopped_by_user: bool,
+    /// The kernel killed processes of the last run because they took more memory than the container may.
+    #[serde(default)]
+    pub out_of_memory: Option<OutOfMemory>,
+}
+
+/// What is known of kills for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutOfMemory {
+    /// How many processes were killed.
+    pub kills: u64,
+    /// Bytes that the container may take, if that is limited.
+    pub limit: Option<u64>,
 }
 
 impl ContainerStatus {
@@ -201,6 +213,7 @@ impl ContainerStatus {
             failures: 0,
             health: None,
             stopped_by_user: false,
+            out_of_memory: None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod files;
 mod health;
 mod images;
 mod lifecycle;
+mod limits;
 mod logs;
 mod names;
 mod networks;

@@ -20,6 +20,7 @@ use crate::name::{ProjectName, ServiceName};
 
 mod mount;
 mod port;
+mod resources;
 mod service;
 mod take;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Binder, clean};
 use crate::compose::keys;
 use crate::compose::model::{Mount, MountSource, MountWritten};
-use crate::compose::short::{mounts, units};
+use crate::compose::short::mounts;
 use crate::compose::yaml::{Entry, Kind, Map, Node};
 use crate::diag::{Diagnostic, Span};
 
@@ -199,16 +199,6 @@ impl Binder<'_> {
             }
         };
         Some(Mount { source, target, read_only, written, span: item.span })
-    }
-
-    fn bytes(&mut self, entry: &Entry, key: &str, owner: &str) -> Option<u64> {
-        let text = match &entry.value.kind {
-            Kind::Int(number) => number.to_string(),
-            _ => self.text(entry, key, owner)?,
-        };
-        units::bytes(&text)
-            .map_err(|why| self.error(entry.place(), format!("`{key}` of {owner} is wrong: {why}")).severity)
-            .ok()
     }
 
     fn no_effect(&mut self, span: Span, option: &str) {

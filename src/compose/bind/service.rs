@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::{Binder, extensions};
 use crate::compose::keys;
 use crate::compose::model::{
-    Build, Condition, Dependency, Healthcheck, Restart, Service, ServiceNetwork, ServiceWritten, Spanned,
+    Build, Condition, Dependency, Healthcheck, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Spanned,
 };
 use crate::compose::short::command;
 use crate::compose::yaml::{Entry, Kind};
@@ -67,7 +67,9 @@ impl Binder<'_> {
                     service.profiles =
                         self.distinct_texts(entry, key, &owner).into_iter().map(|profile| profile.value).collect();
                 }
-                _ => {}
+                _ => {
+                    self.limit(&mut service.resources, key, entry, &owner);
+                }
             }
         }
         Some(service)
@@ -357,6 +359,7 @@ fn empty(name: ServiceName, span: Span) -> Service {
         stdin_open: false,
         labels: IndexMap::new(),
         profiles: Vec::new(),
+        resources: Resources::default(),
         written: ServiceWritten::default(),
     }
 }

@@ -261,6 +261,7 @@ impl Worker {
         let mut started = exec.start(pidfd.as_fd(), cgroup.as_fd()).map_err(|e| failed(&e))?;
         fault::point("exec.cloned");
         let pid = started.pid;
+        container.take_in(pid)?; // dropping `started` ends the child
         let pidfd = started.pidfd.try_clone().map_err(|e| failed(&e))?;
         started.release().map_err(|e| failed(&e))?;
         let report = started.as_fd().try_clone_to_owned().map_err(|e| failed(&e))?;

@@ -14,6 +14,7 @@ use crate::fault;
 use crate::name::ContainerId;
 use crate::network::{self, PublishedPort, Transport};
 use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::controllers::Limits;
 use crate::runtime::devices;
 use crate::runtime::launch::{Launch, Stdio};
 use crate::runtime::{self, ContainerSpec, Outcome, Started};
@@ -37,6 +38,7 @@ pub(super) struct Container {
     pub(super) status: ContainerStatus,
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) cgroup: Option<Cgroup>,
+    pub(super) limits: Option<Limits>,
     pub(super) streams: [Stream; 2],
     pub(super) log: Log,
     /// The child that has not reported yet.
@@ -123,6 +125,7 @@ impl Worker {
             status,
             pidfd: None,
             cgroup: None,
+            limits: None,
             streams,
             log,
             starting: None,
@@ -142,6 +145,7 @@ impl Worker {
     /// Goes on with a container that an earlier worker had.
     fn take_up(&mut self, id: &ContainerId, ends: &[(i32, i32)]) -> io::Result<()> {
         let kept = self.kept.get(&pidfd_key(id)).map(|fd| fd.try_clone()).transpose()?;
+        self.open_limits(id);
         let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
         container.cgroup = self.hierarchy.open(&container.spec.cgroup).ok();
         let Some(process) = container.status.process.clone() else {
@@ -326,13 +330,16 @@ impl Worker {
         fault::point("start.cgroup");
         devices::confine(cgroup.as_fd(), devices::DEFAULT)
             .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
+        self.make_limits(id).map_err(|e| (e, 128))?;
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
         let stdio = Stdio { stdin, stdout, stderr };
         let launch = Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
         launch.own_stdio().map_err(plain)?;
         let mut started = runtime::start(&launch, cgroup.as_fd()).map_err(plain)?;
         fault::point("start.cloned");
-        let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.cgroup = Some(cgroup);
+        container.take_in(started.pid).map_err(|e| (e, 128))?; // dropping `started` ends the child
+        let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.start_failed = false;
         container.status.state = Life::Starting;
         container.status.process = Some(identity::of(started.pid).map_err(plain)?);
@@ -477,6 +484,7 @@ impl Worker {
         container.ended = Some(code);
         container.health = None;
         container.probe = None;
+        self.note_kills(id);
         self.clear_timer(&Timer::Kill(id.clone()));
         self.clear_timer(&Timer::SignalAgain(id.clone()));
         self.clear_timer(&Timer::Probe(id.clone()));
@@ -631,14 +639,20 @@ impl Worker {
         if let Some(container) = self.containers.remove(id) {
             keys.extend(container.record.endpoints.iter().flat_map(|e| &e.ports).map(port_key));
             self.close_streams(id);
-            if let Err(e) = self.remove_cgroup(&container) {
+            let removed = self.remove_cgroup(&container).map_err(|e| chain(&e));
+            let limits = self.remove_limits(&container.spec.cgroup, &container.spec.resources);
+            if let Err(e) = removed.and(limits) {
                 tracing::warn!("cgroup of container {}: {e}", id.short());
             }
         } else if let Ok(Some(record)) = self.state.container(id)
             && let Some(cgroup) = record.spec.get("cgroup").and_then(serde_json::Value::as_str)
-            && let Err(e) = self.hierarchy.remove(cgroup)
         {
-            tracing::warn!("cgroup of container {}: {e}", id.short());
+            let removed = self.hierarchy.remove(cgroup).map_err(|e| chain(&e));
+            let resources = record.spec.get("resources").cloned().and_then(|r| serde_json::from_value(r).ok());
+            let limits = self.remove_limits(cgroup, &resources.unwrap_or_default());
+            if let Err(e) = removed.and(limits) {
+                tracing::warn!("cgroup of container {}: {e}", id.short());
+            }
         }
         fault::point("forget.cgroup-removed");
         for key in keys {
@@ -751,7 +765,7 @@ fn now_ns() -> i64 {
 }
 
 /// Returns an error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -12,6 +12,7 @@
 
 mod clients;
 mod containers;
+mod limits;
 mod names;
 mod streams;
 
@@ -29,6 +30,7 @@ use super::protocol::{ToHolder, ToWorkerFromHolder};
 use crate::fault;
 use crate::name::{ContainerId, ProjectName};
 use crate::runtime::cgroup::Hierarchy;
+use crate::runtime::controllers::Controllers;
 use crate::runtime::launch::Host;
 use crate::state::record::SupervisorRecord;
 use crate::state::{self, State};
@@ -92,6 +94,8 @@ struct Worker {
     project: ProjectName,
     host: Host,
     hierarchy: Hierarchy,
+    /// Where limits go; found when the first container with limits is met.
+    controllers: Option<Controllers>,
     poll: OwnedFd,
     pair: OwnedFd,
     sources: HashMap<u64, Watched>,
@@ -126,6 +130,7 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
         socket,
         host: Host::observe()?,
         hierarchy: Hierarchy::find().map_err(io::Error::other)?,
+        controllers: None,
         scratch: streams::Scratch::new()?,
         sources: HashMap::new(),
         next_token: 0,
