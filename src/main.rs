@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use cli::Exit;
 use hoist::engine::local::Local;
 use hoist::fault::{self, Role};
+use hoist::network::firewall::choice;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
 fn supervise(args: Vec<OsString>) -> ExitCode {
     let level = tracing_subscriber::filter::LevelFilter::INFO;
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
+    // The command that started it has checked the word.
+    if let Some(preference) = std::env::var(choice::VARIABLE).ok().and_then(|word| word.parse().ok()) {
+        choice::prefer(preference);
+    }
     let args: Option<Vec<String>> = args.into_iter().skip(2).map(|a| a.into_string().ok()).collect();
     let args = args.unwrap_or_default();
     let role = if args.first().is_some_and(|role| role == "worker") { Role::Worker } else { Role::Holder };

@@ -11,6 +11,7 @@ use hoist::engine::Engine;
 use hoist::engine::backend::Backend;
 use hoist::engine::step::Plan;
 use hoist::name::{ProjectName, ServiceName};
+use hoist::network::firewall::choice;
 use hoist::paths::Paths;
 
 use super::{Globals, Output};
@@ -81,6 +82,9 @@ impl<B: Backend> Context<B> {
     /// When we are not root, or the host cannot be opened.
     pub(crate) fn engine(&self) -> Result<Engine<B>, Report> {
         self.require_root()?;
+        if let Some(word) = std::env::var(choice::VARIABLE).ok().filter(|word| !word.is_empty()) {
+            choice::prefer(word.parse().map_err(|e| Report::message(format!("{}: {e}", choice::VARIABLE)))?);
+        }
         let paths = self.paths();
         (self.open)(&paths).map(Engine::new).map_err(|mut report| {
             if let Some(last) = report.diagnostics.last_mut().filter(|d| d.help.is_none()) {

@@ -20,6 +20,8 @@ pub struct Actual {
     pub containers: Vec<ActualContainer>,
     /// Names of the containers of other projects.
     pub other_names: BTreeMap<ContainerName, ProjectName>,
+    /// The host's firewall drops what it forwards, and this is why we cannot have it let ours through.
+    pub way_shut: Option<String>,
 }
 
 /// A network.

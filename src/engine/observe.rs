@@ -31,7 +31,8 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
         networks.push(ActualNetwork {
             present: links.contains(spec.bridge.as_str())
                 && tables.contains(spec.table.as_str())
-                && state.paths().network_complete(&record.id).exists(),
+                && state.paths().network_complete(&record.id).exists()
+                && !kernel.closed.tables.contains(&spec.table),
             leases: on_it().map(|(_, e)| e.address).collect(),
             shared: on_it().any(|(r, _)| r.project != *project),
             record,
@@ -60,7 +61,7 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
             record,
         });
     }
-    Ok(Actual { networks, volumes, containers, other_names })
+    Ok(Actual { networks, volumes, containers, other_names, way_shut: kernel.closed.missing })
 }
 
 /// Returns whether the files that were to be generated for a container are there: its creation may have been killed.

@@ -359,6 +359,12 @@ impl Up<'_> {
     }
 
     fn create_networks(&mut self, desired: &Desired) {
+        if let Some(why) = self.actual.way_shut.as_ref().filter(|_| !desired.networks.is_empty()) {
+            self.plan.warnings.push(format!(
+                "the host's firewall drops all forwarded packets, so that published ports and the way out do not work: \
+                 {why}, which could let them through"
+            ));
+        }
         for network in &desired.networks {
             let reason = match self.actual.network(&network.record.id) {
                 Some(there) if there.present => continue,

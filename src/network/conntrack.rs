@@ -7,8 +7,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::PublishedPort;
+use super::firewall::Mapping;
 use super::netlink::{ACK, Attributes, DUMP, Encoder, NETFILTER, Netlink, REQUEST};
+use super::{PublishedPort, Transport};
 
 const GET: u16 = 1 << 8 | 1; // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 const DELETE: u16 = 1 << 8 | 2;
@@ -18,8 +19,25 @@ const HEADERS: usize = 20;
 const TUPLE_ORIGINAL: u16 = 1;
 const UDP: u8 = 17;
 
+/// Forgets the UDP flows to ports that were published just now, or are no more: one that was seen before keeps its way.
+///
+/// A kernel that cannot list flows (no `nf_conntrack_netlink`) lets them run out by themselves.
+pub(crate) fn forget(ports: &[Mapping]) -> io::Result<()> {
+    let udp: Vec<PublishedPort> = ports.iter().map(|m| m.0).filter(|p| p.protocol == Transport::Udp).collect();
+    if udp.is_empty() {
+        return Ok(());
+    }
+    match forget_udp(&udp) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)) => {
+            tracing::debug!("flows cannot be forgotten: {e}");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Forgets every UDP flow that was first sent to one of `ports` of the host.
-pub(crate) fn forget_udp(ports: &[PublishedPort]) -> io::Result<()> {
+fn forget_udp(ports: &[PublishedPort]) -> io::Result<()> {
     let mut request = Encoder::default();
     request.message(GET, REQUEST | DUMP, 1, |e| e.raw(&IPV4));
     let mut found: Vec<Vec<u8>> = Vec::new();

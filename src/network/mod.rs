@@ -22,7 +22,7 @@ use crate::fault;
 use crate::name::{EngineId, NetworkId};
 use crate::sys;
 
-use firewall::nftables::Nftables;
+use firewall::choice::{self, Closed, Either};
 use firewall::{Firewall, Mapping};
 use link::Link;
 
@@ -137,6 +137,8 @@ pub struct Observed {
     pub links: Vec<Link>,
     /// Firewall tables, the guard included.
     pub tables: Vec<String>,
+    /// What the host's other rules keep from them.
+    pub closed: Closed,
 }
 
 /// Names each bridge of every hoist engine starts with (`EngineId::bridge`).
@@ -238,8 +240,12 @@ pub enum Error {
 impl Explain for Error {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Firewall { source, .. } if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                Some("the kernel needs nf_tables with NAT: modules nf_tables, nft_nat, nft_masq, nft_fib_ipv4".into())
+            Self::Firewall { source, .. } if source.kind() == io::ErrorKind::Unsupported => Some(
+                "load the kernel's modules nf_tables, nft_nat, nft_masq, nft_ct and nft_fib_ipv4, or install iptables"
+                    .into(),
+            ),
+            Self::Firewall { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("install iptables".into())
             }
             Self::BridgeTaken { bridge, .. } => Some(format!("remove it with `ip link delete {bridge}`")),
             _ => None,
@@ -256,13 +262,14 @@ fn list(ports: &[PublishedPort]) -> String {
 /// # Errors
 /// What could not be done; nothing that was not there before is left.
 pub fn create(host: &Host, spec: &NetworkSpec) -> Result<(), Error> {
-    let firewall = Nftables;
+    let firewall = Either;
     let existed = !firewall.tables(&spec.table).map_err(|e| firewall_error(&spec.table, e))?.is_empty();
     let made = create_bridge(spec)?;
     let result = (|| {
         fault::point("network.bridge");
         firewall.install(&firewall::table_of(spec)).map_err(|e| firewall_error(&spec.table, e))?;
         fault::point("network.rules");
+        choice::open_way(&spec.table, &firewall::way_of(spec)).map_err(|e| firewall_error(&spec.table, e))?;
         if spec.internal {
             return Ok(());
         }
@@ -301,7 +308,7 @@ pub fn remove(host: &Host, spec: &NetworkSpec) -> Vec<Error> {
         Err(source) => errors.push(Error::List { source }),
     }
     fault::point("network.localhost-off");
-    errors.extend(Nftables.remove(&spec.table).err().map(|e| firewall_error(&spec.table, e)));
+    errors.extend(Either.remove(&spec.table).err().map(|e| firewall_error(&spec.table, e)));
     fault::point("network.rules-removed");
     errors.extend(delete_link(&spec.bridge).err());
     fault::point("network.bridge-removed");
@@ -420,7 +427,7 @@ pub fn mappings(spec: &EndpointSpec) -> Vec<Mapping> {
 /// # Errors
 /// [`Error::PortTaken`] when one leads elsewhere already; nothing has changed then.
 pub fn publish(table: &str, ports: &[Mapping]) -> Result<(), Error> {
-    Nftables.publish(table, ports).map_err(|e| match e.raw_os_error() {
+    Either.publish(table, ports).map_err(|e| match e.raw_os_error() {
         Some(libc::EEXIST | libc::EBUSY) => Error::PortTaken { ports: ports.iter().map(|m| m.0).collect() },
         _ => firewall_error(table, e),
     })
@@ -431,7 +438,7 @@ pub fn publish(table: &str, ports: &[Mapping]) -> Result<(), Error> {
 /// # Errors
 /// What the kernel said.
 pub fn unpublish(table: &str, ports: &[Mapping]) -> Result<(), Error> {
-    Nftables.unpublish(table, ports).map_err(|e| firewall_error(table, e))
+    Either.unpublish(table, ports).map_err(|e| firewall_error(table, e))
 }
 
 /// Returns what the engine has in the kernel.
@@ -443,8 +450,11 @@ pub fn observe(engine: &EngineId) -> Result<Observed, Error> {
     let mut links = link::links("h").map_err(|source| Error::List { source })?;
     links.retain(|l| prefixes.iter().any(|p| l.name.starts_with(p)));
     let prefix = engine.table_prefix();
-    let tables = Nftables.tables(&prefix).map_err(|e| firewall_error(&prefix, e))?;
-    Ok(Observed { links, tables })
+    let tables = Either.tables(&prefix).map_err(|e| firewall_error(&prefix, e))?;
+    let guard = guard_name(engine);
+    let networks: Vec<String> = tables.iter().filter(|t| **t != guard).cloned().collect();
+    let closed = choice::closed(&networks).map_err(|e| firewall_error(&prefix, e))?;
+    Ok(Observed { links, tables, closed })
 }
 
 /// Removes what bears the engine's name and is not in `keep`, a network's bridge, table or host link each.
@@ -462,8 +472,13 @@ pub fn remove_leftovers(host: &Host, keep: impl Fn(&str) -> bool) -> Vec<Error> 
         errors.extend(sysctl(&format!("ipv4/conf/{}/route_localnet", link.name), "0").err());
     }
     let guard = guard_name(&host.engine);
-    for table in found.tables.iter().filter(|t| **t != guard && !keep(t)) {
-        errors.extend(Nftables.remove(table).err().map(|e| firewall_error(table, e)));
+    let prefix = host.engine.table_prefix();
+    let ways = choice::open_ways(&prefix).unwrap_or_else(|e| {
+        errors.push(firewall_error(&prefix, e));
+        Vec::new()
+    });
+    for table in found.tables.iter().chain(&ways).filter(|t| **t != guard && !keep(t)) {
+        errors.extend(Either.remove(table).err().map(|e| firewall_error(table, e)));
     }
     for link in leftover {
         errors.extend(delete_link(&link.name).err());
@@ -538,7 +553,7 @@ fn forward(host: &Host) -> Result<(), Error> {
     fs::write(marker, "").map_err(|source| Error::Marker { path: marker.clone(), source })?;
     fault::point("forwarding.noted");
     let guard = firewall::guard(&guard_name(&host.engine), BRIDGES);
-    Nftables.install(&guard).map_err(|e| firewall_error(&guard.name, e))?;
+    Either.install(&guard).map_err(|e| firewall_error(&guard.name, e))?;
     fault::point("forwarding.guarded");
     if read == "0" { sysctl(NAME, "1") } else { Ok(()) }
 }
@@ -552,7 +567,7 @@ fn stop_forwarding(host: &Host) -> Result<(), Error> {
     sysctl("ipv4/ip_forward", "0")?;
     fault::point("forwarding.off");
     let guard = guard_name(&host.engine);
-    Nftables.remove(&guard).map_err(|e| firewall_error(&guard, e))?;
+    Either.remove(&guard).map_err(|e| firewall_error(&guard, e))?;
     fault::point("forwarding.guard-removed");
     fs::remove_file(marker).map_err(|source| Error::Marker { path: marker.clone(), source })
 }

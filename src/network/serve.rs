@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
-use super::firewall::nftables::Nftables;
+use super::firewall::choice::Either;
 use super::firewall::{Firewall, dns_redirect};
 use super::names::{self, Zone};
 use crate::dns::message::{self, Answer, TCP_LIMIT};
@@ -60,7 +60,7 @@ pub fn open_sockets(netns: BorrowedFd<'_>) -> io::Result<DnsSockets> {
     sys::netns::enter_and_return(netns, || {
         let (udp, tcp) = bind(0)?;
         let (udp_port, tcp_port) = (udp.local_addr()?.port(), tcp.local_addr()?.port());
-        let (udp, tcp) = match Nftables.install(&dns_redirect(TABLE, SERVER, udp_port, tcp_port)) {
+        let (udp, tcp) = match Either.install(&dns_redirect(TABLE, SERVER, udp_port, tcp_port)) {
             Ok(()) => (udp, tcp),
             Err(error) => {
                 tracing::debug!(%error, "no redirect of port 53, so that it is taken itself");

@@ -8,20 +8,74 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
+use super::firewall::choice::Preference;
+use super::firewall::iptables::Variant;
 use super::*;
 
 const QUICK: Duration = Duration::from_millis(300);
 
 /// Runs a test on a host of its own; without root it says that it is skipped, unless `HOIST_REQUIRE_ROOT` is 1.
 pub(super) fn on_a_host(test: impl FnOnce(&TestHost) + Send) {
+    on_a_host_with(None, None, test);
+}
+
+/// Runs a test once for each backend that the kernel has, each on a host of its own.
+fn with_each_backend(test: impl Fn(&TestHost) + Sync) {
+    for backend in backends() {
+        on_a_host_with(Some(backend), None, &test);
+    }
+}
+
+/// Runs a test for each backend on hosts that let forwarded packets through, or drop them in either place of iptables.
+fn with_each_backend_and_policy(test: impl Fn(&TestHost) + Sync) {
+    let mut number = 0;
+    for backend in backends() {
+        for drops in [None, Some(Variant::Nft), Some(Variant::Legacy)] {
+            let possible = |variant| match backend {
+                Preference::Only(own) => own == variant,
+                Preference::Nftables | Preference::Iptables => backends().contains(&Preference::Only(variant)),
+            };
+            if drops.is_none_or(possible) {
+                on_a_host_with(Some(backend), drops, &test);
+                number += 1;
+            }
+        }
+    }
+    assert!(number > 0 || !crate::testing::is_root(), "no backend works here");
+}
+
+/// The backends that can make a table with NAT here.
+fn backends() -> Vec<Preference> {
+    static FOUND: std::sync::OnceLock<Vec<Preference>> = std::sync::OnceLock::new();
+    let works = |backend: &Preference| {
+        let mut works = false;
+        on_a_host_with(Some(*backend), None, |_| {
+            let table = firewall::dns_redirect("hoist-probe", Ipv4Addr::new(127, 0, 0, 11), 1, 2);
+            let made = Either.install(&table);
+            if let Err(error) = &made {
+                crate::testing::skip(&format!("the backend {}: {error}", backend.word()));
+            }
+            works = made.is_ok();
+        });
+        works
+    };
+    let all = [Preference::Nftables, Preference::Only(Variant::Nft), Preference::Only(Variant::Legacy)];
+    FOUND.get_or_init(|| all.into_iter().filter(works).collect()).clone()
+}
+
+fn on_a_host_with(backend: Option<Preference>, drops: Option<Variant>, test: impl FnOnce(&TestHost) + Send) {
     if !crate::testing::is_root() {
         return;
     }
     thread::scope(|scope| {
         let run = scope.spawn(|| {
+            choice::OF_THREAD.set(backend);
             unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root may unshare");
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private mounts");
             link::set_up_loopback().expect("lo comes up");
+            if let Some(variant) = drops {
+                forward_drops(variant);
+            }
             let dir = tempfile::tempdir().expect("a temporary directory");
             let engine = EngineId::from_bytes([0xab, 0xcd]);
             let forwarding_marker = dir.path().join("forwarding");
@@ -29,6 +83,13 @@ pub(super) fn on_a_host(test: impl FnOnce(&TestHost) + Send) {
         });
         run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+}
+
+/// Has a variant of iptables drop what is forwarded, as Docker and ufw do.
+fn forward_drops(variant: Variant) {
+    let program = format!("iptables-{}", variant.word());
+    let status = std::process::Command::new(&program).args(["-w", "-P", "FORWARD", "DROP"]).status();
+    assert!(status.expect("it is installed").success(), "{program}");
 }
 
 pub(super) struct TestHost {
@@ -146,7 +207,7 @@ pub(super) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 
 #[test]
 fn containers_of_one_network_reach_each_other() {
-    on_a_host(|host| {
+    with_each_backend_and_policy(|host| {
         let network = host.network(1, false);
         let (a, b) = (host.container(&network, 2), host.container(&network, 3));
         serve(&b, 80);
@@ -165,7 +226,7 @@ fn containers_of_one_network_reach_each_other() {
 
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
-    on_a_host(|host| {
+    with_each_backend_and_policy(|host| {
         let network = host.network(1, false);
         let other = host.network(2, false);
         let (server, neighbour) = (host.container(&network, 2), host.container(&network, 3));
@@ -204,7 +265,7 @@ fn a_published_port_is_reached_from_everywhere() {
 
 #[test]
 fn networks_do_not_see_each_other_nor_the_hosts_localhost() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let (one, two) = (host.network(1, false), host.network(2, false));
         let (a, b) = (host.container(&one, 2), host.container(&two, 2));
         let remote = host.remote();
@@ -226,15 +287,15 @@ fn networks_do_not_see_each_other_nor_the_hosts_localhost() {
             local.recv_from(&mut [0; 9]).is_ok()
         };
         assert!(!send());
-        Nftables.remove(&one.table).expect("it is there");
-        Nftables.remove(&two.table).expect("it is there");
+        Either.remove(&one.table).expect("it is there");
+        Either.remove(&two.table).expect("it is there");
         assert!(send(), "it is the rules that keep it out");
     });
 }
 
 #[test]
 fn a_host_that_did_not_forward_forwards_nothing_but_ours() {
-    on_a_host(|host| {
+    with_each_backend_and_policy(|host| {
         assert_eq!(link::read_sysctl("ipv4/ip_forward").expect("readable"), "0");
         let network = host.network(1, false);
         assert_eq!(link::read_sysctl("ipv4/ip_forward").expect("readable"), "1");
@@ -264,7 +325,7 @@ fn a_host_that_did_not_forward_forwards_nothing_but_ours() {
 
 #[test]
 fn a_host_that_forwards_already_is_left_alone() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         link::write_sysctl("ipv4/ip_forward", "1").expect("writable");
         let network = host.network(1, false);
         assert_eq!(observe(&host.host.engine).expect("readable").tables, [network.table.as_str()]);
@@ -275,7 +336,7 @@ fn a_host_that_forwards_already_is_left_alone() {
 
 #[test]
 fn an_internal_network_has_no_way_out() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let (inside, open) = (host.network(1, true), host.network(2, false));
         let (a, b, c) = (host.container(&inside, 2), host.container(&inside, 3), host.container(&open, 2));
         let remote = host.remote();
@@ -297,7 +358,7 @@ fn an_internal_network_has_no_way_out() {
 
 #[test]
 fn creating_again_changes_nothing_and_ports_stay() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let network = host.network(1, false);
         let server = host.container(&network, 2);
         serve(&server, 80);
@@ -314,7 +375,7 @@ fn creating_again_changes_nothing_and_ports_stay() {
 
 #[test]
 fn a_port_leads_to_one_container_alone() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let network = host.network(1, false);
         let port = tcp(Ipv4Addr::UNSPECIFIED, 8080);
         let (a, b) = (Ipv4Addr::new(172, 20, 1, 2), Ipv4Addr::new(172, 20, 1, 3));
@@ -329,7 +390,7 @@ fn a_port_leads_to_one_container_alone() {
 
 #[test]
 fn a_failed_network_leaves_nothing() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let mut broken = host.host.clone();
         broken.forwarding_marker = "/nonexistent/marker".into();
         let mut spec = host.network(1, false);
@@ -347,7 +408,7 @@ fn a_failed_network_leaves_nothing() {
 
 #[test]
 fn removing_leaves_nothing() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let network = host.network(1, false);
         let mut a = host.container(&network, 2);
         a.ports = vec![tcp(Ipv4Addr::UNSPECIFIED, 8080)];
@@ -371,7 +432,7 @@ fn removing_leaves_nothing() {
 
 #[test]
 fn leftovers_go_and_what_is_kept_stays() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let (kept, left) = (host.network(1, false), host.network(2, false));
         host.container(&left, 2);
         let keep = |name: &str| name == kept.bridge || name == kept.table;
@@ -400,7 +461,7 @@ fn routes_and_addresses_are_listed() {
 
 #[test]
 fn a_udp_sender_that_never_stops_reaches_a_port_published_later() {
-    on_a_host(|host| {
+    with_each_backend(|host| {
         let network = host.network(1, false);
         let (server, remote) = (host.container(&network, 2), host.remote());
         let receiver = within(&server, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).expect("a free port"));

@@ -233,7 +233,7 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let words = ["hoist", super::COMMAND, "holder", &text(paths.root()), &text(paths.run()), project.as_str()];
     let argv = CStrings::new(words.iter().map(|w| CString::new(*w)).collect::<Result<_, _>>()?);
-    let envp = CStrings::new(fault::pass_on().into_iter().map(CString::new).collect::<Result<_, _>>()?);
+    let envp = super::environment()?;
     // The numbers 0 to 4 may be in use by what goes onto them, so everything is first moved out of the way.
     let [null, messages, control, program] =
         [null, messages, control, program].map(|fd| rustix::io::fcntl_dupfd_cloexec(&fd, 10));

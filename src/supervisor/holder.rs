@@ -155,7 +155,7 @@ impl Holder {
             let list = list.iter().map(|s| CString::new(s.as_str())).collect::<Result<_, _>>()?;
             Ok(CStrings::new(list))
         };
-        let (argv, envp) = (strings(&self.arguments)?, strings(&fault::pass_on())?);
+        let (argv, envp) = (strings(&self.arguments)?, super::environment()?);
         let program = self.program.as_fd();
         let child = process::clone_child(process::CLONE_CLEAR_SIGHAND, None, || {
             process::reset_signals();

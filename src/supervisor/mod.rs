@@ -14,18 +14,28 @@ mod restart;
 mod stop;
 mod worker;
 
+use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use crate::fault;
 use crate::name::ProjectName;
+use crate::network::firewall::choice;
 use crate::paths::Paths;
 use crate::state::State;
+use crate::sys::process::CStrings;
 
 pub use identity::is_alive;
 
 /// The hidden command that both processes are started with.
 pub const COMMAND: &str = "__supervise";
+
+/// Returns the environment of both processes: nothing, but for what the user has chosen of the host, and faults.
+fn environment() -> io::Result<CStrings> {
+    let chosen = choice::preference().map(|p| format!("{}={}", choice::VARIABLE, p.word()));
+    Ok(CStrings::new(chosen.into_iter().chain(fault::pass_on()).map(CString::new).collect::<Result<_, _>>()?))
+}
 
 /// Runs as holder or worker; `arguments` are those after the hidden command: role, root, run, project, and for the worker
 /// the inode of the control socket.

@@ -1,7 +1,8 @@
 //! Bad input: the whole message, and that nothing was made.
 
 use super::support::project::TestProject;
-use super::support::require_root;
+use super::support::run::Run;
+use super::support::{Secs as _, require_root};
 
 /// Runs `up -d` of a file that cannot work; returns what it says.
 #[track_caller]
@@ -284,4 +285,14 @@ fn an_unknown_service_on_the_command_line() {
     let message = shop.hoist(&["up", "-d", "wep"]).fails();
     assert!(message.contains("wep") && message.contains("did you mean `web`?"), "{message}");
     assert_eq!(shop.records(), []);
+}
+
+#[test]
+fn a_firewall_that_does_not_exist() {
+    require_root!();
+    let shop = TestProject::new("shop", "services:\n  web:\n    image: busybox\n");
+    let mut ps = shop.command(&["ps"]);
+    ps.env("HOIST_FIREWALL", "nft");
+    let message = Run::of(ps, 20.secs()).fails();
+    insta::assert_snapshot!(message, @"error: HOIST_FIREWALL: `nft` is no firewall: it must be nftables, iptables, iptables-nft or iptables-legacy");
 }

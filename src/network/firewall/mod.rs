@@ -10,7 +10,10 @@ use ipnet::Ipv4Net;
 
 use super::{NetworkSpec, PublishedPort, Transport};
 
+pub mod choice;
+pub mod iptables;
 pub mod nftables;
+mod restore;
 
 /// All rules of one network, or of the guard, or of the DNS redirect in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +81,8 @@ pub enum Match {
     Out(String, Is),
     /// Came in through an interface whose name starts so.
     InPrefix(String),
-    /// Goes out through an interface whose name starts so.
-    OutPrefix(String),
+    /// Goes out through an interface whose name starts so, or not.
+    OutPrefix(String, Is),
     /// Source address.
     Source(Ipv4Net),
     /// Destination address.
@@ -208,9 +211,27 @@ pub fn guard(name: &str, prefix: &str) -> Table {
         chains: vec![Chain {
             name: "forward",
             hook: Some(Hook { nat: false, place: Place::Forward, priority: 0, drop: true }),
-            rules: vec![rule(Match::InPrefix(prefix.to_owned())), rule(Match::OutPrefix(prefix.to_owned()))],
+            rules: vec![rule(Match::InPrefix(prefix.to_owned())), rule(Match::OutPrefix(prefix.to_owned(), Is::Equal))],
         }],
     }
+}
+
+/// Returns what must be let through where somebody else drops what is forwarded: the network's own packets, those to the
+/// outside and their answers, and those to published ports. Each alone says so much that no network is opened to
+/// another by it, whatever comes before or after.
+#[must_use]
+pub fn way_of(spec: &NetworkSpec) -> Vec<Rule> {
+    let into = || Match::In(spec.bridge.clone(), Is::Equal);
+    let out = || Match::Out(spec.bridge.clone(), Is::Equal);
+    let accept = |matches| Rule { matches, action: Action::Accept };
+    // Packets that stay on the bridge are seen here where `bridge-nf-call-iptables` is 1.
+    let mut rules = vec![accept(vec![into(), out()])];
+    if !spec.internal {
+        rules.push(accept(vec![into(), Match::OutPrefix(super::BRIDGES.to_owned(), Is::Different)]));
+        rules.push(accept(vec![out(), Match::Established]));
+        rules.push(accept(vec![out(), Match::Dnated]));
+    }
+    rules
 }
 
 /// Returns the rules inside a container's namespace that lead questions for `server` to the sockets of our DNS.
@@ -234,7 +255,8 @@ pub fn dns_redirect(name: &str, server: Ipv4Addr, udp: u16, tcp: u16) -> Table {
 /// A published port and the container's address that it leads to.
 pub type Mapping = (PublishedPort, Ipv4Addr);
 
-/// What programs rules into the kernel. Each call is one transaction: all of it or nothing.
+/// What programs rules into the kernel. Each call is one transaction: all of it or nothing, as far as the kernel has such
+/// (iptables has one a table, so that what shuts out is in before what opens).
 pub trait Firewall {
     /// Makes the table as it is wished; ports that it has already stay.
     ///
@@ -305,7 +327,7 @@ impl fmt::Display for Rule {
                 Match::In(name, is) => write!(f, "iifname {is}\"{name}\" ")?,
                 Match::Out(name, is) => write!(f, "oifname {is}\"{name}\" ")?,
                 Match::InPrefix(name) => write!(f, "iifname \"{name}*\" ")?,
-                Match::OutPrefix(name) => write!(f, "oifname \"{name}*\" ")?,
+                Match::OutPrefix(name, is) => write!(f, "oifname {is}\"{name}*\" ")?,
                 Match::Source(net) => write!(f, "ip saddr {net} ")?,
                 Match::Destination(net) => write!(f, "ip daddr {net} ")?,
                 Match::DestinationLocal => write!(f, "fib daddr type local ")?,
@@ -340,7 +362,7 @@ mod tests {
     use super::*;
     use crate::name::NetworkId;
 
-    fn spec(internal: bool) -> NetworkSpec {
+    pub(super) fn spec(internal: bool) -> NetworkSpec {
         NetworkSpec {
             id: NetworkId::from_bytes([7; 32]),
             name: "shop_default".into(),

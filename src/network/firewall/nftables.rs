@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use super::{ANY, Action, Chain, EXACT, Firewall, Is, Mapping, Match, Place, Rule, Table};
 use crate::network::netlink::{ACK, APPEND, Attributes, CREATE, DUMP, Encoder, NETFILTER, Netlink, REQUEST};
-use crate::network::{PublishedPort, Transport, conntrack, link};
+use crate::network::{Transport, conntrack, link};
 
 /// The kernel's nf_tables, in the calling thread's network namespace.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +21,7 @@ const NEWTABLE: u16 = SUBSYSTEM;
 const GETTABLE: u16 = SUBSYSTEM | 1;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
+const GETCHAIN: u16 = SUBSYSTEM | 4;
 const NEWRULE: u16 = SUBSYSTEM | 6;
 const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
@@ -88,7 +89,7 @@ impl Firewall for Nftables {
             batch.element(NEWSETELEM, CREATE, table, mapping);
         }
         batch.commit()?;
-        forget_flows(ports)
+        conntrack::forget(ports)
     }
 
     fn unpublish(&self, table: &str, ports: &[Mapping]) -> io::Result<()> {
@@ -111,7 +112,7 @@ impl Firewall for Nftables {
             }
             other => other?,
         }
-        forget_flows(ports)
+        conntrack::forget(ports)
     }
 
     fn tables(&self, prefix: &str) -> io::Result<Vec<String>> {
@@ -121,8 +122,8 @@ impl Firewall for Nftables {
         link::repeat_interrupted(|| {
             let mut names = Vec::new();
             Netlink::open(NETFILTER)?.dump(&request, |message| {
-                let name = Attributes(message.get(HEADERS..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
-                let name = name.and_then(|(_, v)| std::str::from_utf8(v).ok()).map(|n| n.trim_end_matches('\0'));
+                let name = attribute(message, 1).and_then(|v| std::str::from_utf8(v).ok());
+                let name = name.map(|n| n.trim_end_matches('\0'));
                 names.extend(name.filter(|n| n.starts_with(prefix)).map(str::to_owned));
             })?;
             Ok(names)
@@ -130,10 +131,47 @@ impl Firewall for Nftables {
     }
 }
 
-/// A UDP flow that was seen before its port was published, or while it was, keeps its old way: forget it.
-fn forget_flows(ports: &[Mapping]) -> io::Result<()> {
-    let udp: Vec<PublishedPort> = ports.iter().map(|m| m.0).filter(|p| p.protocol == Transport::Udp).collect();
-    if udp.is_empty() { Ok(()) } else { conntrack::forget_udp(&udp) }
+/// Whether there is a table of this name.
+pub(super) fn has_table(table: &str) -> io::Result<bool> {
+    let mut request = Encoder::default();
+    request.message(GETTABLE, REQUEST, 1, |e| {
+        e.raw(&[NFPROTO_IPV4, 0, 0, 0]);
+        e.text(1, table);
+    });
+    Ok(Netlink::open(NETFILTER)?.get(&request.finish())?.is_some())
+}
+
+/// Whether a chain whose name begins with `prefix` is in one of the tables that `iptables-nft` keeps its rules in.
+pub(super) fn has_chain(prefix: &str) -> io::Result<bool> {
+    let mut request = Encoder::default();
+    request.message(GETCHAIN, REQUEST | DUMP, 1, |e| e.raw(&[NFPROTO_IPV4, 0, 0, 0]));
+    let request = request.finish();
+    link::repeat_interrupted(|| {
+        let mut found = false;
+        Netlink::open(NETFILTER)?.dump(&request, |message| {
+            let text = |kind| attribute(message, kind).and_then(|v| std::str::from_utf8(v).ok());
+            let ours = text(3).is_some_and(|chain| chain.starts_with(prefix));
+            found |= ours && text(1).is_some_and(|t| ["raw\0", "filter\0", "nat\0"].contains(&t));
+        })?;
+        Ok(found)
+    })
+}
+
+/// Whether `iptables-nft`'s `FORWARD` drops by policy.
+pub(super) fn forward_drops() -> io::Result<bool> {
+    let mut request = Encoder::default();
+    request.message(GETCHAIN, REQUEST, 1, |e| {
+        e.raw(&[NFPROTO_IPV4, 0, 0, 0]);
+        e.text(1, "filter");
+        e.text(3, "FORWARD");
+    });
+    let answer = Netlink::open(NETFILTER)?.get(&request.finish())?;
+    Ok(answer.is_some_and(|message| attribute(&message, 5) == Some(&[0; 4]))) // NF_DROP
+}
+
+/// An attribute of an answer.
+fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    Attributes(message.get(HEADERS..).unwrap_or_default()).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -251,8 +289,8 @@ fn expressions(e: &mut Encoder, rule: &Rule) {
         match m {
             Match::In(name, is) => interface(e, 6, name, *is),
             Match::Out(name, is) => interface(e, 7, name, *is),
-            Match::InPrefix(prefix) => interface_prefix(e, 6, prefix),
-            Match::OutPrefix(prefix) => interface_prefix(e, 7, prefix),
+            Match::InPrefix(prefix) => interface_prefix(e, 6, prefix, Is::Equal),
+            Match::OutPrefix(prefix, is) => interface_prefix(e, 7, prefix, *is),
             Match::Source(net) => address(e, 12, net.network(), net.netmask()),
             Match::Destination(net) => address(e, 16, net.network(), net.netmask()),
             Match::DestinationLocal => {
@@ -351,9 +389,9 @@ fn interface(e: &mut Encoder, key: u32, name: &str, is: Is) {
     compare(e, is == Is::Equal, &padded);
 }
 
-fn interface_prefix(e: &mut Encoder, key: u32, prefix: &str) {
+fn interface_prefix(e: &mut Encoder, key: u32, prefix: &str, is: Is) {
     meta(e, key, SCRATCH);
-    compare(e, true, prefix.as_bytes());
+    compare(e, is == Is::Equal, prefix.as_bytes());
 }
 
 fn address(e: &mut Encoder, offset: u32, network: Ipv4Addr, netmask: Ipv4Addr) {

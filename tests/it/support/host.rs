@@ -106,6 +106,10 @@ impl Host {
             .current_dir(cwd)
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", self.directory()).env("HOIST_ROOT", self.root()).env("HOIST_RUN", self.run());
+        // The same tests, with the other backend.
+        if let Some(firewall) = std::env::var_os("HOIST_FIREWALL") {
+            command.env("HOIST_FIREWALL", firewall);
+        }
     }
 
     /// Returns all that an engine can leave on this host.
@@ -317,9 +321,29 @@ pub(crate) fn links() -> BTreeSet<String> {
     text.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
-/// Returns the nf_tables tables of the network namespace that we are in.
+/// Returns the nf_tables tables of the network namespace that we are in, and the chains and rules of both kinds of
+/// iptables. Their own tables and built-in chains stay once they were used, by whomever.
 pub(crate) fn tables() -> BTreeSet<String> {
-    command("nft", &["list", "tables"]).lines().map(ToOwned::to_owned).collect()
+    let nft = command("nft", &["list", "tables"]);
+    let built_in = ["raw", "mangle", "nat", "filter", "security"].map(|name| format!("table ip {name}"));
+    let mut found: BTreeSet<String> =
+        nft.lines().filter(|line| !built_in.iter().any(|b| b == line)).map(ToOwned::to_owned).collect();
+    for variant in ["nft", "legacy"] {
+        if variant == "nft" && !nft.contains("table ip ") {
+            continue; // the program would make some
+        }
+        let mut kind = String::new();
+        for line in command(&format!("iptables-{variant}-save"), &[]).lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                name.clone_into(&mut kind);
+            }
+            let chain = line.strip_prefix(':').filter(|chain| chain.contains(" - "));
+            if let Some(part) = chain.and_then(|c| c.split(' ').next()).or_else(|| line.strip_prefix("-A ")) {
+                found.insert(format!("iptables-{variant} {kind} {part}"));
+            }
+        }
+    }
+    found
 }
 
 /// Returns mount point, file system and source of each mount of the namespace that we are in.
