@@ -3,6 +3,7 @@
 //! What each step does is in `host.rs`, how a snapshot is taken in `observe.rs`, what can be chosen from in
 //! `choices.rs`. Here is what a command needs besides: locks, images, ports, execs.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,12 +25,13 @@ use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
 use crate::name::{EngineId, ProjectName};
 use crate::network::ports::Conflict;
-use crate::network::{self, PublishedPort, Transport};
+use crate::network::{self, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
-use crate::state::record::{ContainerRecord, ContainerStatus, PortRecord, State as Life};
+use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
 use crate::supervisor::protocol::{Reply, Request};
+use crate::sys::later;
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,6 +47,15 @@ pub struct Local {
     pub(super) state: State,
     pub(super) images: Store,
     pub(super) supervisors: Supervisors,
+    /// There are bridges or tables of ours that no record speaks for, as far as a look without a lock can tell.
+    pub(super) unclaimed: Cell<bool>,
+}
+
+/// What this process left for later is done at the latest now.
+impl Drop for Local {
+    fn drop(&mut self) {
+        later::take().perform();
+    }
 }
 
 impl Local {
@@ -55,7 +66,8 @@ impl Local {
     pub fn open(paths: &Paths) -> Result<Self, Report> {
         let state = State::open(paths.clone())?;
         let images = Store::open(&state.paths().images())?;
-        Ok(Self { state, images, supervisors: Supervisors::default() })
+        later::begin();
+        Ok(Self { state, images, supervisors: Supervisors::default(), unclaimed: Cell::new(false) })
     }
 
     /// Returns the image store.
@@ -70,6 +82,21 @@ impl Local {
             engine: self.state.engine().clone(),
             forwarding_marker: self.state.paths().run().join("ip_forward"),
         }
+    }
+
+    /// Removes bridges and tables of ours that no record speaks for: a command was killed when it had forgotten a network,
+    /// and before what it had left for later was done.
+    fn remove_unclaimed(&self) -> Result<(), Report> {
+        if !self.unclaimed.take() {
+            return Ok(());
+        }
+        let _lock = self.state.lock_engine()?;
+        let specs = self.state.networks()?.into_iter().map(|record| network_spec(&record));
+        let claimed: Vec<NetworkSpec> = specs.collect::<Result<_, _>>()?;
+        for error in network::remove_unclaimed(&self.network_host(), &claimed.iter().collect::<Vec<_>>()) {
+            tracing::warn!("{error}"); // they are in nobody's way, and the next command tries again
+        }
+        Ok(())
     }
 
     /// Returns who of us has a port, in any project.
@@ -135,6 +162,12 @@ impl Local {
             labels: config.labels.into_iter().collect(),
         }
     }
+}
+
+/// Returns the specification in a network's record.
+pub(super) fn network_spec(record: &NetworkRecord) -> Result<NetworkSpec, Report> {
+    serde_json::from_value(record.spec.clone())
+        .map_err(|e| Report::message(format!("the record of network `{}` is damaged: {e}", record.name)))
 }
 
 /// Returns a supervisor's answer as a report.
@@ -386,6 +419,7 @@ impl Backend for Local {
     }
 
     fn sync(&self) -> Result<(), Report> {
+        self.remove_unclaimed()?;
         Ok(self.state.sync_soon()?)
     }
 

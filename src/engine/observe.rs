@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
 use super::backend::Backend as _;
-use super::local::Local;
+use super::local::{Local, network_spec};
 use crate::diag::Report;
 use crate::name::ProjectName;
 use crate::network::{self, NetworkSpec};
@@ -24,8 +24,7 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
     let tables: BTreeSet<&str> = kernel.tables.iter().map(String::as_str).collect();
     let mut networks = Vec::new();
     for record in state.networks()? {
-        let spec: NetworkSpec = serde_json::from_value(record.spec.clone())
-            .map_err(|e| Report::message(format!("the record of network `{}` is damaged: {e}", record.name)))?;
+        let spec = network_spec(&record)?;
         let endpoints = || records.iter().flat_map(|r| r.endpoints.iter().map(move |e| (r, e)));
         let on_it = || endpoints().filter(|(_, e)| e.network == record.id);
         networks.push(ActualNetwork {
@@ -39,6 +38,9 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
             spec,
         });
     }
+    // The records were read after the kernel, and a network is written down before it is made.
+    let specs: Vec<&NetworkSpec> = networks.iter().map(|n| &n.spec).collect();
+    local.unclaimed.set(!network::unclaimed(&kernel, local.engine_id(), &specs).is_empty());
     let mut volumes = BTreeMap::new();
     for record in state.volumes()? {
         let data = state.paths().volume(&record.name).join("_data");

@@ -141,6 +141,14 @@ pub struct Observed {
     pub closed: Closed,
 }
 
+impl Observed {
+    /// Returns whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.tables.is_empty()
+    }
+}
+
 /// Names each bridge of every hoist engine starts with (`EngineId::bridge`).
 const BRIDGES: &str = "hb-";
 
@@ -293,24 +301,25 @@ pub fn create(host: &Host, spec: &NetworkSpec) -> Result<(), Error> {
 }
 
 /// Removes a network. Containers that are attached lose it; their pairs go with their namespaces, which may still be on
-/// their way out: waiting for them, or deleting them one by one, would cost 20 ms each.
+/// their way out: waiting for them, or deleting them one by one, would cost 20 ms each. The same goes for the bridge, which
+/// is without address and down when this returns, and is deleted when nobody waits for it ([`sys::later`]).
 ///
 /// Returns what could not be done.
 #[must_use]
 pub fn remove(host: &Host, spec: &NetworkSpec) -> Vec<Error> {
     let mut errors = Vec::new();
-    match link::find(&spec.bridge) {
-        Ok(Some(_)) if !spec.internal => {
-            // Before the rules that make it harmless.
-            errors.extend(sysctl(&format!("ipv4/conf/{}/route_localnet", spec.bridge), "0").err());
-        }
-        Ok(_) => {}
-        Err(source) => errors.push(Error::List { source }),
+    let bridge = link::find(&spec.bridge).unwrap_or_else(|source| {
+        errors.push(Error::List { source });
+        None
+    });
+    if bridge.is_some() && !spec.internal {
+        // Before the rules that make it harmless.
+        errors.extend(sysctl(&format!("ipv4/conf/{}/route_localnet", spec.bridge), "0").err());
     }
     fault::point("network.localhost-off");
     errors.extend(Either.remove(&spec.table).err().map(|e| firewall_error(&spec.table, e)));
     fault::point("network.rules-removed");
-    errors.extend(delete_link(&spec.bridge).err());
+    errors.extend(bridge.and_then(|bridge| retire(&bridge).err()));
     fault::point("network.bridge-removed");
     errors.extend(stop_forwarding(host).err());
     errors
@@ -322,32 +331,26 @@ pub fn remove(host: &Host, spec: &NetworkSpec) -> Vec<Error> {
 /// What the kernel said; nothing is left.
 pub fn create_namespace(path: &Path) -> Result<(), Error> {
     let error = |source| Error::Namespace { path: path.to_owned(), source };
-    match sys::netns::create_pinned(path) {
+    // Whole before it is pinned, so that a pin that is found is one that can be used.
+    let set_up = || {
+        // As Docker does: no port is privileged inside, and everyone may ping.
+        sysctl("ipv4/ip_unprivileged_port_start", "0")?;
+        sysctl("ipv4/ping_group_range", "0 2147483647")?;
+        link::set_up_loopback().map_err(error)
+    };
+    let pinned = match sys::netns::create_pinned(path, set_up) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             if sys::netns::is_pinned(path).map_err(error)? {
                 return Ok(());
             }
             // Left by a run that ended between the file and the mount.
             fs::remove_file(path).map_err(error)?;
-            sys::netns::create_pinned(path).map_err(error)?;
+            sys::netns::create_pinned(path, set_up)
         }
-        other => other.map_err(error)?,
-    }
+        other => other,
+    };
     fault::point("netns.pinned");
-    let namespace = File::open(path).map_err(error)?;
-    sys::netns::with(namespace.as_fd(), || {
-        // As Docker does: no port is privileged inside, and everyone may ping.
-        sysctl("ipv4/ip_unprivileged_port_start", "0")?;
-        sysctl("ipv4/ping_group_range", "0 2147483647")?;
-        link::set_up_loopback().map_err(|source| Error::Namespace { path: path.to_owned(), source })
-    })
-    .map_err(error)
-    .and_then(|inner| inner)
-    .inspect_err(|_| {
-        if let Err(error) = sys::netns::unpin(path) {
-            tracing::debug!(%error, "on the way back from a failed namespace");
-        }
-    })
+    pinned.map_err(error)?
 }
 
 /// Takes the pin of a network namespace away; it goes with the last process and socket in it, and its links with it.
@@ -355,6 +358,9 @@ pub fn create_namespace(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// What the kernel said.
 pub fn remove_namespace(path: &Path) -> Result<(), Error> {
+    if let Ok(namespace) = File::open(path) {
+        sys::later::close(namespace.into()); // its links go with it, and that keeps other links waiting
+    }
     sys::netns::unpin(path).map_err(|source| Error::Namespace { path: path.to_owned(), source })
 }
 
@@ -457,34 +463,52 @@ pub fn observe(engine: &EngineId) -> Result<Observed, Error> {
     Ok(Observed { links, tables, closed })
 }
 
-/// Removes what bears the engine's name and is not in `keep`, a network's bridge, table or host link each.
+/// Returns the bridges and tables among what was observed that belong to no network of `claimed`. Pairs are left out: they
+/// go with their namespaces.
+#[must_use]
+pub fn unclaimed(observed: &Observed, engine: &EngineId, claimed: &[&NetworkSpec]) -> Observed {
+    let guard = guard_name(engine);
+    let mut unclaimed = observed.clone();
+    unclaimed.links.retain(|l| l.name.starts_with(BRIDGES));
+    unclaimed.tables.retain(|t| *t != guard);
+    for spec in claimed {
+        unclaimed.links.retain(|l| l.name != spec.bridge);
+        unclaimed.tables.retain(|t| *t != spec.table);
+    }
+    unclaimed
+}
+
+/// Removes bridges and tables of the engine that belong to no network of `claimed`.
 ///
 /// Returns what could not be removed.
 #[must_use]
-pub fn remove_leftovers(host: &Host, keep: impl Fn(&str) -> bool) -> Vec<Error> {
+pub fn remove_unclaimed(host: &Host, claimed: &[&NetworkSpec]) -> Vec<Error> {
     let found = match observe(&host.engine) {
-        Ok(found) => found,
+        Ok(found) => unclaimed(&found, &host.engine, claimed),
         Err(error) => return vec![error],
     };
     let mut errors = Vec::new();
-    let leftover: Vec<&Link> = found.links.iter().filter(|l| !keep(&l.name)).collect();
-    for link in leftover.iter().filter(|l| l.name.starts_with(BRIDGES)) {
+    for link in &found.links {
         errors.extend(sysctl(&format!("ipv4/conf/{}/route_localnet", link.name), "0").err());
     }
-    let guard = guard_name(&host.engine);
     let prefix = host.engine.table_prefix();
-    let ways = choice::open_ways(&prefix).unwrap_or_else(|e| {
+    let mut ways = choice::open_ways(&prefix).unwrap_or_else(|e| {
         errors.push(firewall_error(&prefix, e));
         Vec::new()
     });
-    for table in found.tables.iter().chain(&ways).filter(|t| **t != guard && !keep(t)) {
+    ways.retain(|way| *way != guard_name(&host.engine) && !claimed.iter().any(|spec| spec.table == *way));
+    for table in found.tables.iter().chain(&ways) {
         errors.extend(Either.remove(table).err().map(|e| firewall_error(table, e)));
     }
-    for link in leftover {
-        errors.extend(delete_link(&link.name).err());
+    for link in &found.links {
+        errors.extend(retire(link).err());
     }
     errors.extend(stop_forwarding(host).err());
     errors
+}
+
+fn retire(bridge: &Link) -> Result<(), Error> {
+    link::retire(bridge).map_err(|source| Error::DeleteLink { link: bridge.name.clone(), source })
 }
 
 /// Makes the bridge, or checks the one that is there. Returns whether it was made.
@@ -558,10 +582,11 @@ fn forward(host: &Host) -> Result<(), Error> {
     if read == "0" { sysctl(NAME, "1") } else { Ok(()) }
 }
 
-/// Undoes [`forward`] when no bridge is left on the host, of whichever engine: others rely on it as well.
+/// Undoes [`forward`] when no bridge is up on the host, of whichever engine: others rely on it as well. One that is down
+/// is about to go.
 fn stop_forwarding(host: &Host) -> Result<(), Error> {
     let marker = &host.forwarding_marker;
-    if !marker.exists() || !link::links(BRIDGES).map_err(|source| Error::List { source })?.is_empty() {
+    if !marker.exists() || link::links(BRIDGES).map_err(|source| Error::List { source })?.iter().any(|l| l.up) {
         return Ok(());
     }
     sysctl("ipv4/ip_forward", "0")?;

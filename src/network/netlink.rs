@@ -4,8 +4,11 @@
 //! messages mean.
 
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use netlink_sys::{Socket, SocketAddr};
+
+use crate::sys::later;
 
 /// `NETLINK_ROUTE` (linux/netlink.h).
 pub(crate) const ROUTE: isize = 0;
@@ -50,6 +53,18 @@ impl Netlink {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self { socket })
+    }
+
+    /// Closes the socket when nobody waits for it.
+    pub(crate) fn close_later(self) {
+        if let Some(fd) = self.into_fd() {
+            later::close(fd);
+        }
+    }
+
+    /// Returns the descriptor alone; `None` when there is none to have, which leaves it closed.
+    pub(crate) fn into_fd(self) -> Option<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned().ok()
     }
 
     /// Sends `messages` at once and waits for the acknowledgements of the sequence numbers in `expect`.

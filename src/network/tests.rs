@@ -431,16 +431,16 @@ fn removing_leaves_nothing() {
 }
 
 #[test]
-fn leftovers_go_and_what_is_kept_stays() {
+fn what_no_network_claims_goes_and_the_others_stay() {
     with_each_backend(|host| {
         let (kept, left) = (host.network(1, false), host.network(2, false));
-        host.container(&left, 2);
-        let keep = |name: &str| name == kept.bridge || name == kept.table;
-        assert_eq!(remove_leftovers(&host.host, keep).len(), 0);
+        assert_eq!(remove_unclaimed(&host.host, &[&kept]).len(), 0);
         let found = observe(&host.host.engine).expect("readable");
         assert_eq!(found.links.iter().map(|l| &l.name).collect::<Vec<_>>(), [&kept.bridge]);
         assert_eq!(found.tables.len(), 2, "the kept one and the guard: {:?}", found.tables);
-        assert_eq!(remove_leftovers(&host.host, |_| false).len(), 0);
+        assert_eq!(unclaimed(&found, &host.host.engine, &[&kept]), Observed::default());
+        assert_eq!(unclaimed(&found, &host.host.engine, &[&left]).links, found.links);
+        assert_eq!(remove_unclaimed(&host.host, &[]).len(), 0);
         assert_eq!(observe(&host.host.engine).expect("readable"), Observed::default());
     });
 }

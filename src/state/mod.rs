@@ -19,7 +19,7 @@ use crate::diag::Explain;
 use crate::fault;
 use crate::name::{ContainerId, EngineId, NetworkId, ProjectName, VolumeName};
 use crate::paths::Paths;
-use crate::sys::process;
+use crate::sys::{later, process};
 use record::{ContainerRecord, ContainerStatus, NetworkRecord, SupervisorRecord, VolumeRecord};
 
 /// Number of the on-disk format that this binary reads and writes.
@@ -339,8 +339,9 @@ impl State {
         Lock::wait(&self.paths.engine_lock())
     }
 
-    /// Has everything written so far brought to the disk (syncfs(2) of the root's file system), by a process that outlives
-    /// this one: what other programs have written must be brought there too, which can take long.
+    /// Has everything written so far brought to the disk (syncfs(2) of the root's file system), and what was [left for
+    /// later](later) done, by a process that outlives this one: what other programs have written must be brought to the
+    /// disk too, which can take long.
     ///
     /// # Errors
     /// When the root cannot be opened or the process cannot be made.
@@ -348,10 +349,15 @@ impl State {
         let path = self.paths.root();
         let error = |source| Error::Write { path: path.to_owned(), source };
         let root = File::open(path).map_err(error)?;
+        let left = later::take();
+        let mut kept = left.descriptors();
+        kept.push(root.as_fd());
         process::clone_child(0, None, || {
-            // Nothing of ours may be kept waiting by the disk: neither the pipe of `$(hoist up -d)` nor a lock.
-            process::close_all_but(root.as_fd());
-            let _ = rustix::fs::syncfs(&root); // nobody is left to be told
+            // Nothing of ours may be kept waiting: neither the pipe of `$(hoist up -d)` nor a lock.
+            if process::close_all_but(&kept).is_ok() {
+                left.perform();
+                let _ = rustix::fs::syncfs(&root); // nobody is left to be told
+            }
             process::exit_now(0)
         })
         .map_err(error)?;

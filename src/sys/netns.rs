@@ -21,18 +21,26 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// Magic number of the file system that shows namespaces (`NSFS_MAGIC`, linux/magic.h).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
-/// Makes a network namespace and pins it to `path` by a bind mount, so that it lives without a process.
+/// Makes a network namespace, runs `set_up` inside and pins it to `path` by a bind mount, so that it lives without a
+/// process. When `set_up` fails, nothing is pinned and what it returned is returned.
 ///
 /// # Errors
 /// `AlreadyExists` when there is something at `path`; otherwise what the kernel said, and nothing is left.
-pub fn create_pinned(path: &Path) -> io::Result<()> {
+pub fn create_pinned<T: Send, E: Send>(
+    path: &Path,
+    set_up: impl FnOnce() -> Result<T, E> + Send,
+) -> io::Result<Result<T, E>> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     fault::point("netns.file");
     let made = on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        Ok(mount_bind(OWN, path)?)
+        let result = set_up();
+        if result.is_ok() {
+            mount_bind(OWN, path)?;
+        }
+        Ok(result)
     });
-    if made.is_err() {
+    if !matches!(made, Ok(Ok(_))) {
         // The error that matters is the first; a file that stays is empty and is replaced by the next attempt.
         let _ = std::fs::remove_file(path);
     }

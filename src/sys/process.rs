@@ -140,11 +140,23 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn close_copies_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut first = 3_u32;
+    close_from(3, kept)
+}
+
+/// Closes every descriptor of this process but `kept`. For a child between clone and exit, which runs no destructors.
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    close_from(0, kept)
+}
+
+fn close_from(mut first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     loop {
         let next = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).filter(|n| *n >= first).min();
-        let last = next.map_or(u32::MAX, |n| n.saturating_sub(1));
-        if first <= last {
+        let end = next.unwrap_or(u32::MAX); // there is no such descriptor
+        if first < end {
+            let last = end - 1;
             // SAFETY: the owners of these descriptors live on in the parent; the child's copies are never used or
             // dropped, as the child leaves by exec or `exit_now`.
             check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
@@ -162,19 +174,6 @@ pub fn close_copy(fd: BorrowedFd<'_>) {
     // SAFETY: the owner of this descriptor lives on in the parent; the child's copy of it is never used or dropped, as
     // the child leaves by exec or `exit_now`.
     unsafe { libc::close(fd.as_raw_fd()) };
-}
-
-/// Closes every descriptor of this process but one. For a child between clone and exit, which runs no destructors.
-pub fn close_all_but(keep: BorrowedFd<'_>) {
-    let keep = keep.as_raw_fd().unsigned_abs();
-    let close = |first: u32, last: u32| {
-        // SAFETY: the owners of these descriptors live on in the parent; the child uses none of its copies again.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    };
-    if keep > 0 {
-        close(0, keep - 1);
-    }
-    close(keep + 1, u32::MAX);
 }
 
 /// Duplicates `from` onto the number `to`, without close-on-exec, for the program that is run next (dup3(2)).

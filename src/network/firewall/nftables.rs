@@ -270,7 +270,10 @@ impl Batch {
     fn commit(mut self) -> io::Result<()> {
         self.encoder.message(BATCH_END, REQUEST, self.sequence + 1, |e| e.raw(&[0, 0, 0, 10]));
         let expect: Vec<u32> = (1..=self.sequence).collect();
-        Netlink::open(NETFILTER)?.exchange(&self.encoder.finish(), &expect).map_err(|refused| {
+        let mut netlink = Netlink::open(NETFILTER)?;
+        let result = netlink.exchange(&self.encoder.finish(), &expect);
+        netlink.close_later(); // it may have removed something: the kernel frees that before the last close returns
+        result.map_err(|refused| {
             tracing::debug!(message = refused.sequence, error = %refused.source, "nf_tables refused a transaction");
             refused.source
         })
