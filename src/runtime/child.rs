@@ -360,21 +360,20 @@ fn mask(launch: &Launch) -> Step {
             result => result.at(Stage::Masks)?,
         };
         let directory = FileType::from_raw_mode(fstat(&place).at(Stage::Masks)?.st_mode).is_dir();
-        let cover = if directory {
-            if let Some(first) = &empty {
-                clone_of(first.as_fd(), false)?
-            } else {
+        let cover = match (directory, &empty) {
+            (false, _) => clone_of(null.as_fd(), false)?,
+            (true, Some(first)) => clone_of(first.as_fd(), false)?,
+            (true, None) => {
                 let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
                     | MountAttrFlags::MOUNT_ATTR_NOSUID
                     | MountAttrFlags::MOUNT_ATTR_NODEV
                     | MountAttrFlags::MOUNT_ATTR_NOEXEC;
                 let made = make_fs(c"tmpfs", &[], attributes).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
-                let clone = clone_of(made.as_fd(), false)?;
+                // The first goes to its place itself: before Linux 6.15 only what is attached can be cloned.
+                attach(made.as_fd(), place.as_fd()).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
                 empty = Some(made);
-                clone
+                continue;
             }
-        } else {
-            clone_of(null.as_fd(), false)?
         };
         attach(cover.as_fd(), place.as_fd()).map_err(|f| Failure { stage: Stage::Masks, ..f })?;
     }
