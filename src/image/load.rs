@@ -12,7 +12,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use serde::de::DeserializeOwned;
 
 use crate::event::{Event, Sink};
-use crate::image::Error;
 use crate::image::config::{
     ArchiveManifest, Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest, host_architecture,
 };
@@ -21,14 +20,14 @@ use crate::image::reference::Reference;
 use crate::image::store::{Scratch, Store};
 use crate::image::tarball::{self, Kind, TarError, show};
 use crate::image::unpack::{Limits, Unpacked, unpack};
+use crate::image::{Error, is_full};
 
 /// Largest document kept in memory, and largest sum of them (CVE-2020-1702).
 const DOCUMENT_MAX: u64 = 8 << 20;
 const DOCUMENTS_MAX: u64 = 64 << 20;
 /// Most entries of an archive that are not in a layer.
 const NAMES_MAX: usize = 100_000;
-/// From this size on, a layer may not be a thousand times larger than its compressed form.
-const BOMB_FLOOR: u64 = 1 << 30;
+/// How many times larger than its compressed form a large layer may be.
 const BOMB_RATIO: u64 = 1000;
 const CHUNK: usize = 1 << 20;
 
@@ -48,11 +47,32 @@ impl Store {
     /// When the archive is damaged, hostile or incomplete, or the store cannot be written: then no name, layer or
     /// temporary file of it is left behind.
     pub fn load(&self, archive: impl Read, sink: &dyn Sink) -> Result<Vec<LoadedImage>, Error> {
+        self.load_all(archive, sink).map_err(|error| self.explain_full(error))
+    }
+
+    /// Says where there is no room and how much there is, once what was unpacked is gone again.
+    pub(crate) fn explain_full(&self, error: Error) -> Error {
+        let what = match &error {
+            Error::Write { name, source } if is_full(source) => format!("`{name}`"),
+            Error::Store { path, source, .. } if is_full(source) => format!("`{}`", path.display()),
+            Error::NoRoom { what, .. } => what.clone(),
+            _ => return error,
+        };
+        let (path, found) = (self.root().to_owned(), rustix::fs::statvfs(self.root()));
+        let (kib, inodes) = found.map_or((0, 0), |f| (f.f_bavail.saturating_mul(f.f_frsize) >> 10, f.f_favail));
+        Error::NoRoom { what, path, kib, inodes }
+    }
+
+    fn load_all(&self, archive: impl Read, sink: &dyn Sink) -> Result<Vec<LoadedImage>, Error> {
         self.sweep()?;
         let scratch = self.scratch()?;
         let mut load = Load { store: self, scratch: &scratch, sink, contents: Contents::default() };
         let mut source = BufReader::with_capacity(CHUNK, archive);
-        let compression = sniff(source.fill_buf().map_err(Error::Read)?);
+        let head = source.fill_buf().map_err(Error::Read)?;
+        if let Some(method) = unread(head) {
+            return Err(Error::Compression { what: "the image archive".into(), method });
+        }
+        let compression = sniff(head);
         let mut tar = tarball::Reader::new(decompress(source, compression)?);
         while let Some(entry) = tar.next().map_err(archive_error)? {
             load.entry(&entry, &mut tar)?;
@@ -106,6 +126,15 @@ struct Layer {
     diff_id: Digest,
 }
 
+/// Why an entry of an archive was not kept.
+#[derive(Debug, Clone, Copy)]
+enum LeftOut {
+    /// It is no layer, and too large for a document.
+    TooLarge,
+    /// It is compressed in a way that we do not read.
+    Compressed(&'static str),
+}
+
 /// What an archive holds.
 #[derive(Default)]
 struct Contents {
@@ -116,6 +145,8 @@ struct Contents {
     aliases: HashMap<String, String>,
     /// Blob digest → diff id.
     blobs: BTreeMap<Digest, Digest>,
+    /// What was not kept, and why: it matters only when an image needs it.
+    left_out: HashMap<String, LeftOut>,
     /// Unpacked layers, by diff id.
     fresh: BTreeMap<Digest, (PathBuf, Unpacked)>,
 }
@@ -157,7 +188,8 @@ impl Load<'_> {
             return Err(Error::Archive(format!("it has an entry named `{}`", show(&entry.name))));
         };
         let contents = &mut self.contents;
-        if contents.documents.len() + contents.layers.len() + contents.aliases.len() > NAMES_MAX {
+        let known = contents.documents.len() + contents.layers.len() + contents.aliases.len() + contents.left_out.len();
+        if known > NAMES_MAX {
             return Err(Error::Limit { what: "the image archive".into(), limit: format!("{NAMES_MAX} entries") });
         }
         match entry.kind {
@@ -176,7 +208,10 @@ impl Load<'_> {
                 return Err(Error::Archive(format!("its entry `{}` is a device", show(&entry.name))));
             }
         }
-        if contents.documents.contains_key(&name) || contents.layers.contains_key(&name) {
+        if contents.documents.contains_key(&name)
+            || contents.layers.contains_key(&name)
+            || contents.left_out.contains_key(&name)
+        {
             return Err(Error::Archive(format!("it contains `{}` twice", show(&entry.name))));
         }
         // In an OCI layout a blob's name is its digest.
@@ -184,11 +219,16 @@ impl Load<'_> {
         let mut raw = BufReader::with_capacity(CHUNK, HashingReader::new(data));
         let head = raw.fill_buf().map_err(|e| archive_error(e.into()))?;
         let compression = sniff(head);
+        let unread = unread(head);
         let is_layer = compression != Compression::None || looks_like_tar(head, entry.size);
         let mut layer = None;
         if is_layer {
             layer = self.layer(&name, &mut raw, entry.size, compression, promised.as_ref())?;
-        } else if entry.size <= DOCUMENT_MAX {
+        } else if let Some(method) = unread {
+            self.contents.left_out.insert(name.clone(), LeftOut::Compressed(method));
+        } else if entry.size > DOCUMENT_MAX {
+            self.contents.left_out.insert(name.clone(), LeftOut::TooLarge);
+        } else {
             let contents = &mut self.contents;
             contents.document_bytes += entry.size;
             if contents.document_bytes > DOCUMENTS_MAX {
@@ -247,11 +287,17 @@ impl Load<'_> {
 }
 
 /// Decompresses on this thread, hashes and unpacks on another.
-pub(crate) fn unpack_stream(
+pub(crate) fn unpack_stream(source: impl Read, name: &str, size: u64, fs: &Path) -> Result<(Unpacked, Digest), Error> {
+    unpack_stream_within(source, name, size, fs, Limits::default())
+}
+
+/// As [`unpack_stream`], with limits.
+pub(crate) fn unpack_stream_within(
     mut source: impl Read,
     name: &str,
     size: u64,
     fs: &Path,
+    limits: Limits,
 ) -> Result<(Unpacked, Digest), Error> {
     let (sender, receiver): (SyncSender<io::Result<Vec<u8>>>, _) = sync_channel(4);
     let failed = |error: io::Error| match error.kind() {
@@ -261,7 +307,7 @@ pub(crate) fn unpack_stream(
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || {
             let mut source = HashingReader::new(ChunkReader { receiver, chunk: Vec::new(), at: 0 });
-            let unpacked = unpack(&mut source, name, fs, Limits::default())?;
+            let unpacked = unpack(&mut source, name, fs, limits)?;
             Ok((unpacked, source.finish()))
         });
         let mut total = 0_u64;
@@ -273,7 +319,7 @@ pub(crate) fn unpack_stream(
                 Ok(n) => {
                     total += n as u64;
                     chunk.truncate(n);
-                    if total > BOMB_FLOOR && total / BOMB_RATIO > size {
+                    if total > limits.expansion_floor && total / BOMB_RATIO > size {
                         let limit = format!("{BOMB_RATIO} times its compressed size");
                         own_error = Some(Error::Limit { what: format!("layer `{name}`"), limit });
                         sender.send(Err(io::ErrorKind::InvalidData.into()))
@@ -331,6 +377,17 @@ fn sniff(head: &[u8]) -> Compression {
         // A zstd frame, or a skippable one (RFC 8878, section 3.1).
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::None,
+    }
+}
+
+/// Names a compression that we do not read by its magic number. No helper program is ever run for one: whose it is would
+/// depend on who runs us (CVE-2026-41567).
+fn unread(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Some("bzip2"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
+        _ => None,
     }
 }
 
@@ -408,6 +465,10 @@ impl Contents {
             self.docker_images(bytes)?
         } else if let Some(bytes) = self.documents.get("index.json") {
             self.oci_images(bytes)?
+        } else if self.left_out.contains_key("manifest.json") {
+            return Err(self.missing("manifest.json"));
+        } else if self.left_out.contains_key("index.json") {
+            return Err(self.missing("index.json"));
         } else {
             return Err(Error::NotAnImage);
         };
@@ -435,7 +496,17 @@ impl Contents {
     }
 
     fn document(&self, name: &str) -> Result<&Vec<u8>, Error> {
-        self.documents.get(&self.alias(name)).ok_or_else(|| Error::Missing(name.to_owned()))
+        self.documents.get(&self.alias(name)).ok_or_else(|| self.missing(name))
+    }
+
+    /// Says why something that an image needs is not there.
+    fn missing(&self, name: &str) -> Error {
+        let what = || format!("`{}` in the image archive", show(name.as_bytes()));
+        match self.left_out.get(&self.alias(name)) {
+            Some(LeftOut::TooLarge) => Error::Limit { what: what(), limit: "8 MiB for a document".into() },
+            Some(LeftOut::Compressed(method)) => Error::Compression { what: what(), method },
+            None => Error::Missing(name.to_owned()),
+        }
     }
 
     fn docker_images(&self, manifest: &[u8]) -> Result<Vec<Described>, Error> {
@@ -465,7 +536,7 @@ impl Contents {
             return invalid(format!("it promises {} layers, the manifest has {}", promised.len(), layers.len()));
         }
         for (layer, promised) in layers.iter().zip(promised) {
-            let found = self.layers.get(&self.alias(layer)).ok_or_else(|| Error::Missing(layer.clone()))?;
+            let found = self.layers.get(&self.alias(layer)).ok_or_else(|| self.missing(layer))?;
             if found.diff_id != *promised {
                 return Err(Error::Digest {
                     what: format!("layer `{layer}`"),
@@ -548,7 +619,7 @@ impl Contents {
     /// Returns a document by its descriptor; its digest was checked when it was read.
     fn blob(&self, descriptor: &Descriptor) -> Result<&Vec<u8>, Error> {
         let name = blob_name(&descriptor.digest);
-        let bytes = self.documents.get(&name).ok_or_else(|| Error::Missing(name.clone()))?;
+        let bytes = self.documents.get(&name).ok_or_else(|| self.missing(&name))?;
         if bytes.len() as u64 != descriptor.size {
             let reason = format!("it has {} bytes, not {} as promised", bytes.len(), descriptor.size);
             return Err(Error::Document { name, reason });

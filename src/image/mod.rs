@@ -109,6 +109,18 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// There is no room for it.
+    #[error("there is no room for {what} in `{}`: {kib} KiB and {inodes} inodes are left", path.display())]
+    NoRoom {
+        /// What is too large.
+        what: String,
+        /// The store.
+        path: PathBuf,
+        /// What was left before.
+        kib: u64,
+        /// Files that can be made.
+        inodes: u64,
+    },
     /// An image is larger than allowed.
     #[error("{what} is larger than allowed: the limit is {limit}")]
     Limit {
@@ -116,6 +128,14 @@ pub enum Error {
         what: String,
         /// In words.
         limit: String,
+    },
+    /// Something is compressed in a way that we do not read.
+    #[error("{what} is compressed with {method}, which is not supported")]
+    Compression {
+        /// What it is.
+        what: String,
+        /// The name of the method.
+        method: &'static str,
     },
     /// An image's layers cannot be mounted.
     #[error("cannot mount image `{image}`")]
@@ -130,13 +150,13 @@ pub enum Error {
 impl Explain for Error {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Store { source, .. } | Self::Write { source, .. }
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
-                Some("free space (or inodes: `df -i`) on the file system of the image store; nothing was kept".into())
-            }
+            Self::Store { source, .. } | Self::Write { source, .. } if is_full(source) => Some(MAKE_ROOM.into()),
+            Self::NoRoom { .. } => Some(MAKE_ROOM.into()),
             Self::NotAnImage => {
                 Some("make one with `docker save`, `podman save` or `skopeo copy … oci-archive:`".into())
+            }
+            Self::Compression { method, .. } => {
+                Some(format!("decompress it with `{method}` first; gzip, zstd and plain tars are read as they are"))
             }
             Self::Archive(_) | Self::Missing(_) | Self::Digest { .. } => {
                 Some("get the archive again; nothing was loaded".into())
@@ -157,11 +177,20 @@ impl Explain for Error {
     }
 }
 
+const MAKE_ROOM: &str = "make room there (`df -h`, `df -i`) and run the command again; nothing was kept";
+
+/// Returns whether there was no room for something.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Turns an I/O error into one that names what was tried in the store, and where.
 fn store_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::Store { action, path, source }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -90,6 +90,11 @@ impl Store {
         }
     }
 
+    /// Returns where it is.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns the image that `text` names: a reference, `sha256:` and an id, or the first digits of one.
     ///
     /// # Errors

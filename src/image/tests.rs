@@ -37,7 +37,7 @@ pub(crate) fn docker(tag: &str, layers: &[Vec<u8>], layers_first: bool) -> Vec<u
     docker_with(tag, layers, &config(&diff_ids, json!({"Cmd": ["sh"]})), layers_first)
 }
 
-fn docker_with(tag: &str, layers: &[Vec<u8>], config: &[u8], layers_first: bool) -> Vec<u8> {
+pub(crate) fn docker_with(tag: &str, layers: &[Vec<u8>], config: &[u8], layers_first: bool) -> Vec<u8> {
     let names: Vec<_> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
     let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": names}]).to_string();
     let documents = |tar: TarBuilder| tar.file("manifest.json", manifest.as_bytes()).file("config.json", config);
@@ -55,7 +55,7 @@ fn docker_with(tag: &str, layers: &[Vec<u8>], config: &[u8], layers_first: bool)
 }
 
 /// An OCI layout; each layer is given as its plain tar and the blob that holds it.
-fn oci(name: &str, layers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn oci(name: &str, layers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let blob = |d: &Digest| format!("blobs/sha256/{}", d.hex());
     let diff_ids: Vec<_> = layers.iter().map(|(tar, _)| Digest::of(tar)).collect();
     let config = config(&diff_ids, json!({}));
@@ -90,7 +90,7 @@ pub(crate) fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    fn load(&self, archive: &[u8]) -> Result<Vec<LoadedImage>, Error> {
+    pub(crate) fn load(&self, archive: &[u8]) -> Result<Vec<LoadedImage>, Error> {
         self.store.load(archive, &Silent)
     }
 
@@ -100,7 +100,7 @@ impl Fixture {
     }
 
     /// All files in the store, directories left out.
-    fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         fn walk(dir: &Path, all: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -116,7 +116,7 @@ impl Fixture {
         all
     }
 
-    fn refuses(&self, layer: Vec<u8>) -> String {
+    pub(crate) fn refuses(&self, layer: Vec<u8>) -> String {
         let error = self.load(&docker("bad:1", &[layer], true)).expect_err("must be refused");
         assert_eq!(self.files(), Vec::<PathBuf>::new(), "left behind after: {error}");
         error.to_string()
@@ -355,11 +355,11 @@ fn links_in_a_layer_never_lead_out_of_it() {
     assert!(fs::symlink_metadata(fs_dir.join("lib")).expect("there").is_symlink());
 }
 
-fn is_whiteout(path: &Path) -> bool {
+pub(crate) fn is_whiteout(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == 0)
 }
 
-fn is_opaque(path: &Path) -> bool {
+pub(crate) fn is_opaque(path: &Path) -> bool {
     let mut value = [0; 1];
     rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]).is_ok() && value == *b"y"
 }

@@ -31,11 +31,13 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries.
     pub entries: u64,
+    /// From this size on, its tar may not be a thousand times larger than its compressed form.
+    pub expansion_floor: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 50 << 30, entries: 5_000_000 }
+        Self { bytes: 50 << 30, entries: 5_000_000, expansion_floor: 1 << 30 }
     }
 }
 
@@ -120,7 +122,7 @@ pub(crate) fn unpack(tar: impl Read, layer: &str, fs: &Path, limits: Limits) -> 
     let root = rustix::fs::open(fs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| store_error("open", fs)(e.into()))?;
     let free = rustix::fs::fstatvfs(&root).map_err(|e| store_error("measure", fs)(e.into()))?;
-    let limits = Limits { bytes: limits.bytes.min(free.f_bavail.saturating_mul(free.f_frsize)), ..limits };
+    let room = free.f_bavail.saturating_mul(free.f_frsize);
     let tar_error = |error: TarError| match error {
         TarError::Io(source) => Error::Read(source),
         TarError::Bad(reason) => Error::LayerTar { layer: layer.to_owned(), reason },
@@ -142,8 +144,12 @@ pub(crate) fn unpack(tar: impl Read, layer: &str, fs: &Path, limits: Limits) -> 
             return Err(Error::Limit { what, limit });
         }
         if tree.out.bytes > limits.bytes {
-            let limit = format!("{} bytes, or what is free on the disk", limits.bytes);
+            let limit = format!("{} bytes", limits.bytes);
             return Err(Error::Limit { what: format!("layer `{layer}`"), limit });
+        }
+        if tree.out.bytes > room {
+            let (what, path) = (format!("layer `{layer}`"), fs.to_owned());
+            return Err(Error::NoRoom { what, path, kib: room >> 10, inodes: free.f_favail });
         }
         tree.apply(&entry, &mut reader)?;
     }

@@ -81,6 +81,11 @@ fn archive_promising(layer: &[u8], diff_id: &str) -> Vec<u8> {
     builder.into_inner().expect("memory")
 }
 
+/// Makes a docker-archive with this one layer.
+pub(crate) fn archive_of_layer(layer: &[u8]) -> Vec<u8> {
+    archive_promising(layer, &sha256(layer))
+}
+
 fn archive_of(entries: &[Entry<'_>]) -> Vec<u8> {
     let layer = tar(entries);
     archive_promising(&layer, &sha256(&layer))
