@@ -38,7 +38,9 @@ fn main() -> ExitCode {
 /// Runs as one of a supervisor's two processes; what it has to say goes into a file that stands in for stderr.
 fn supervise(args: Vec<OsString>) -> ExitCode {
     let level = tracing_subscriber::filter::LevelFilter::INFO;
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
+    // A message that cannot be written, such as to a full disk, is nobody's end: by default it panics.
+    let messages = tracing_subscriber::fmt().log_internal_errors(false);
+    messages.with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
     // The command that started it has checked the word.
     if let Some(preference) = std::env::var(choice::VARIABLE).ok().and_then(|word| word.parse().ok()) {
         choice::prefer(preference);

@@ -54,18 +54,30 @@ impl Outcome {
     #[must_use]
     pub fn report(&self, plan: &Plan, again: &str) -> Report {
         let mut report = Report::default();
+        let mut no_room = false;
         for (id, error) in &self.failed {
+            if matches!(error, StepError::NoRoom { .. }) && std::mem::replace(&mut no_room, true) {
+                continue; // the others are among those not finished
+            }
             let mut diagnostic = Diagnostic::from_error(error);
             let subject = plan.steps[id.0].step.subject();
-            if matches!(error, StepError::Failed { .. }) && !diagnostic.message.contains(subject.name()) {
+            if matches!(error, StepError::Failed { .. } | StepError::NoRoom { .. })
+                && !diagnostic.message.contains(subject.name())
+            {
                 let kind = subject.kind().to_lowercase();
                 diagnostic.message = format!("{kind} {}: {}", subject.name(), diagnostic.message);
             }
             report.diagnostics.push(diagnostic);
         }
-        if let Some(last) = report.diagnostics.last_mut().filter(|_| !self.not_done.is_empty()) {
-            let names: BTreeSet<String> =
-                self.not_done.iter().map(|id| plan.steps[id.0].step.subject().name().to_owned()).collect();
+        let untold = self.failed.len() - report.diagnostics.len();
+        if let Some(last) = report.diagnostics.last_mut().filter(|_| untold > 0 || !self.not_done.is_empty()) {
+            let failed = self.failed.iter().map(|(id, _)| id).filter(|_| untold > 0);
+            let names: BTreeSet<String> = self
+                .not_done
+                .iter()
+                .chain(failed)
+                .map(|id| plan.steps[id.0].step.subject().name().to_owned())
+                .collect();
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
             let state = format!(
                 "{} of {} steps were done; not finished: {names}. What was done stays; {again}",
@@ -210,7 +222,7 @@ impl Teller<'_> {
     fn fail(&mut self, id: StepId, error: &StepError) {
         // What was tried is seen from the line itself, and the report at the end says it.
         let detail = match error {
-            StepError::Failed { source, .. } => chain(source.as_ref()),
+            StepError::Failed { source, .. } | StepError::NoRoom { source, .. } => chain(source.as_ref()),
             StepError::Unhealthy(_)
             | StepError::Exited { .. }
             | StepError::OutOfMemory { .. }

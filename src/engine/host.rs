@@ -25,6 +25,12 @@ type Done = Result<(), StepError>;
 
 impl Host for Local {
     async fn perform(&self, step: &Step) -> Done {
+        self.do_step(step).await.map_err(|error| self.explain_full(error))
+    }
+}
+
+impl Local {
+    async fn do_step(&self, step: &Step) -> Done {
         match step {
             Step::CreateNetwork(change) => self.create_network(change),
             Step::RemoveNetwork(change) => self.remove_network(change),
@@ -60,6 +66,26 @@ fn failed_io(what: String, source: io::Error) -> StepError {
 }
 
 impl Local {
+    /// When there was no room, the next step is to make some.
+    fn explain_full(&self, error: StepError) -> StepError {
+        let StepError::Failed { what, source, help } = error else { return error };
+        let first: &(dyn std::error::Error + 'static) = source.as_ref();
+        let causes: Vec<_> = std::iter::successors(Some(first), |e| e.source()).collect();
+        // What a supervisor says comes as text.
+        let no_room = io::Error::from(rustix::io::Errno::NOSPC).to_string();
+        let is_full = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<io::Error>() {
+            Some(e) => state::is_full(e),
+            None => e.to_string().contains(&no_room),
+        };
+        let run = self.state.paths().run();
+        let volatile = causes.iter().any(|e| e.to_string().contains(&*run.to_string_lossy()));
+        let place = if volatile { run } else { self.state.paths().root() };
+        if causes.iter().any(|e| is_full(*e)) {
+            return StepError::NoRoom { what, source, help: state::full(place) };
+        }
+        StepError::Failed { what, source, help }
+    }
+
     fn create_network(&self, change: &NetworkChange) -> Done {
         let what = || format!("create network `{}`", change.record.name);
         let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;

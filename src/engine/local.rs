@@ -124,6 +124,12 @@ impl Local {
         supervisor.is_some_and(|s| [s.holder_pid, s.worker_pid].iter().any(|pid| u32::try_from(*pid) == Ok(holder.pid)))
     }
 
+    /// Returns whether a port is in use only for a moment: by nobody, or by a supervisor of the project that is leaving.
+    fn is_passing(&self, project: &ProjectName, conflict: &Conflict) -> bool {
+        let Some(holder) = &conflict.holder else { return conflict.in_flight() };
+        !self.keeps(project, conflict) && client::is_supervisor(&self.state, project, holder.pid)
+    }
+
     /// Says who has a port: one of our projects, or a process.
     fn refusal(&self, conflict: &Conflict) -> Diagnostic {
         let Some(ContainerRecord { project, service, .. }) = self.owner(conflict) else {
@@ -323,10 +329,11 @@ impl Backend for Local {
     ) -> Result<(), Report> {
         let mut wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
         let mut found = network::ports::reserve(&wanted);
-        // A socket that nobody has is on its way to a supervisor, from a command that was killed just now.
+        // A socket that nobody has is on its way to a supervisor, from a command that was killed just now; and one that
+        // a supervisor of ours has that is not the project's any more goes with it in a moment.
         for _ in 0..LOOKS {
             match &found {
-                Err(conflicts) if conflicts.iter().any(|c| c.in_flight() && !self.keeps(project, c)) => {
+                Err(conflicts) if conflicts.iter().any(|c| self.is_passing(project, c)) => {
                     tokio::time::sleep(BETWEEN_LOOKS).await;
                     found = network::ports::reserve(&wanted);
                 }

@@ -439,6 +439,16 @@ pub enum StepError {
         /// What to do next.
         help: Option<String>,
     },
+    /// The disk is full, which is told once however many steps it stops.
+    #[error("{what}")]
+    NoRoom {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Where there is no room, and what to do.
+        help: String,
+    },
 }
 
 /// Says how a container came to its end for want of memory.
@@ -472,6 +482,7 @@ impl crate::diag::Explain for StepError {
             | Self::Exited { container: ContainerRef { service, .. }, .. }
             | Self::NotCompleted { service, .. } => Some(format!("see its output: hoist logs {service}")),
             Self::Failed { help, .. } => help.clone(),
+            Self::NoRoom { help, .. } => Some(help.clone()),
             Self::UnknownExit(_) | Self::TimedOut { .. } | Self::InUse => None,
         }
     }

@@ -89,12 +89,30 @@ impl Explain for Error {
             {
                 Some("hoist needs root for now: run it with sudo".into())
             }
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free some disk space and run the command again".into())
-            }
+            Self::Write { path, source } if is_full(source) => Some(full(path)),
             Self::Read { .. } | Self::Write { .. } | Self::MountRun { .. } => None,
         }
     }
+}
+
+/// Returns whether there was no room for something.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Says what to do when there is no room in the file system of `path`, with the numbers.
+#[must_use]
+pub fn full(path: &Path) -> String {
+    let exists = path.ancestors().find(|p| p.exists()).unwrap_or(path);
+    let room = rustix::fs::statvfs(exists).map_or_else(
+        |_| String::new(),
+        |found| {
+            let kib = found.f_bavail.saturating_mul(found.f_frsize) >> 10;
+            format!(" has {kib} KiB and {} inodes left:", found.f_favail)
+        },
+    );
+    format!("the file system of `{}`{room} make room there and run the command again", exists.display())
 }
 
 /// The engine's files: opens, reads, writes and lists them.
@@ -392,7 +410,9 @@ impl Lock {
                 break file;
             }
         };
-        file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id())).map_err(error)?;
+        if let Err(e) = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id())) {
+            tracing::debug!("{}: {e}", path.display()); // a full disk must not keep `down` from making room
+        }
         Ok(Self { _file: file })
     }
 }

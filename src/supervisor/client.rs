@@ -169,6 +169,19 @@ pub fn connect_or_start(state: &State, project: &ProjectName) -> Result<Connecti
     }
 }
 
+/// Returns whether a process is one of a supervisor of that project, the one that serves it or another that leaves.
+#[must_use]
+pub fn is_supervisor(state: &State, project: &ProjectName, pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(); // it may have ended
+    let mut words = line.split(|b| *b == 0).skip(1);
+    let (root, run) = (state.paths().root().as_os_str(), state.paths().run().as_os_str());
+    words.next() == Some(super::COMMAND.as_bytes())
+        && words.next().is_some_and(|role| matches!(role, b"holder" | b"worker"))
+        && words.next() == Some(root.as_encoded_bytes())
+        && words.next() == Some(run.as_encoded_bytes())
+        && words.next() == Some(project.as_str().as_bytes())
+}
+
 /// Returns a relative name for a socket below a directory that is open, as socket addresses hold 107 bytes at most.
 fn short_path(directory: &OwnedFd, name: &Path) -> PathBuf {
     use std::os::fd::AsRawFd as _;

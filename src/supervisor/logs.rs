@@ -4,8 +4,10 @@
 //! had given up to and including this line, so that what a killed worker had logged already is known from the log
 //! itself. Lines longer than 16 KiB are split there, as Docker splits them; a text without its newline at the end is the
 //! first half of a split line or the last words of a process. Bytes that are not UTF-8 become U+FFFD.
+//!
+//! When the disk refuses lines they are given up, so that the container does not hang because the disk is full; a line of
+//! our own says how many bytes are missing, as soon as there is room for it.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,6 +15,9 @@ use std::path::Path;
 
 /// Longest text of one line in the log.
 pub(super) const LONGEST_LINE: usize = 16 << 10;
+
+/// About how much is written at a time: what one container says must not keep the others waiting, nor grow us.
+const AT_ONCE: usize = 192 << 10;
 
 /// How much of a log is read to find out what it has: more than one look at each stream, every byte of it escaped.
 const TAIL: u64 = 4 << 20;
@@ -55,6 +60,10 @@ pub(super) struct Log {
     file: File,
     /// Bytes of each stream that are in the log.
     ends: [u64; 2],
+    /// Bytes of each stream that were given up, and that the log does not say yet.
+    lost: [u64; 2],
+    /// Why they were.
+    why: String,
 }
 
 impl Log {
@@ -88,7 +97,7 @@ impl Log {
         }
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
-        Ok(Self { file, ends })
+        Ok(Self { file, ends, lost: [0; 2], why: String::new() })
     }
 
     /// Returns how many bytes of a stream are in the log.
@@ -97,7 +106,8 @@ impl Log {
     }
 
     /// Writes what is whole of `bytes`, the next bytes of a stream after offset `from`, stamped `now`; returns how many
-    /// bytes are in the log now or were before. With `last` a line without its newline counts as whole.
+    /// bytes are in the log now or were before. With `last` a line without its newline counts as whole. At most about
+    /// [`AT_ONCE`] is written, made in `text`; the rest is for the next time.
     ///
     /// # Errors
     /// When the disk refuses; then nothing counts as written.
@@ -108,35 +118,81 @@ impl Log {
         bytes: &[u8],
         last: bool,
         now: &str,
+        text: &mut Vec<u8>,
     ) -> io::Result<usize> {
+        text.clear();
         let known = usize::try_from(self.end(source).saturating_sub(from)).unwrap_or(usize::MAX).min(bytes.len());
         let mut taken = known;
-        let mut text = String::new();
         let mut end = from + u64::try_from(known).unwrap_or(0);
-        while let Some(length) = next_line(&bytes[taken..], last) {
+        self.say_what_is_lost(source, now, text)?;
+        while text.len() < AT_ONCE
+            && let Some(length) = next_line(&bytes[taken..], last)
+        {
             let line = String::from_utf8_lossy(&bytes[taken..taken + length]);
             taken += length;
             end += u64::try_from(length).unwrap_or(0);
-            let quoted = serde_json::to_string(&line)?;
-            let name = source.name();
-            let _ = writeln!(text, "{{\"log\":{quoted},\"stream\":\"{name}\",\"time\":\"{now}\",\"end\":{end}}}"); // a String
+            put_line(text, &line, source, now, end)?;
         }
         if !text.is_empty() {
-            let start = self.file.stream_position()?;
-            if let Err(e) = self.file.write_all(text.as_bytes()) {
-                let _ = self.file.set_len(start); // no half line stays; the bytes are still in the pipe
-                let _ = self.file.seek(SeekFrom::Start(start));
-                return Err(e);
-            }
+            self.write(text)?;
             self.ends[source.index()] = end;
+            self.lost[source.index()] = 0;
         }
         Ok(taken)
     }
 
-    /// Notes that bytes of a stream were given up without being written, such as when the disk is full.
-    pub(super) fn skip(&mut self, source: Source, to: u64) {
-        self.ends[source.index()] = self.ends[source.index()].max(to);
+    /// Notes that the bytes of a stream up to offset `to` were given up without being written.
+    pub(super) fn lose(&mut self, source: Source, to: u64, why: &io::Error) {
+        let end = &mut self.ends[source.index()];
+        self.lost[source.index()] += to.saturating_sub(*end);
+        *end = to.max(*end);
+        self.why = why.to_string();
     }
+
+    /// Returns whether something was given up that the log does not say yet.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.iter().any(|bytes| *bytes > 0)
+    }
+
+    /// Says in the log what was given up, if there is room by now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn tell_lost(&mut self, now: &str) -> io::Result<()> {
+        let mut text = Vec::new();
+        for source in Source::BOTH {
+            self.say_what_is_lost(source, now, &mut text)?;
+        }
+        self.write(&text)?;
+        self.lost = [0; 2];
+        Ok(())
+    }
+
+    fn say_what_is_lost(&self, source: Source, now: &str, text: &mut Vec<u8>) -> io::Result<()> {
+        let lost = self.lost[source.index()];
+        if lost == 0 {
+            return Ok(());
+        }
+        let line =
+            format!("hoist: {lost} bytes of output are missing here: the log could not be written ({})\n", self.why);
+        put_line(text, &line, source, now, self.end(source))
+    }
+
+    /// Writes whole lines or nothing.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        let start = self.file.stream_position()?;
+        self.file.write_all(text).inspect_err(|_| {
+            let _ = self.file.set_len(start); // no half line stays; the bytes are still in the pipe
+            let _ = self.file.seek(SeekFrom::Start(start));
+        })
+    }
+}
+
+/// Adds a line of the log to `text`.
+fn put_line(text: &mut Vec<u8>, line: &str, source: Source, now: &str, end: u64) -> io::Result<()> {
+    text.extend_from_slice(b"{\"log\":");
+    serde_json::to_writer(&mut *text, line)?;
+    writeln!(text, ",\"stream\":\"{}\",\"time\":\"{now}\",\"end\":{end}}}", source.name())
 }
 
 /// Returns the length of the first line of `bytes`, its newline included, if it is whole or must be split.
@@ -180,9 +236,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("json.log");
         let mut log = Log::open(&path).expect("opened");
-        assert_eq!(log.append(Source::Stdout, 0, b"one\ntw", false, NOW).expect("written"), 4);
-        assert_eq!(log.append(Source::Stdout, 4, b"two\n\xff\n", false, NOW).expect("written"), 6);
-        assert_eq!(log.append(Source::Stderr, 0, b"bye", true, NOW).expect("written"), 3);
+        assert_eq!(log.append(Source::Stdout, 0, b"one\ntw", false, NOW, &mut Vec::new()).expect("written"), 4);
+        assert_eq!(log.append(Source::Stdout, 4, b"two\n\xff\n", false, NOW, &mut Vec::new()).expect("written"), 6);
+        assert_eq!(log.append(Source::Stderr, 0, b"bye", true, NOW, &mut Vec::new()).expect("written"), 3);
         assert_eq!(
             texts(&path),
             [
@@ -198,12 +254,15 @@ mod tests {
     fn what_was_logged_before_a_crash_is_not_logged_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("json.log");
-        Log::open(&path).expect("opened").append(Source::Stdout, 0, b"a\nb\n", false, NOW).expect("written");
+        Log::open(&path)
+            .expect("opened")
+            .append(Source::Stdout, 0, b"a\nb\n", false, NOW, &mut Vec::new())
+            .expect("written");
         std::fs::write(&path, [std::fs::read(&path).expect("read"), b"{\"log\":\"half".to_vec()].concat())
             .expect("torn");
         let mut log = Log::open(&path).expect("opened again");
         assert_eq!(log.end(Source::Stdout), 4);
-        assert_eq!(log.append(Source::Stdout, 0, b"a\nb\nc\n", false, NOW).expect("written"), 6);
+        assert_eq!(log.append(Source::Stdout, 0, b"a\nb\nc\n", false, NOW, &mut Vec::new()).expect("written"), 6);
         let lines: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
         assert_eq!(lines, ["a\n", "b\n", "c\n"]);
     }
@@ -212,16 +271,60 @@ mod tests {
     fn a_large_log_is_not_read_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("json.log");
-        Log::open(&path).expect("opened").append(Source::Stderr, 0, b"early\n", false, NOW).expect("written");
+        Log::open(&path)
+            .expect("opened")
+            .append(Source::Stderr, 0, b"early\n", false, NOW, &mut Vec::new())
+            .expect("written");
         let file = OpenOptions::new().write(true).open(&path).expect("opened");
         file.set_len(1 << 40).expect("a sparse file"); // reading this would take all memory
-        let mut log = Log { file, ends: [7, 0] };
+        let mut log = Log { file, ends: [7, 0], lost: [0; 2], why: String::new() };
         log.file.seek(SeekFrom::End(0)).expect("the end");
-        log.append(Source::Stdout, 7, b"\nlate\n", false, NOW).expect("written");
+        log.append(Source::Stdout, 7, b"\nlate\n", false, NOW, &mut Vec::new()).expect("written");
         let mut log = Log::open(&path).expect("opened again");
         assert_eq!((log.end(Source::Stdout), log.end(Source::Stderr)), (13, 0));
-        assert_eq!(log.append(Source::Stderr, 6, b"more\n", false, NOW).expect("written"), 5);
+        assert_eq!(log.append(Source::Stderr, 6, b"more\n", false, NOW, &mut Vec::new()).expect("written"), 5);
         assert_eq!(log.end(Source::Stderr), 11);
+    }
+
+    #[test]
+    fn very_many_short_lines_are_written_in_several_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        let mut log = Log::open(&path).expect("opened");
+        let (bytes, mut text, mut from, mut goes) = ([b'\n'; 64 << 10], Vec::new(), 0, 0);
+        while from < bytes.len() {
+            let at = u64::try_from(from).expect("small");
+            from += log.append(Source::Stdout, at, &bytes[from..], false, NOW, &mut text).expect("written");
+            assert!(text.len() < AT_ONCE + 200, "{}", text.len());
+            goes += 1;
+        }
+        assert!(goes > 10);
+        let lines = texts(&path);
+        assert_eq!((lines.len(), lines.last().expect("a line").2), (bytes.len(), 64 << 10));
+    }
+
+    #[test]
+    fn what_a_full_disk_refused_is_said_when_there_is_room() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        let mut log = Log::open(&path).expect("opened");
+        log.append(Source::Stdout, 0, b"one\n", false, NOW, &mut Vec::new()).expect("written");
+        let file = std::mem::replace(&mut log.file, File::options().write(true).open("/dev/full").expect("there"));
+        let full = log.append(Source::Stdout, 4, b"two\n", false, NOW, &mut Vec::new()).expect_err("it is full");
+        log.lose(Source::Stdout, 8, &full);
+        log.lose(Source::Stdout, 11, &full);
+        assert!(log.has_lost() && log.tell_lost(NOW).is_err() && log.has_lost());
+        log.file = file;
+        log.append(Source::Stdout, 11, b"three\n", false, NOW, &mut Vec::new()).expect("written");
+        assert!(!log.has_lost());
+        let said = "hoist: 7 bytes of output are missing here: \
+                    the log could not be written (No space left on device (os error 28))\n";
+        let expected = [("one\n", 4), (said, 11), ("three\n", 17)];
+        assert_eq!(texts(&path), expected.map(|(text, end)| ("stdout".to_owned(), text.to_owned(), end)));
+        // Nobody says anything any more: it is told all the same.
+        log.lose(Source::Stderr, 5, &full);
+        log.tell_lost(NOW).expect("written");
+        assert_eq!(texts(&path).last().map(|t| (t.0.clone(), t.2)), Some(("stderr".to_owned(), 5)));
     }
 
     #[test]
@@ -230,7 +333,10 @@ mod tests {
         let path = dir.path().join("json.log");
         let mut log = Log::open(&path).expect("opened");
         let long = format!("{}ä{}\n", "x".repeat(LONGEST_LINE - 1), "y".repeat(10));
-        assert_eq!(log.append(Source::Stdout, 0, long.as_bytes(), false, NOW).expect("written"), long.len());
+        assert_eq!(
+            log.append(Source::Stdout, 0, long.as_bytes(), false, NOW, &mut Vec::new()).expect("written"),
+            long.len()
+        );
         let parts: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
         assert_eq!(parts.concat(), long);
         assert_eq!(parts.len(), 2);

@@ -9,6 +9,7 @@ mod errors;
 mod examples;
 mod faults;
 mod files;
+mod full;
 mod health;
 mod images;
 mod lifecycle;

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
 use super::clients::Waiter;
 use super::streams::Stream;
-use super::{Source, Timer, Worker};
+use super::{Source, Timer, WRITE_AGAIN, Worker};
 use crate::fault;
 use crate::name::ContainerId;
 use crate::network::{self, PublishedPort, Transport};
@@ -51,6 +52,8 @@ pub(super) struct Container {
     forget_waiters: Vec<Waiter>,
     /// The exit code of a process that has ended, until its last output is in the log. `Some(None)`: nobody knows it.
     ended: Option<Option<i32>>,
+    /// A process whose end is in our memory and, until its status can be written, in the holder's alone.
+    unacknowledged: Option<i32>,
     /// The start failed: it is not repeated.
     start_failed: bool,
     /// Whether its stop signal has reached it.
@@ -116,9 +119,11 @@ impl Worker {
         let status = self.state.status(&self.project, &id).map_err(io::Error::other)?;
         let status = status.unwrap_or_else(|| ContainerStatus::created(id.clone()));
         let spec: ContainerSpec = serde_json::from_value(record.spec.clone())?;
-        let mut log = Log::open(&paths.container_logs(&id).join("json.log"))?;
+        let log_path = paths.container_logs(&id).join("json.log");
+        let mut log = Log::open(&log_path).map_err(|e| at(&log_path, &e))?;
         let alive = status.process.as_ref().is_some_and(identity::is_alive);
-        let streams = self.open_streams(&id, &mut log, alive)?;
+        let directory = self.state.paths().run_container(&self.project, &id);
+        let streams = self.open_streams(&id, &mut log, alive).map_err(|e| at(&directory, &e))?;
         let container = Container {
             record,
             spec,
@@ -133,6 +138,7 @@ impl Worker {
             stop_waiters: Vec::new(),
             forget_waiters: Vec::new(),
             ended: None,
+            unacknowledged: None,
             start_failed: false,
             asking: None,
             health: None,
@@ -351,9 +357,8 @@ impl Worker {
         self.open_resolver(id);
         self.keep(&pidfd_key(id), pidfd).map_err(plain)?;
         fault::point("start.kept");
-        if !self.write_status(id) {
-            return Err(("its status cannot be written".to_owned(), 128)); // dropping `started` ends the child
-        }
+        // If it fails, dropping `started` ends the child.
+        self.try_write_status(id).map_err(|e| (chain(&e), 128))?;
         fault::point("start.recorded");
         self.publish_names();
         fault::point("start.names");
@@ -525,12 +530,15 @@ impl Worker {
         if let Some(after) = again {
             self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
         }
-        if self.write_status(id)
-            && let Some(process) = process
-        {
-            fault::point("end.recorded");
-            self.acknowledge(process.pid);
-            fault::point("end.acknowledged");
+        let written = self.write_status(id);
+        if let Some(process) = process {
+            if written {
+                fault::point("end.recorded");
+                self.acknowledge(process.pid);
+                fault::point("end.acknowledged");
+            } else if let Some(container) = self.containers.get_mut(id) {
+                container.unacknowledged = Some(process.pid);
+            }
         }
         self.publish_names();
         fault::point("end.names");
@@ -731,16 +739,30 @@ impl Worker {
         }
     }
 
-    /// Writes a container's status and tells whoever listens; `false` when it could not be written.
+    /// Writes a container's status and tells whoever listens; `false` when it could not be written, which is tried again.
     pub(super) fn write_status(&mut self, id: &ContainerId) -> bool {
-        let Some(container) = self.containers.get(id) else { return false };
+        let Err(e) = self.try_write_status(id) else { return true };
+        tracing::error!("{}", chain(&e));
+        self.set_timer(Instant::now() + WRITE_AGAIN, Timer::Status(id.clone()));
+        false
+    }
+
+    fn try_write_status(&mut self, id: &ContainerId) -> Result<(), state::Error> {
+        let Some(container) = self.containers.get(id) else { return Ok(()) };
         let status = container.status.clone();
         let written = state::write_json(&self.state.paths().container_status(&self.project, id), &status);
-        if let Err(e) = &written {
-            tracing::error!("{e}");
-        }
         self.broadcast(&status);
-        written.is_ok()
+        written
+    }
+
+    /// A status could not be written: there may be room by now.
+    pub(super) fn write_status_again(&mut self, id: &ContainerId) {
+        if self.write_status(id)
+            && let Some(container) = self.containers.get_mut(id)
+            && let Some(pid) = container.unacknowledged.take()
+        {
+            self.acknowledge(pid);
+        }
     }
 }
 
@@ -757,6 +779,11 @@ fn port_key(port: &PortRecord) -> String {
 
 fn pidfd_key(id: &ContainerId) -> String {
     format!("pidfd/{id}")
+}
+
+/// Adds to an error which file it is about.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot use `{}`: {error}", path.display()))
 }
 
 /// Nanoseconds since the epoch.

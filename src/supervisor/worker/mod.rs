@@ -75,12 +75,16 @@ enum Timer {
     Idle,
     /// Who we are could not be written down.
     Record,
+    /// A container's status could not be written.
+    Status(ContainerId),
+    /// Output was lost, and its log does not say so yet.
+    TellLost(ContainerId),
 }
 
 /// How long a worker without containers and clients stays.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long until it is tried again to write down who we are.
-const RECORD_AGAIN: Duration = Duration::from_secs(1);
+/// How long until it is tried again to write what could not be written.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A descriptor in the epoll.
 struct Watched {
@@ -109,6 +113,8 @@ struct Worker {
     next_client: u64,
     execs: BTreeMap<i32, ExecRun>,
     timers: BTreeSet<(Instant, Timer)>,
+    /// Streams of output that are to be looked at in this turn.
+    due: BTreeSet<(ContainerId, usize)>,
     names: Names,
     scratch: streams::Scratch,
     /// The inode of the control socket; 0 when it was gone before the first worker began.
@@ -141,6 +147,7 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
         next_client: 0,
         execs: BTreeMap::new(),
         timers: BTreeSet::new(),
+        due: BTreeSet::new(),
         quit: false,
         names,
         state,
@@ -204,7 +211,7 @@ impl Worker {
         };
         if let Err(e) = state::write_json(&self.state.paths().supervisor(&self.project), &record) {
             tracing::warn!("{e}");
-            self.set_timer(Instant::now() + RECORD_AGAIN, Timer::Record);
+            self.set_timer(Instant::now() + WRITE_AGAIN, Timer::Record);
         }
     }
 
@@ -280,7 +287,7 @@ impl Worker {
                 Source::Holder => self.hear_holder()?,
                 Source::Control => self.accept(),
                 Source::Client(client) => self.serve_client(client),
-                Source::Stream(id, index) => self.pump(&id, index),
+                Source::Stream(id, index) => drop(self.due.insert((id, index))),
                 Source::Start(id) => self.start_reported(&id),
                 Source::Process(id) => self.adopted_ended(&id),
                 Source::ExecStart(pid) => self.exec_reported(pid),
@@ -288,6 +295,7 @@ impl Worker {
                 Source::Names => {} // it runs at the end of every turn
             }
         }
+        self.pump_due();
         self.run_timers();
         self.names.run();
         Ok(())
@@ -316,6 +324,8 @@ impl Worker {
                 Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
                 Timer::Idle => self.leave_if_idle(),
                 Timer::Record => self.write_record(),
+                Timer::Status(id) => self.write_status_again(&id),
+                Timer::TellLost(id) => self.tell_lost(&id),
             }
         }
     }

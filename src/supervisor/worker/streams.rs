@@ -15,16 +15,16 @@ use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
-use super::{Source, Worker};
+use super::{Source, Timer, Worker};
 use crate::fault;
 use crate::name::ContainerId;
 use crate::supervisor::logs::{self, Log};
 use crate::supervisor::protocol::ToHolder;
 
 /// How much of a stream is looked at in one go.
-const CHUNK: usize = 128 << 10;
-/// For how long nothing more is said of output that is lost.
-const SILENCE: Duration = Duration::from_secs(10);
+const CHUNK: usize = 64 << 10;
+/// How often it is tried to say in the log that output was lost.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// Wished capacity of a container's output pipe, the most that a system allows by default (pipe(7)).
 const FIFO_CAPACITY: usize = 1 << 20;
 
@@ -34,13 +34,15 @@ pub(super) struct Scratch {
     read: OwnedFd,
     write: OwnedFd,
     bytes: Vec<u8>,
+    /// Lines as they are written.
+    text: Vec<u8>,
 }
 
 impl Scratch {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         rustix::pipe::fcntl_setpipe_size(&write, CHUNK)?;
-        Ok(Self { read, write, bytes: vec![0; CHUNK] })
+        Ok(Self { read, write, bytes: vec![0; CHUNK], text: Vec::new() })
     }
 
     /// Looks at what is in `fifo` without taking it out; returns nothing when there is nothing.
@@ -71,26 +73,6 @@ pub(super) struct Stream {
     last: bool,
     /// Nothing whole was in it when it was last looked at.
     pub(super) idle: bool,
-    lost: Lost,
-}
-
-/// Bytes that could not be written, since that was last said. It is not said each time: our own messages go to memory.
-#[derive(Debug, Default)]
-struct Lost {
-    bytes: u64,
-    told: Option<Instant>,
-}
-
-impl Lost {
-    /// Counts further bytes; returns how many to speak of, if it is time to.
-    fn add(&mut self, bytes: u64, now: Instant) -> Option<u64> {
-        self.bytes += bytes;
-        if self.told.is_some_and(|told| now.duration_since(told) < SILENCE) {
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.bytes))
-    }
 }
 
 fn key(id: &ContainerId, index: usize) -> String {
@@ -119,7 +101,7 @@ impl Worker {
             let copy = self.kept[&key].try_clone()?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             self.watch(copy, Source::Stream(id.clone(), index), flags)?;
-            Ok(Stream { awaiting: false, last: false, idle: true, lost: Lost::default() })
+            Ok(Stream { awaiting: false, last: false, idle: true })
         };
         Ok([open(0)?, open(1)?])
     }
@@ -186,15 +168,16 @@ impl Worker {
         let crowded = rustix::io::ioctl_fionread(fifo)? > u64::try_from(seen).unwrap_or(0);
         // So is one that has filled the pipe, which may have room for few pieces: its writer waits for us.
         let whole = stream.last || (!bytes.contains(&b'\n') && (crowded || is_full(fifo)?));
-        let taken = match container.log.append(source, from, bytes, whole, &now) {
+        let mut first_lost = false;
+        let taken = match container.log.append(source, from, bytes, whole, &now, &mut self.scratch.text) {
             Ok(taken) => taken,
             Err(e) => {
                 // The container must not hang because our disk is full: the bytes are given up, and it is said.
-                let bytes = u64::try_from(seen).unwrap_or(0);
-                if let Some(lost) = stream.lost.add(bytes, Instant::now()) {
-                    tracing::warn!("log of container {}: {e}; {lost} bytes of output are lost", id.short());
+                first_lost = !container.log.has_lost();
+                if first_lost {
+                    tracing::warn!("log of container {}: {e}; its output is lost until there is room", id.short());
                 }
-                container.log.skip(source, from + bytes);
+                container.log.lose(source, from + u64::try_from(seen).unwrap_or(0), &e);
                 seen
             }
         };
@@ -204,6 +187,9 @@ impl Worker {
         }
         fault::point("log.written");
         stream.awaiting = true;
+        if first_lost {
+            self.set_timer(Instant::now() + SAY_AGAIN, Timer::TellLost(id.clone()));
+        }
         self.tell_holder(&ToHolder::Consume { key, bytes: u64::try_from(taken).unwrap_or(0) }, &[])
     }
 
@@ -220,7 +206,23 @@ impl Worker {
         let Some(index) = logs::Source::BOTH.iter().position(|s| s.name() == name) else { return };
         if let Some(container) = self.containers.get_mut(&id) {
             container.streams[index].awaiting = false;
+            self.due.insert((id, index));
+        }
+    }
+
+    /// Looks once at each stream that has something or may have: one that always has more does not keep the rest of the
+    /// loop waiting.
+    pub(super) fn pump_due(&mut self) {
+        for (id, index) in std::mem::take(&mut self.due) {
             self.pump(&id, index);
+        }
+    }
+
+    /// Says in a container's log what was lost of its output, now or later.
+    pub(super) fn tell_lost(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id).filter(|c| c.log.has_lost()) else { return };
+        if container.log.tell_lost(&jiff_now()).is_err() {
+            self.set_timer(Instant::now() + SAY_AGAIN, Timer::TellLost(id.clone()));
         }
     }
 }
@@ -266,15 +268,5 @@ mod tests {
         assert!(!is_full(&fifo).expect("polled"));
         rustix::io::write(&fifo, &[b'x'; 4096]).expect("written");
         assert!(is_full(&fifo).expect("polled"));
-    }
-
-    #[test]
-    fn lost_output_is_told_now_and_then_and_in_full() {
-        let mut lost = Lost::default();
-        let start = Instant::now();
-        assert_eq!(lost.add(5, start), Some(5));
-        assert_eq!(lost.add(7, start + SILENCE / 2), None);
-        assert_eq!(lost.add(1, start + SILENCE), Some(8));
-        assert_eq!(lost.add(1, start + SILENCE + SILENCE / 2), None);
     }
 }
