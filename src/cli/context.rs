@@ -127,6 +127,7 @@ impl<B: Backend> Context<B> {
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
             stdin,
+            names_only: false,
         })
     }
 
@@ -135,11 +136,15 @@ impl<B: Backend> Context<B> {
     /// # Errors
     /// Every mistake in the files.
     pub(crate) fn load(&self) -> Result<(Project, Sources), Report> {
-        self.load_with(|_| true)
+        self.load_with(&self.request()?, |_| true)
     }
 
-    fn load_with(&self, is_shown: impl Fn(&Diagnostic) -> bool) -> Result<(Project, Sources), Report> {
-        let loaded = compose::load(&self.request()?)?;
+    fn load_with(
+        &self,
+        request: &compose::Request,
+        is_shown: impl Fn(&Diagnostic) -> bool,
+    ) -> Result<(Project, Sources), Report> {
+        let loaded = compose::load(request)?;
         for warning in loaded.warnings.iter().filter(|warning| is_shown(warning)) {
             self.output.diagnostic(warning, &loaded.sources);
         }
@@ -157,14 +162,15 @@ impl<B: Backend> Context<B> {
         {
             // With a name, a missing file does not stand in the way of looking and removing; a broken one is an error.
             let missing = |report: &Report| report.diagnostics.iter().any(|d| d.message == compose::NO_FILE);
-            return match compose::load(&self.request()?) {
+            return match compose::load(&compose::Request { names_only: true, ..self.request()? }) {
                 Ok(loaded) => Ok(Named { name: loaded.project.name.clone(), project: Some(loaded.project) }),
                 Err(report) if missing(&report) => Ok(Named { name, project: None }),
                 Err(report) => Err(report),
             };
         }
         // What the file says beyond its names does not matter here, and was told by `up`.
-        let (project, _) = self.load_with(|warning| warning.span.is_none())?;
+        let request = compose::Request { names_only: true, ..self.request()? };
+        let (project, _) = self.load_with(&request, |warning| warning.span.is_none())?;
         Ok(Named { name: project.name.clone(), project: Some(project) })
     }
 }

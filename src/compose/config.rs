@@ -9,8 +9,10 @@ use std::path::Path;
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
+use super::bind::lookup::written;
 use super::model::{
-    Condition, Healthcheck, Mount, MountSource, Network, Port, Project, Protocol, Restart, Service, Spanned, Volume,
+    Condition, Deploy, Device, Healthcheck, Mount, MountSource, Network, Port, Project, Protocol, Restart, Service,
+    Spanned, Ulimit, Volume,
 };
 use super::short::units;
 use super::value::{Extensions, Value};
@@ -85,7 +87,7 @@ impl Fields {
         }
     }
 
-    fn put_texts<'a>(&mut self, key: &str, texts: impl Iterator<Item = &'a str>) {
+    fn put_texts<T: Into<String>>(&mut self, key: &str, texts: impl Iterator<Item = T>) {
         let list: Vec<Value> = texts.map(Value::text).collect();
         if !list.is_empty() {
             self.put(key, Value::List(list));
@@ -194,10 +196,23 @@ fn service(service: &Service, form: Form) -> Value {
     put_words(&mut out, "command", service.command.as_deref(), form);
     out.put_text("container_name", service.container_name.as_ref().map(|name| name.value.as_str()));
     out.put_map("depends_on", dependencies(service, form));
+    if let Some(deploy) = &service.deploy {
+        out.put("deploy", self::deploy(deploy, form));
+    }
+    let isolation = &service.isolation;
+    let devices: Vec<Value> = isolation.devices.iter().map(|d| device(d, form)).collect();
+    if !devices.is_empty() {
+        out.put("devices", Value::List(devices));
+    }
+    out.put_texts("dns", service.lookup.dns.iter().map(|server| server.value.to_string()));
+    out.put_texts("dns_opt", service.lookup.dns_opt.iter());
+    out.put_texts("dns_search", service.lookup.dns_search.iter());
     put_words(&mut out, "entrypoint", service.entrypoint.as_deref(), form);
     let environment =
         service.environment.iter().map(|(name, value)| (name.clone(), value.as_ref().map_or(Value::Null, Value::text)));
     out.put_map("environment", environment.collect());
+    out.put_texts("extra_hosts", service.lookup.extra_hosts.iter().map(written));
+    out.put_texts("group_add", isolation.group_add.iter().map(|group| group.value.as_str()));
     out.put_text("hostname", service.hostname.as_deref());
     if let Some(check) = &service.healthcheck {
         out.put("healthcheck", healthcheck(check, form));
@@ -219,14 +234,21 @@ fn service(service: &Service, form: Form) -> Value {
     if !ports.is_empty() {
         out.put("ports", Value::List(ports));
     }
+    out.put_true("privileged", isolation.privileged.as_ref().is_some_and(|privileged| privileged.value));
     out.put_true("read_only", service.read_only);
     let restart = restart(service.restart);
     if service.written.restart || service.restart != Restart::No {
         out.put("restart", Value::Text(restart));
     }
+    out.put_texts("security_opt", isolation.security_opt.iter().map(|option| option.value.as_str()));
+    out.put_size("shm_size", isolation.shm_size.as_ref());
     out.put_true("stdin_open", service.stdin_open);
     out.put_duration("stop_grace_period", service.stop_grace_period);
     out.put_text("stop_signal", service.stop_signal.as_ref().map(|signal| signal.value.as_str()));
+    let sysctls = isolation.sysctls.iter().map(|(key, value)| (key.clone(), Value::text(&value.value)));
+    out.put_map("sysctls", sysctls.collect());
+    out.put_texts("tmpfs", isolation.tmpfs.iter().map(|tmpfs| tmpfs.written.as_str()));
+    out.put_map("ulimits", isolation.ulimits.iter().map(|(name, limit)| (name.clone(), ulimit(limit, form))).collect());
     out.put_text("user", service.user.as_deref());
     let mounts: Vec<Value> = service.volumes.iter().map(|m| mount(m, form)).collect();
     if !mounts.is_empty() {
@@ -290,6 +312,53 @@ fn healthcheck(check: &Healthcheck, form: Form) -> Value {
     out.put_duration("start_period", check.start_period);
     out.put_duration("start_interval", check.start_interval);
     out.put_true("disable", check.disable);
+    Value::Map(out.list)
+}
+
+fn deploy(deploy: &Deploy, form: Form) -> Value {
+    let mut limits = Fields::new(form);
+    if let Some(cpus) = deploy.cpus.as_ref().filter(|cpus| cpus.value > 0.0) {
+        limits.put("cpus", Value::Float(cpus.value));
+    }
+    limits.put_size("memory", deploy.memory.as_ref());
+    limits.put_number("pids", deploy.pids.as_ref());
+    let mut reservations = Fields::new(form);
+    reservations.put_size("memory", deploy.reserved_memory.as_ref());
+    let mut resources = Fields::new(form);
+    for (key, fields) in [("limits", limits), ("reservations", reservations)] {
+        if !fields.list.is_empty() {
+            resources.put(key, Value::Map(fields.list));
+        }
+    }
+    let mut out = Fields::new(form);
+    if !resources.list.is_empty() || form == Form::Json {
+        out.put("resources", Value::Map(resources.list));
+    }
+    if form == Form::Json {
+        out.put("placement", Value::Map(Vec::new()));
+    }
+    Value::Map(out.list)
+}
+
+fn device(device: &Device, form: Form) -> Value {
+    let mut out = Fields::new(form);
+    out.put_text("source", Some(&device.source));
+    out.put_text("target", Some(&device.target));
+    out.put_text("permissions", Some(&device.permissions));
+    Value::Map(out.list)
+}
+
+/// One number is printed as one, but not 0, which compose-go takes for none; JSON leaves zeros out of a pair.
+fn ulimit(limit: &Ulimit, form: Form) -> Value {
+    if limit.single && limit.soft != 0 {
+        return Value::Int(limit.soft.into());
+    }
+    let mut out = Fields::new(form);
+    for (key, number) in [("soft", limit.soft), ("hard", limit.hard)] {
+        if form == Form::Yaml || number != 0 {
+            out.put(key, Value::Int(number.into()));
+        }
+    }
     Value::Map(out.list)
 }
 

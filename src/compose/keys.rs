@@ -67,8 +67,16 @@ pub(crate) const SERVICE: Section = Section {
         "cpus",
         "cpuset",
         "depends_on",
+        "deploy",
+        "devices",
+        "dns",
+        "dns_opt",
+        "dns_search",
         "entrypoint",
+        "env_file",
         "environment",
+        "extra_hosts",
+        "group_add",
         "healthcheck",
         "hostname",
         "image",
@@ -83,12 +91,18 @@ pub(crate) const SERVICE: Section = Section {
         "oom_score_adj",
         "pids_limit",
         "ports",
+        "privileged",
         "profiles",
         "read_only",
         "restart",
+        "security_opt",
+        "shm_size",
         "stdin_open",
         "stop_grace_period",
         "stop_signal",
+        "sysctls",
+        "tmpfs",
+        "ulimits",
         "user",
         "volumes",
         "working_dir",
@@ -105,20 +119,12 @@ pub(crate) const SERVICE: Section = Section {
         "cpu_rt_period",
         "cpu_rt_runtime",
         "credential_spec",
-        "deploy",
         "develop",
         "device_cgroup_rules",
-        "devices",
-        "dns",
-        "dns_opt",
-        "dns_search",
         "domainname",
-        "env_file",
         "expose",
         "external_links",
-        "extra_hosts",
         "gpus",
-        "group_add",
         "ipc",
         "isolation",
         "label_file",
@@ -131,19 +137,13 @@ pub(crate) const SERVICE: Section = Section {
         "post_start",
         "pre_start",
         "pre_stop",
-        "privileged",
         "pull_policy",
         "pull_refresh_after",
         "runtime",
         "scale",
         "secrets",
-        "security_opt",
-        "shm_size",
         "storage_opt",
-        "sysctls",
-        "tmpfs",
         "tty",
-        "ulimits",
         "use_api_socket",
         "userns_mode",
         "uts",
@@ -199,6 +199,41 @@ pub(crate) const PORT: Section = Section {
     ignored: &[],
     refused: &[],
 };
+
+/// `deploy`.
+pub(crate) const DEPLOY: Section = Section {
+    used: &["resources"],
+    ignored: &[
+        "mode",
+        "endpoint_mode",
+        "replicas",
+        "labels",
+        "restart_policy",
+        "update_config",
+        "rollback_config",
+        "placement",
+    ],
+    refused: &[],
+};
+
+/// `deploy.resources`.
+pub(crate) const DEPLOY_RESOURCES: Section = Section { used: &["limits", "reservations"], ignored: &[], refused: &[] };
+
+/// `deploy.resources.limits`.
+pub(crate) const DEPLOY_LIMITS: Section = Section { used: &["cpus", "memory", "pids"], ignored: &[], refused: &[] };
+
+/// `deploy.resources.reservations`.
+pub(crate) const DEPLOY_RESERVATIONS: Section =
+    Section { used: &["memory"], ignored: &["cpus", "devices", "generic_resources"], refused: &[] };
+
+/// One entry of `env_file` in long form.
+pub(crate) const ENV_FILE: Section = Section { used: &["path", "required", "format"], ignored: &[], refused: &[] };
+
+/// One entry of `devices` in long form.
+pub(crate) const DEVICE: Section = Section { used: &["source", "target", "permissions"], ignored: &[], refused: &[] };
+
+/// One entry of `ulimits` in long form.
+pub(crate) const ULIMIT: Section = Section { used: &["soft", "hard"], ignored: &[], refused: &[] };
 
 /// One entry of a service's `volumes` in long form.
 pub(crate) const MOUNT: Section = Section {

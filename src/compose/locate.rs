@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bind::clean;
 use super::dotenv;
+use super::model::EnvFile;
 use super::{Env, Request};
 use crate::diag::{Diagnostic, Sources, Span};
 use crate::name::ProjectName;
@@ -157,6 +158,23 @@ fn read_text(path: &Path, request: &Request, sources: &mut Sources, out: &mut Ve
             out.push(Diagnostic::error(Some(Span::new(file, good, good + 1)), "this is not valid UTF-8"));
             None
         }
+    }
+}
+
+/// Reads a file of a service's variables into `sources`; `None` when there is no such file.
+pub(crate) fn read_env_file(
+    file: &EnvFile,
+    request: &Request,
+    sources: &mut Sources,
+) -> Result<Option<u16>, Diagnostic> {
+    if !file.path.exists() {
+        return Ok(None);
+    }
+    let mut out = Vec::new();
+    let number = read_text(&file.path, request, sources, &mut out);
+    match out.pop() {
+        Some(error) => Err(Diagnostic { span: error.span.or(Some(file.span)), ..error }),
+        None => Ok(number),
     }
 }
 

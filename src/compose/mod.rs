@@ -1,8 +1,8 @@
 //! YAML in, [`Project`] out; no network, no containers.
 //!
 //! [`load`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → variables (`interpolate`) →
-//! one tree (`merge`) → types (`bind`) → rules across sections and what is left implicit (`check`). Only `locate` touches
-//! the disk; time and environment are arguments.
+//! one tree (`merge`) → types (`bind`) → rules across sections and what is left implicit (`check`) → the services' own files
+//! of variables (`envfile`). Only `locate` touches the disk; time and environment are arguments.
 //!
 //! All mistakes of the files are reported in one run, in file order.
 
@@ -19,6 +19,7 @@ mod bind;
 mod check;
 mod config;
 mod dotenv;
+mod envfile;
 mod interpolate;
 mod json;
 mod keys;
@@ -60,6 +61,8 @@ pub struct Request {
     pub env: Env,
     /// What stands for `-f -`.
     pub stdin: Option<String>,
+    /// Leave the files of `env_file` alone: who needs nothing but names must not fail for one that is missing.
+    pub names_only: bool,
 }
 
 /// A project and what there was to say about it.
@@ -151,7 +154,11 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
     let declared = binder.project(&merged);
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, &setting.env);
-    let project = check::project(declared, origin, &profiles, &mut mistakes);
+    let mut project = check::project(declared, origin, &profiles, &mut mistakes);
+    for service in project.services.values_mut().filter(|_| !request.names_only) {
+        let mut read = |file: &model::EnvFile, sources: &mut Sources| locate::read_env_file(file, request, sources);
+        envfile::resolve(service, &setting.env, &mut read, sources, &mut mistakes);
+    }
     // What follows from a value that could not be expanded would only repeat it.
     mistakes
         .retain(|d| d.span.is_none_or(|s| !broken.iter().any(|b| b.file == s.file && s.lo <= b.lo && b.hi <= s.hi)));

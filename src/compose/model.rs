@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here reads or decides.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +102,14 @@ pub struct Service {
     pub profiles: Vec<String>,
     /// What its processes may use.
     pub resources: Resources,
+    /// `deploy`, as far as it is acted upon: limits in another place.
+    pub deploy: Option<Deploy>,
+    /// What it has of the host, and what keeps it from the rest.
+    pub isolation: Isolation,
+    /// Names that it knows besides those of its networks.
+    pub lookup: Lookup,
+    /// `env_file`; what is in the files is in [`Self::environment`] already.
+    pub env_files: Vec<EnvFile>,
     /// What `config` prints of it and nothing else needs.
     pub written: ServiceWritten,
 }
@@ -146,6 +155,116 @@ pub struct Resources {
     pub pids_limit: Option<Spanned<i64>>,
 }
 
+/// `deploy.resources`: what it says is what [`Resources`] say, and where both speak they agree.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Deploy {
+    /// `limits.cpus`.
+    pub cpus: Option<Spanned<f64>>,
+    /// `limits.memory`, bytes.
+    pub memory: Option<Spanned<u64>>,
+    /// `limits.pids`.
+    pub pids: Option<Spanned<i64>>,
+    /// `reservations.memory`, bytes.
+    pub reserved_memory: Option<Spanned<u64>>,
+}
+
+/// What a service has of the host besides what is limited, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Isolation {
+    /// `privileged`.
+    pub privileged: Option<Spanned<bool>>,
+    /// `devices`.
+    pub devices: Vec<Device>,
+    /// `group_add`: names or numbers.
+    pub group_add: Vec<Spanned<String>>,
+    /// `security_opt`.
+    pub security_opt: Vec<Spanned<String>>,
+    /// `shm_size`, bytes.
+    pub shm_size: Option<Spanned<u64>>,
+    /// `sysctls`.
+    pub sysctls: IndexMap<String, Spanned<String>>,
+    /// `tmpfs`.
+    pub tmpfs: Vec<Tmpfs>,
+    /// `ulimits`, by name.
+    pub ulimits: IndexMap<String, Ulimit>,
+}
+
+/// One entry of `devices`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub target: String,
+    /// Letters of `rwm`.
+    pub permissions: String,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// One entry of `tmpfs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// As written, for `config`.
+    pub written: String,
+    /// Absolute, cleaned path in the container.
+    pub target: String,
+    /// Options.
+    pub options: Vec<String>,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// One entry of `ulimits`; -1 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// What is enforced.
+    pub soft: i64,
+    /// How far the process may raise that.
+    pub hard: i64,
+    /// It was written as one number.
+    pub single: bool,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// How a service finds names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lookup {
+    /// `extra_hosts`, sorted as `config` prints them.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// `dns`: servers to ask instead of the host's.
+    pub dns: Vec<Spanned<IpAddr>>,
+    /// `dns_search`.
+    pub dns_search: Vec<String>,
+    /// `dns_opt`.
+    pub dns_opt: Vec<String>,
+}
+
+/// A line of `/etc/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraHost {
+    /// The name.
+    pub host: String,
+    /// Its address; `None` is `host-gateway`, the host as the container reaches it.
+    pub address: Option<IpAddr>,
+    /// Place of the entry.
+    pub span: Span,
+}
+
+/// One entry of `env_file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// A missing file is an error.
+    pub required: bool,
+    /// `format: raw`: every value is what stands behind the `=`.
+    pub raw: bool,
+    /// Place of the entry.
+    pub span: Span,
+}
+
 /// `build`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
@@ -167,7 +286,7 @@ pub struct Port {
     /// Host port as written: empty is one that the engine chooses, `8000-8010` is the first free one.
     pub published: Option<String>,
     /// Host address to bind; `None` is all.
-    pub host_ip: Option<std::net::IpAddr>,
+    pub host_ip: Option<IpAddr>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Protocol,
     /// `mode`: `ingress` unless written.

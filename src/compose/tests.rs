@@ -740,3 +740,68 @@ fn bad_limits_are_refused_at_their_place() {
         ("pids_limit: -2", "4:17", "must be a whole number, or -1 for no limit, not `-2`"),
     ]);
 }
+
+#[test]
+fn bad_parts_of_the_host_are_refused_at_their_place() {
+    refused(&[
+        ("shm_size: lots", "4:15", "`lots` is not a size"),
+        ("privileged: perhaps", "4:17", "must be `true` or `false`"),
+        ("devices: /dev/null", "4:14", "must be a list"),
+        ("devices: ['/dev/a:/dev/b:rwm:x']", "4:15", "write `HOST`, `HOST:CONTAINER` or `HOST:CONTAINER:rwm`"),
+        ("devices: [':/dev/b']", "4:15", "`:/dev/b` is not a device"),
+        ("devices: [{target: /dev/b}]", "4:15", "has no `source`"),
+        ("devices: [{source: /dev/b, permission: r}]", "4:32", "did you mean `permissions`?"),
+        ("group_add: [a, 1, a]", "4:23", "has `a` twice"),
+        ("group_add: [1.5]", "4:17", "must be the name or the number of a group"),
+        ("security_opt: no-new-privileges", "4:19", "must be a list"),
+        ("sysctls: [net.core.somaxconn]", "4:15", "write `net.core.somaxconn=VALUE`"),
+        ("sysctls: {net.core.somaxconn: [1]}", "4:35", "must be text, a number or a boolean"),
+        ("tmpfs: run", "4:12", "the path in the container must begin with `/`"),
+        ("tmpfs: /run:huge", "4:12", "`huge` is no option of a tmpfs"),
+        ("tmpfs: {a: b}", "4:12", "must be text or a list"),
+        ("ulimits: {nofile: many}", "4:23", "must be a whole number, or -1 for no limit, not `many`"),
+        ("ulimits: {nofile: {soft: 1}}", "4:15", "has no `hard`"),
+        ("ulimits: {nofile: {soft: 1, hard: 2, hart: 3}}", "4:42", "did you mean `hard`?"),
+        ("ulimits: [nofile]", "4:14", "must be a mapping"),
+    ]);
+    let both = "services:\n  web:\n    image: x\n    tmpfs: /run/\n    volumes: ['data:/run']\nvolumes: {data: {}}\n";
+    let said = text(both).map(|_| ()).expect_err("two things on one path");
+    assert!(said.contains("service `web` mounts two things on `/run`") && said.contains("--> stdin:5:15"), "{said}");
+}
+
+#[test]
+fn bad_names_and_files_of_variables_are_refused_at_their_place() {
+    refused(&[
+        ("extra_hosts: [a]", "4:19", "`a` names no address"),
+        ("extra_hosts: ['a=1.2.3']", "4:19", "`1.2.3` is neither an IP address nor `host-gateway`"),
+        ("extra_hosts: {'a b': 1.1.1.1}", "4:26", "`a b` is not the name of a host"),
+        ("extra_hosts: {a: [1]}", "4:22", "must be text or a list of text"),
+        ("extra_hosts: a=1.1.1.1", "4:18", "must be a list of `HOST=ADDRESS` or a mapping"),
+        ("dns: [one.example]", "4:11", "`one.example` in `dns` of service `web` is not an IP address"),
+        ("dns: {a: b}", "4:10", "must be text or a list"),
+        ("dns_search: [1]", "4:18", "must be text"),
+        ("dns_opt: use-vc", "4:14", "must be a list"),
+        ("env_file: {path: a.env}", "4:15", "must be text or a list"),
+        ("env_file: [{required: false}]", "4:16", "has no `path`"),
+        ("env_file: [{path: a.env, format: toml, required: false}]", "4:38", "it can be `raw`"),
+        ("env_file: nowhere.env", "4:15", "or say that it need not be there: `{path: FILE, required: false}`"),
+    ]);
+}
+
+#[test]
+fn bad_limits_of_deploy_are_refused_at_their_place() {
+    refused(&[
+        ("deploy: {replica: 2}", "4:14", "did you mean `replicas`?"),
+        ("deploy: {resources: {limits: {memory: lots}}}", "4:43", "`lots` is not a size"),
+        ("deploy: {resources: {limits: {cpu: 1}}}", "4:35", "did you mean `cpus`?"),
+        ("deploy: {resources: {limits: {pids: -2}}}", "4:41", "must be a whole number, or -1 for no limit"),
+        ("deploy: [a]", "4:13", "must be a mapping"),
+    ]);
+    let both = "services:\n  web:\n    image: x\n    mem_limit: 1g\n    deploy: {resources: {limits: {memory: 2g}}}\n";
+    let said = text(both).map(|_| ()).expect_err("two limits");
+    assert!(
+        said.contains("`mem_limit` and `deploy.resources.limits.memory` of service `web` have different values"),
+        "{said}"
+    );
+    assert!(said.contains("--> stdin:5:43"), "{said}");
+}

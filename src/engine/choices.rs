@@ -1,8 +1,11 @@
 //! What can be chosen from on this host: random ids, free subnets, addresses and ports, capabilities.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ipnet::Ipv4Net;
 
@@ -10,9 +13,12 @@ use super::desired::{Choices, Refusal};
 use crate::diag::Explain;
 use crate::dns;
 use crate::network::{self, NetworkSpec, PublishedPort, Transport, ipam, link};
+use crate::runtime::Seccomp;
 use crate::runtime::caps::{self, CapSet};
 use crate::runtime::cgroup::Hierarchy;
 use crate::runtime::controllers::{Controllers, Support};
+use crate::runtime::nodes::{self, DeviceSpec};
+use crate::runtime::seccomp::profile;
 use crate::state;
 
 /// Choices on this host; what is read from it is read once, when it is first needed.
@@ -67,6 +73,19 @@ impl LocalChoices {
         self.host = Some(host.clone());
         Ok(host)
     }
+}
+
+/// Reads a profile: a regular file of bounded size.
+fn read_profile(file: &Path) -> io::Result<String> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    let read = File::open(file)?.take(profile::LARGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > profile::LARGEST {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 impl Choices for LocalChoices {
@@ -127,6 +146,24 @@ impl Choices for LocalChoices {
         let set = caps::resolve(add, drop, available).map_err(|e| refusal(&e))?;
         Ok(set.names().map(ToOwned::to_owned).collect())
     }
+    fn seccomp(&mut self, file: &Path, capabilities: &[String]) -> Result<Seccomp, Refusal> {
+        let refused = |why: String| Refusal {
+            message: format!("cannot use the seccomp profile `{}`: {why}", file.display()),
+            help: Some("write `seccomp=unconfined` to run without one, or leave it out for Docker's".into()),
+        };
+        let text = read_profile(file).map_err(|e| refused(e.to_string()))?;
+        Seccomp::of_profile(&text, capabilities).map_err(|e| refused(e.to_string()))
+    }
+
+    fn device(&mut self, device: &DeviceSpec) -> Result<(), Refusal> {
+        nodes::find(device).map(drop).map_err(|e| {
+            let cause = std::error::Error::source(&e).map_or_else(String::new, |cause| format!(": {cause}"));
+            let help =
+                format!("see what there is: ls -l {}", device.source.parent().unwrap_or(&device.source).display());
+            Refusal { message: format!("{e}{cause}"), help: Some(help) }
+        })
+    }
+
     fn support(&mut self) -> Result<Support, Refusal> {
         if let Some(support) = &self.support {
             return Ok(support.clone());

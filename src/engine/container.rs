@@ -4,11 +4,11 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{Healthcheck, Restart, Service};
+use crate::compose::model::{Healthcheck, Lookup, Restart, Service};
 use crate::state::record::{HealthPolicy, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
@@ -161,22 +161,26 @@ pub fn signal(text: &str) -> Option<i32> {
     SIGNALS.iter().position(|s| *s == alias).and_then(|at| i32::try_from(at + 1).ok())
 }
 
-/// Returns the text of `/etc/hosts`: Docker's fixed lines, then the container's own addresses.
+/// Returns the text of `/etc/hosts`: Docker's fixed lines, those that were asked for, then the container's own addresses.
 #[must_use]
-pub fn hosts(hostname: &str, addresses: &[Ipv4Addr]) -> String {
+pub fn hosts(hostname: &str, addresses: &[Ipv4Addr], extra: &[(IpAddr, &str)]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
          ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
+    for (address, name) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
     for address in addresses {
         text.push_str(&format!("{address}\t{hostname}\n"));
     }
     text
 }
 
-/// Returns the text of `/etc/resolv.conf`: our resolver, the host's `search` and options, `ndots:0`.
+/// Returns the text of `/etc/resolv.conf`: our resolver; `search` and options of the service, else of the host; `ndots:0`
+/// unless somebody says otherwise. Servers of the service's own are our resolver's to ask.
 #[must_use]
-pub fn resolv_conf(host: &str) -> String {
+pub fn resolv_conf(host: &str, lookup: &Lookup) -> String {
     let words = |keyword: &str| -> Option<Vec<&str>> {
         // The last line of a kind counts (resolv.conf(5)).
         host.lines()
@@ -185,10 +189,14 @@ pub fn resolv_conf(host: &str) -> String {
             .find_map(|mut line| line.next().filter(|first| *first == keyword).map(|_| line.collect()))
     };
     let mut text = String::from("nameserver 127.0.0.11\n");
-    if let Some(search) = words("search").or_else(|| words("domain")).filter(|s| !s.is_empty() && *s != ["."]) {
+    let own: Vec<&str> = lookup.dns_search.iter().map(String::as_str).collect();
+    let search = if own.is_empty() { words("search").or_else(|| words("domain")) } else { Some(own) };
+    // A dot alone is no search at all.
+    if let Some(search) = search.filter(|s| !s.is_empty() && *s != ["."]) {
         text.push_str(&format!("search {}\n", search.join(" ")));
     }
-    let mut options: Vec<&str> = words("options").unwrap_or_default();
+    let own: Vec<&str> = lookup.dns_opt.iter().map(String::as_str).collect();
+    let mut options: Vec<&str> = if own.is_empty() { words("options").unwrap_or_default() } else { own };
     if !options.iter().any(|o| o.starts_with("ndots:")) {
         options.push("ndots:0");
     }
@@ -281,7 +289,23 @@ mod tests {
     #[test]
     fn resolv_conf_names_our_resolver_and_keeps_search_and_options() {
         let host = "# made by x\nnameserver 10.0.0.1\nsearch old\nsearch corp.example lab\noptions timeout:1\n";
-        assert_eq!(resolv_conf(host), "nameserver 127.0.0.11\nsearch corp.example lab\noptions timeout:1 ndots:0\n");
-        assert_eq!(resolv_conf("nameserver 1.1.1.1\n"), "nameserver 127.0.0.11\noptions ndots:0\n");
+        let none = Lookup::default();
+        assert_eq!(
+            resolv_conf(host, &none),
+            "nameserver 127.0.0.11\nsearch corp.example lab\noptions timeout:1 ndots:0\n"
+        );
+        assert_eq!(resolv_conf("nameserver 1.1.1.1\n", &none), "nameserver 127.0.0.11\noptions ndots:0\n");
+        let own =
+            |search: &str, options: &str| Lookup { dns_search: words(search), dns_opt: words(options), ..none.clone() };
+        assert_eq!(resolv_conf(host, &own("a b", "ndots:2")), "nameserver 127.0.0.11\nsearch a b\noptions ndots:2\n");
+        assert_eq!(resolv_conf(host, &own(".", "use-vc")), "nameserver 127.0.0.11\noptions use-vc ndots:0\n");
+    }
+
+    #[test]
+    fn hosts_have_dockers_lines_the_asked_ones_and_the_containers_own() {
+        let extra = [("::1".parse().expect("an address"), "six"), (IpAddr::from([192, 0, 2, 7]), "db")];
+        let text = hosts("web", &[Ipv4Addr::new(172, 20, 0, 2)], &extra);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
+        assert!(text.ends_with("::1\tsix\n192.0.2.7\tdb\n172.20.0.2\tweb\n"), "{text}");
     }
 }

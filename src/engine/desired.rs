@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -17,22 +17,22 @@ use crate::diag::{Diagnostic, Severity, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::container::{self, ImageFacts};
 use crate::engine::graph::{Edge, Graph};
+use crate::engine::isolation::{self, Part};
 use crate::engine::limits;
 use crate::engine::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Reason};
 use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
 use crate::runtime::controllers::Support;
+use crate::runtime::nodes::DeviceSpec;
 use crate::runtime::resources::Resources;
-use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec};
+use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec, Seccomp};
 use crate::state::record::{ContainerRecord, EndpointRecord, NetworkRecord, Policy, PortRecord, VolumeRecord};
 
 /// Prefix of every label of ours, which are Compose's.
 pub const LABEL: &str = "com.docker.compose.";
 /// Docker's label of a volume without a name.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
-/// Docker's size of `/dev/shm`, bytes.
-const SHM_SIZE: u64 = 64 << 20;
 /// Docker's time from the stop signal to the kill.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
@@ -80,6 +80,18 @@ pub trait Choices {
     /// # Errors
     /// When a name is unknown, or one that was asked for is not to be had.
     fn capabilities(&mut self, add: &[String], drop: &[String]) -> Result<Vec<String>, Refusal>;
+
+    /// Reads and compiles a seccomp profile for a container with these capabilities.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none that we can use.
+    fn seccomp(&mut self, file: &Path, capabilities: &[String]) -> Result<Seccomp, Refusal>;
+
+    /// Looks whether a device is there.
+    ///
+    /// # Errors
+    /// When it is not, or is something else.
+    fn device(&mut self, device: &DeviceSpec) -> Result<(), Refusal>;
 
     /// Returns which limits can be kept here.
     ///
@@ -514,7 +526,7 @@ impl Chooser<'_> {
         };
         let after = inputs.graph.dependencies(&service.name).to_vec();
         match (existing, reason) {
-            (Some(existing), None) => Some(self.keep(existing, after)),
+            (Some(existing), None) => Some(self.keep(service, existing, after)),
             (_, reason) => {
                 self.make(service, number, name, image, hash, existing, reason.unwrap_or(Reason::Missing), after)
             }
@@ -566,10 +578,17 @@ impl Chooser<'_> {
         actual.chain(chosen).collect()
     }
 
-    fn keep(&mut self, existing: &ActualContainer, after: Vec<Edge>) -> DesiredContainer {
+    fn keep(&mut self, service: &Service, existing: &ActualContainer, after: Vec<Edge>) -> DesiredContainer {
         let ports = existing.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
         let holder = existing.record.name.to_string();
-        self.ports.extend(ports.map(|port| Claim { port, holder: holder.clone() }));
+        for port in ports {
+            // One that is made anew may have chosen it before it was this one's turn.
+            if let Some(other) = self.ports.iter().find(|c| conflict(&c.port, &port)).map(|c| c.holder.clone()) {
+                let written = service.ports.iter().find(|p| p.target == port.target).map_or(service.span, |p| p.span);
+                self.refuse(Some(written), taken(port.host_port, &other));
+            }
+            self.ports.push(Claim { port, holder: holder.clone() });
+        }
         DesiredContainer {
             container: ContainerRef::from(&existing.record),
             number: existing.record.number,
@@ -606,13 +625,26 @@ impl Chooser<'_> {
         for mount in &service.volumes {
             self.choose_mount(mount, image, old, &mut mounts);
         }
+        mounts.specs.extend(service.isolation.tmpfs.iter().map(|tmpfs| {
+            let source = MountSource::Tmpfs { size: None, mode: None, options: tmpfs.options.clone() };
+            MountSpec { source, target: tmpfs.target.clone(), read_only: false }
+        }));
         for path in &image.volumes {
             if !mounts.specs.iter().any(|m| m.target == *path) {
                 self.anonymous(path, false, image, old, &mut mounts);
             }
         }
-        let files = self.generated_files(&id, &hostname, &endpoints, &mut mounts.specs);
-        let capabilities = self.choose_capabilities(service);
+        let extra = self.choose_hosts(service, &endpoints);
+        let files = self.generated_files(service, &id, &hostname, &endpoints, &extra, &mut mounts.specs);
+        let mut part = self.choose_part(service);
+        let capabilities = self.choose_capabilities(service, part.privileged);
+        if let Some(profile) = part.profile.take() {
+            let file = inputs.project.working_dir.join(&profile.value);
+            match self.choices.seccomp(&file, &capabilities) {
+                Ok(seccomp) => part.seccomp = seccomp,
+                Err(refusal) => self.refuse(Some(profile.span), refusal),
+            }
+        }
         let signal = self.choose_signal(service, image);
         let (resources, oom_score_adj) = self.choose_limits(service);
         let spec = ContainerSpec {
@@ -631,10 +663,18 @@ impl Chooser<'_> {
                 }),
                 user: service.user.clone().unwrap_or_else(|| image.user.clone()),
                 capabilities,
+                groups: part.groups,
+                ulimits: part.ulimits,
+                no_new_privileges: part.no_new_privileges,
+                seccomp: part.seccomp,
             },
             init: service.init,
             mounts: mounts.specs,
-            shm_size: SHM_SIZE,
+            shm_size: part.shm_size,
+            sysctls: part.sysctls,
+            devices: part.devices,
+            unmasked: part.unmasked,
+            privileged: part.privileged,
             netns: (!endpoints.is_empty()).then(|| inputs.paths.netns(&id)),
             cgroup: format!("{}/{}/{}", inputs.engine.cgroup(), inputs.project.name, id.short()),
             resources,
@@ -660,6 +700,7 @@ impl Chooser<'_> {
                 stop_signal: signal,
                 stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),
                 stdin_open: service.stdin_open,
+                dns: service.lookup.dns.iter().map(|server| server.value).collect(),
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,
@@ -793,10 +834,7 @@ impl Chooser<'_> {
                 Some(holder) if holder == name.as_str() => {
                     Err(Refusal { message: format!("port {} is published twice", wanted.host_port), help: None })
                 }
-                Some(holder) => Err(Refusal {
-                    message: format!("port {} is published by container `{holder}` already", wanted.host_port),
-                    help: Some("publish one of them on another port".into()),
-                }),
+                Some(holder) => Err(taken(wanted.host_port, &holder)),
             };
         }
         // Any port will do: the one that the container had before, or what the host has free.
@@ -825,7 +863,9 @@ impl Chooser<'_> {
                 }
                 MountSource::Bind(path.clone())
             }
-            model::MountSource::Tmpfs { size, mode } => MountSource::Tmpfs { size: *size, mode: *mode },
+            model::MountSource::Tmpfs { size, mode } => {
+                MountSource::Tmpfs { size: *size, mode: *mode, options: Vec::new() }
+            }
             model::MountSource::Anonymous => {
                 return self.anonymous(&mount.target, mount.read_only, image, old, mounts);
             }
@@ -884,20 +924,43 @@ impl Chooser<'_> {
             .cloned()
     }
 
+    /// Lines of `/etc/hosts` that were asked for; the host itself is the gateway of the network with the way out.
+    fn choose_hosts<'s>(&mut self, service: &'s Service, endpoints: &[EndpointRecord]) -> Vec<(IpAddr, &'s str)> {
+        let routed = endpoints.iter().find(|endpoint| endpoint.default_route);
+        let networks = self.networks.values().map(|network| &network.change.spec);
+        let gateway = routed.and_then(|r| networks.clone().find(|spec| spec.id == r.network)).map(|spec| spec.gateway);
+        let mut lines = Vec::new();
+        for host in &service.lookup.extra_hosts {
+            match host.address.or(gateway.map(IpAddr::V4)) {
+                Some(address) => lines.push((address, host.host.as_str())),
+                None => {
+                    let name = &service.name;
+                    let message =
+                        format!("`host-gateway` of service `{name}` has no address: it has no network with a way out");
+                    let help = "give the service a network that is not `internal`";
+                    self.errors.push(Diagnostic::error(Some(host.span), message).help(help));
+                }
+            }
+        }
+        lines
+    }
+
     /// `hosts`, `hostname` and `resolv.conf`, unless the service mounts its own there.
     fn generated_files(
         &self,
+        service: &Service,
         id: &ContainerId,
         hostname: &str,
         endpoints: &[EndpointRecord],
+        extra: &[(IpAddr, &str)],
         mounts: &mut Vec<MountSpec>,
     ) -> Vec<(PathBuf, String)> {
         let dir = self.inputs.paths.run_container(&self.inputs.project.name, id);
         let addresses: Vec<Ipv4Addr> = endpoints.iter().map(|e| e.address).collect();
         let texts = [
-            ("hosts", container::hosts(hostname, &addresses)),
+            ("hosts", container::hosts(hostname, &addresses, extra)),
             ("hostname", format!("{hostname}\n")),
-            ("resolv.conf", container::resolv_conf(&self.inputs.host.resolv_conf)),
+            ("resolv.conf", container::resolv_conf(&self.inputs.host.resolv_conf, &service.lookup)),
         ];
         let mut files = Vec::new();
         for (name, text) in texts {
@@ -911,9 +974,13 @@ impl Chooser<'_> {
         files
     }
 
-    fn choose_capabilities(&mut self, service: &Service) -> Vec<String> {
+    fn choose_capabilities(&mut self, service: &Service, privileged: bool) -> Vec<String> {
         let names = |list: &[model::Spanned<String>]| list.iter().map(|s| s.value.clone()).collect::<Vec<_>>();
-        match self.choices.capabilities(&names(&service.cap_add), &names(&service.cap_drop)) {
+        let (mut add, mut drop) = (names(&service.cap_add), names(&service.cap_drop));
+        if privileged {
+            (add, drop) = (vec!["ALL".to_owned()], Vec::new()); // whatever else is written, as in Docker
+        }
+        match self.choices.capabilities(&add, &drop) {
             Ok(capabilities) => capabilities,
             Err(refusal) => {
                 let mut written = service.cap_add.iter().chain(&service.cap_drop);
@@ -929,20 +996,44 @@ impl Chooser<'_> {
         if !limits::any(service) {
             return (Resources::default(), None);
         }
+        self.with_support(service, |support, said| {
+            (limits::resources(service, support, said), limits::oom_score(service, support, said))
+        })
+    }
+
+    fn choose_part(&mut self, service: &Service) -> Part {
+        if !isolation::any(service) {
+            return Part::default();
+        }
+        let part = self.with_support(service, |support, said| isolation::part(service, support, said));
+        for device in &part.devices {
+            if let Err(refusal) = self.choices.device(device) {
+                let written = service.isolation.devices.iter().find(|d| d.target == device.target);
+                self.refuse(written.map(|d| d.span), refusal);
+            }
+        }
+        part
+    }
+
+    /// Chooses something with the help of what this host supports; what is said about it is kept.
+    fn with_support<T: Default>(
+        &mut self,
+        service: &Service,
+        choose: impl FnOnce(&Support, &mut Vec<Diagnostic>) -> T,
+    ) -> T {
         let support = match self.choices.support() {
             Ok(support) => support,
             Err(refusal) => {
                 self.refuse(Some(service.span), refusal);
-                return (Resources::default(), None);
+                return T::default();
             }
         };
         let mut said = Vec::new();
-        let resources = limits::resources(service, &support, &mut said);
-        let score = limits::oom_score(service, &support, &mut said);
+        let chosen = choose(&support, &mut said);
         let (errors, warnings): (Vec<_>, Vec<_>) = said.into_iter().partition(|d| d.severity == Severity::Error);
         self.errors.extend(errors);
         self.warnings.extend(warnings);
-        (resources, score)
+        chosen
     }
 
     fn choose_signal(&mut self, service: &Service, image: &ImageFacts) -> i32 {
@@ -1025,6 +1116,13 @@ impl Mounts {
     fn populate(&mut self, volume: &VolumeName, image: &ImageFacts, path: &str) {
         let (volume, layers, path) = (volume.clone(), image.layers.clone(), path.to_owned());
         self.populations.push(Population { volume, layers, path });
+    }
+}
+
+fn taken(port: u16, holder: &str) -> Refusal {
+    Refusal {
+        message: format!("port {port} is published by container `{holder}` already"),
+        help: Some("publish one of them on another port".into()),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Invariant: pure.
 
-use crate::compose::model::{Service, Spanned};
+use crate::compose::model::{self, Service, Spanned};
 use crate::diag::{Diagnostic, Span};
 use crate::runtime::controllers::Support;
 use crate::runtime::resources::{Bound, CPU_PERIOD, Controller, Resources, cpu_list};
@@ -22,13 +22,26 @@ const SHARES: (u64, u64) = (2, 262_144);
 /// Returns whether a service limits anything that the host has to keep.
 #[must_use]
 pub fn any(service: &Service) -> bool {
-    service.resources != crate::compose::model::Resources::default()
+    effective(service) != model::Resources::default()
+}
+
+/// Returns a service's limits with those of `deploy`, which agree with them where both are written.
+fn effective(service: &Service) -> model::Resources {
+    let mut limits = service.resources.clone();
+    if let Some(deploy) = &service.deploy {
+        limits.cpus = limits.cpus.or_else(|| deploy.cpus.clone());
+        limits.mem_limit = limits.mem_limit.or_else(|| deploy.memory.clone());
+        limits.pids_limit = limits.pids_limit.or_else(|| deploy.pids.clone());
+        limits.mem_reservation = limits.mem_reservation.or_else(|| deploy.reserved_memory.clone());
+    }
+    limits
 }
 
 /// Returns a service's limits; errors and warnings go to `out`.
 #[must_use]
 pub fn resources(service: &Service, host: &Support, out: &mut Vec<Diagnostic>) -> Resources {
-    let mut chooser = Chooser { service, host, out };
+    let limits = effective(service);
+    let mut chooser = Chooser { service, limits: &limits, host, out };
     let mut found = Resources::default();
     chooser.memory(&mut found);
     chooser.cpu(&mut found);
@@ -53,6 +66,7 @@ pub fn oom_score(service: &Service, host: &Support, out: &mut Vec<Diagnostic>) -
 
 struct Chooser<'a> {
     service: &'a Service,
+    limits: &'a model::Resources,
     host: &'a Support,
     out: &'a mut Vec<Diagnostic>,
 }
@@ -94,7 +108,7 @@ impl Chooser<'_> {
     }
 
     fn memory(&mut self, found: &mut Resources) {
-        let limits = &self.service.resources;
+        let limits = self.limits;
         let set = |limit: &Option<Spanned<u64>>| limit.clone().filter(|limit| limit.value != 0);
         let (limit, reservation) = (set(&limits.mem_limit), set(&limits.mem_reservation));
         let swap = limits.memswap_limit.clone().filter(|swap| swap.value != 0);
@@ -157,7 +171,7 @@ impl Chooser<'_> {
 
     /// What the second version of cgroups has no counterpart for.
     fn first_version(&mut self, found: &mut Resources) {
-        let limits = &self.service.resources;
+        let limits = self.limits;
         let old = self.host.first_version.contains(&Controller::Memory);
         if let Some(swappiness) = limits.mem_swappiness.clone() {
             if swappiness.value > 100 {
@@ -184,7 +198,7 @@ impl Chooser<'_> {
     }
 
     fn cpu(&mut self, found: &mut Resources) {
-        let limits = &self.service.resources;
+        let limits = self.limits;
         let set = |limit: &Option<Spanned<i64>>| limit.clone().filter(|limit| limit.value > 0);
         let (period, quota, shares) = (set(&limits.cpu_period), set(&limits.cpu_quota), set(&limits.cpu_shares));
         let cpus = limits.cpus.clone().filter(|cpus| cpus.value > 0.0);
@@ -253,7 +267,7 @@ impl Chooser<'_> {
     }
 
     fn pids(&mut self, found: &mut Resources) {
-        let limit = self.service.resources.pids_limit.clone().filter(|limit| limit.value != 0);
+        let limit = self.limits.pids_limit.clone().filter(|limit| limit.value != 0);
         // No limit is what there is without a controller, too.
         let Some(limit) = limit.filter(|limit| limit.value > 0) else { return };
         let had = self.had(Some(&limit), "pids_limit", Controller::Pids);
@@ -271,7 +285,6 @@ fn quota_of(cpus: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compose::model;
     use crate::engine::testing::service;
 
     fn at<T>(value: T) -> Option<Spanned<T>> {
@@ -347,6 +360,17 @@ Warning: `mem_swappiness` of service `web` has no effect with cgroups of version
         };
         assert_eq!(choose(asked, &Support::default()), (Resources::default(), String::new()));
         assert!(!any(&service("web")));
+    }
+
+    #[test]
+    fn deploy_limits_as_the_service_itself_does() {
+        let deploy = model::Deploy { memory: at(64 << 20), pids: at(9), cpus: at(0.5), ..model::Deploy::default() };
+        let web = Service { deploy: Some(deploy), ..service("web") };
+        assert!(any(&web));
+        let mut out = Vec::new();
+        let found = resources(&web, &hybrid(), &mut out);
+        assert_eq!((found.memory, found.pids, found.cpu_quota), (Some(64 << 20), Some(Bound::AtMost(9)), Some(50_000)));
+        assert!(out.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod execute;
 pub mod graph;
 mod host;
+pub mod isolation;
 pub mod limits;
 pub mod local;
 pub mod logs;

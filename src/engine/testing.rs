@@ -4,14 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::model::{
-    Condition, Dependency, Healthcheck, Mount, MountSource, MountWritten, Network, Port, Project, Protocol, Resources,
-    Restart, Service, ServiceNetwork, ServiceWritten, Volume,
+    Condition, Dependency, Healthcheck, Isolation, Lookup, Mount, MountSource, MountWritten, Network, Port, Project,
+    Protocol, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Volume,
 };
 use crate::compose::value::Extensions;
 use crate::diag::{Diagnostic, Span};
@@ -26,7 +26,9 @@ use crate::event::Sink;
 use crate::name::{EngineId, ProjectName, ServiceName};
 use crate::network::{NetworkSpec, Transport};
 use crate::paths::Paths;
+use crate::runtime::Seccomp;
 use crate::runtime::controllers::Support;
+use crate::runtime::nodes::DeviceSpec;
 use crate::runtime::resources::Controller;
 use crate::state::record::{ContainerStatus, Health, State};
 
@@ -60,6 +62,10 @@ pub(crate) fn service(name: &str) -> Service {
         labels: IndexMap::new(),
         profiles: Vec::new(),
         resources: Resources::default(),
+        deploy: None,
+        isolation: Isolation::default(),
+        lookup: Lookup::default(),
+        env_files: Vec::new(),
         written: ServiceWritten::default(),
     }
 }
@@ -164,6 +170,14 @@ impl Choices for Counting {
             None => Ok(vec!["CAP_CHOWN".into()]),
             Some(name) => Err(Refusal { message: format!("`{name}` is not a capability"), help: None }),
         }
+    }
+
+    fn seccomp(&mut self, _file: &Path, _capabilities: &[String]) -> Result<Seccomp, Refusal> {
+        Ok(Seccomp::Default)
+    }
+
+    fn device(&mut self, _device: &DeviceSpec) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn support(&mut self) -> Result<Support, Refusal> {

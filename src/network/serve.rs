@@ -93,6 +93,8 @@ struct Container {
     tcp: TcpListener,
     tokens: [u64; 2],
     zones: Vec<PathBuf>,
+    /// Its own servers; none is the host's.
+    servers: Vec<SocketAddr>,
     in_flight: usize,
     connections: usize,
 }
@@ -119,6 +121,8 @@ struct InFlight {
     limit: u16,
     question: Vec<u8>,
     forward: Forward,
+    /// Whom to ask, as it was when the question came.
+    servers: Vec<SocketAddr>,
     attempts: Vec<u64>,
 }
 
@@ -195,9 +199,17 @@ impl Server {
                 return Err(error);
             }
         };
-        let container = Container { udp, tcp, tokens: [first, second], zones, in_flight: 0, connections: 0 };
+        let tokens = [first, second];
+        let container = Container { udp, tcp, tokens, zones, servers: Vec::new(), in_flight: 0, connections: 0 };
         self.containers.insert(key.to_owned(), container);
         Ok(())
+    }
+
+    /// Forwards a container's questions to these servers instead of the host's; none is the host's again.
+    pub fn forward_to(&mut self, key: &str, servers: Vec<SocketAddr>) {
+        if let Some(container) = self.containers.get_mut(key) {
+            container.servers = servers;
+        }
     }
 
     /// Serves a container no more. Its sockets in the caller's hands are not touched.
@@ -306,14 +318,19 @@ impl Server {
         if container.in_flight >= IN_FLIGHT {
             return message::build(bytes, &Answer::Refused, limit).ok();
         }
-        self.servers.refresh(&self.resolv_conf, |path| {
-            fs::read_to_string(path).map(|text| nameservers(&text, interface_number))
-        });
-        let forward = Forward::new(bytes.to_vec(), random_id(), self.servers.value.len(), now);
+        let mut servers = container.servers.clone();
+        if servers.is_empty() {
+            self.servers.refresh(&self.resolv_conf, |path| {
+                fs::read_to_string(path).map(|text| nameservers(&text, interface_number))
+            });
+            servers.clone_from(&self.servers.value);
+        }
+        let forward = Forward::new(bytes.to_vec(), random_id(), servers.len(), now);
         let token = self.token();
         let container = key.to_owned();
         let question = bytes.to_vec();
-        self.questions.insert(token, InFlight { container, asker, limit, question, forward, attempts: Vec::new() });
+        let attempts = Vec::new();
+        self.questions.insert(token, InFlight { container, asker, limit, question, forward, servers, attempts });
         if let Some(container) = self.containers.get_mut(key) {
             container.in_flight += 1;
         }
@@ -355,8 +372,8 @@ impl Server {
         if self.clients.len() + self.attempts.len() >= OPEN {
             return Err(rustix::io::Errno::MFILE.into());
         }
-        let address = *self.servers.value.get(server).ok_or_else(gone)?;
         let asked = self.questions.get(&question).ok_or_else(gone)?;
+        let address = *asked.servers.get(server).ok_or_else(gone)?;
         let (io, flags) = match asked.asker {
             Asker::Udp(_) => {
                 let socket = UdpSocket::from(open(address, SocketType::DGRAM)?);
@@ -722,6 +739,10 @@ mod tests {
     fn serving(fixture: &Fixture, test: impl FnOnce()) {
         let mut server = Server::new(&fixture.resolv_conf).expect("a server");
         server.add("c", &fixture.sockets, vec![fixture.zone_file.clone()]).expect("a container");
+        serving_with(server, test);
+    }
+
+    fn serving_with(mut server: Server, test: impl FnOnce()) {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let run = thread::spawn(move || {
@@ -861,6 +882,26 @@ mod tests {
                 drop(silent);
                 fs::write(&f.resolv_conf, format!("nameserver {bad}\n")).expect("writable");
                 assert_eq!(udp(&f.container, "example.com", Kind::A), (2, vec![]), "what it said is passed on");
+            });
+        });
+    }
+
+    #[test]
+    fn a_container_may_have_servers_of_its_own() {
+        on_a_host(|host| {
+            let f = fixture(host, false);
+            let (hosts, own) = (Ipv4Addr::new(127, 0, 0, 52), Ipv4Addr::new(127, 0, 0, 53));
+            let (theirs, ours) = (Ipv4Addr::new(203, 0, 113, 5), Ipv4Addr::new(203, 0, 113, 6));
+            upstream(hosts, Some(theirs));
+            upstream(own, Some(ours));
+            fs::write(&f.resolv_conf, format!("nameserver {hosts}\n")).expect("writable");
+            let mut server = Server::new(&f.resolv_conf).expect("a server");
+            server.add("web", &f.sockets, vec![f.zone_file.clone()]).expect("it is served");
+            server.forward_to("web", vec![SocketAddr::from((own, 53))]);
+            serving_with(server, || {
+                assert_eq!(udp(&f.container, "example.com", Kind::A), (0, vec![ours]));
+                assert_eq!(tcp(&f.container, "example.com"), (0, vec![ours]));
+                assert_eq!(udp(&f.container, "db", Kind::A).1.len(), 1);
             });
         });
     }

@@ -5,12 +5,14 @@
 //! and mounted on by that descriptor. Why each thing comes when it does:
 //! - the release byte first: the supervisor has then written down who we are, so that a crash leaves no stranger;
 //! - the network namespace before sysfs, which shows the namespace of whoever mounts it;
+//! - kernel parameters once the network namespace is the container's, and long before `/proc/sys` is read-only;
 //! - propagation off before any mount, or mounts would reach the host;
 //! - our own mounts before the asked ones, so that a target that leads into `/proc` is seen by its file system's type;
 //! - `pivot_root` before masks, so that the masks' sources are the container's own, verified `/dev/null`;
 //! - masks last among the mounts; then every descriptor of ours goes, so that neither the working directory nor the
 //!   program's path can name one; the working directory after that, and it must be below the root (CVE-2024-21626);
-//! - seccomp while we still have the privilege that it takes without `no_new_privs`, hence before capabilities go;
+//! - seccomp while we still have the privilege that it takes without `no_new_privs`, hence before capabilities go; with
+//!   `no_new_privs` it takes none, and comes last;
 //! - the bounding set before the user changes, which takes `CAP_SETPCAP`; groups before the user; the sets at the end.
 
 use std::convert::Infallible;
@@ -26,9 +28,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::setrlimit;
 
-use super::launch::{Identity, Init, Launch, Stdio, Target, What};
+use super::launch::{Identity, Init, Launch, PreparedNode, Stdio, Sysctl, Target, What};
 use crate::sys::mount::{Attributes, set_attributes, set_attributes_of};
 use crate::sys::{process, seccomp};
 
@@ -66,11 +68,15 @@ pub enum Stage {
     Identity,
     /// The program itself.
     Exec,
+    /// A kernel parameter; its number is in the detail.
+    Sysctl,
+    /// A device node that was asked for; its number is in the detail.
+    Node,
 }
 
 impl Stage {
     /// All stages, by number from 1.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Release,
         Self::Namespaces,
         Self::Root,
@@ -86,6 +92,8 @@ impl Stage {
         Self::Seccomp,
         Self::Identity,
         Self::Exec,
+        Self::Sysctl,
+        Self::Node,
     ];
 }
 
@@ -156,6 +164,7 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
         process::join_namespaces(netns.as_fd(), libc::CLONE_NEWNET).at(Stage::Namespaces)?;
     }
     process::leave_namespaces(libc::CLONE_NEWCGROUP).at(Stage::Namespaces)?;
+    set_sysctls(&launch.sysctls)?;
     attach_root(launch)?;
     let root = launch.rootfs.as_fd();
     for (i, mount) in launch.mounts.iter().enumerate() {
@@ -165,6 +174,10 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
         if mount.target.own && mount.target.whole.as_bytes() == b"dev" {
             make_devices(root)?;
         }
+    }
+    for (i, node) in launch.nodes.iter().enumerate() {
+        let number = u16::try_from(i).unwrap_or(u16::MAX);
+        make_node(root, node).map_err(|f| Failure { stage: Stage::Node, detail: number, ..f })?;
     }
     pivot(root)?;
     rustix::system::sethostname(launch.hostname.as_bytes()).at(Stage::Hostname)?;
@@ -300,6 +313,69 @@ fn make_devices(root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
+/// Makes a device node inside the root. One that is there already and is the same device is left as it is; anything else
+/// there, such as a link that the image put in the way, is an error.
+fn make_node(root: BorrowedFd<'_>, node: &PreparedNode) -> Step {
+    let last = node.target.prefixes.len().saturating_sub(1);
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let open = |path: &CStr| {
+        openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how).at(Stage::Node)
+    };
+    let mut parent: Option<OwnedFd> = None;
+    for (prefix, name) in node.target.prefixes.iter().zip(&node.target.names).take(last) {
+        let at = parent.as_ref().map_or(root, AsFd::as_fd);
+        match mkdirat(at, name.as_c_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Failure { stage: Stage::Node, detail: 0, errno }),
+        }
+        parent = Some(open(prefix)?);
+    }
+    let at = parent.as_ref().map_or(root, AsFd::as_fd);
+    let Some(name) = node.target.names.last() else {
+        return Err(Failure { stage: Stage::Node, detail: 0, errno: Errno::INVAL });
+    };
+    if is_proc(at)? {
+        return Err(Failure { stage: Stage::Node, detail: 0, errno: Errno::PERM });
+    }
+    let (major, minor) = node.numbers;
+    let device = makedev(major, minor);
+    match mknodat(at, name.as_c_str(), node.kind, node.mode, device) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            let there = rustix::fs::statat(at, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW).at(Stage::Node)?;
+            let same = FileType::from_raw_mode(there.st_mode) == node.kind && there.st_rdev == device;
+            return if same { Ok(()) } else { Err(Failure { stage: Stage::Node, detail: 0, errno: Errno::EXIST }) };
+        }
+        Err(errno) => return Err(Failure { stage: Stage::Node, detail: 0, errno }),
+    }
+    // The owner before the mode, which the umask has thinned out.
+    let (uid, gid) = node.owner;
+    rustix::fs::chownat(at, name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).at(Stage::Node)?;
+    rustix::fs::chmodat(at, name.as_c_str(), node.mode, AtFlags::empty()).at(Stage::Node)
+}
+
+/// Sets kernel parameters through a procfs of our own, which is mounted nowhere: nothing that an image or a volume puts in
+/// the way can lead elsewhere (CVE-2025-52881). It is made in the container's pid namespace, and what is below
+/// `sys/net` is the network namespace's of whoever opens it.
+fn set_sysctls(sysctls: &[Sysctl]) -> Step {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let proc = make_fs(c"proc", &[], MountAttrFlags::empty()).map_err(|f| Failure { stage: Stage::Sysctl, ..f })?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    for (i, sysctl) in sysctls.iter().enumerate() {
+        let detail = u16::try_from(i).unwrap_or(u16::MAX);
+        let fail = |errno| Failure { stage: Stage::Sysctl, detail, errno };
+        match openat2(&proc, sysctl.file.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how) {
+            // One write a value: a procfs takes each as a whole.
+            Ok(file) => drop(rustix::io::write(&file, sysctl.value.as_bytes()).map_err(fail)?),
+            Err(Errno::NOENT) if !sysctl.required => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    Ok(())
+}
+
 /// Makes the root the root, with nothing of the host left below it (pivot_root(2), "pivot_root(".", ".")").
 fn pivot(root: BorrowedFd<'_>) -> Step {
     rustix::process::fchdir(root).at(Stage::PivotRoot)?;
@@ -392,15 +468,31 @@ fn clone_of(fd: BorrowedFd<'_>, recursive: bool) -> Step<OwnedFd> {
 pub(super) fn become_and_exec(identity: &Identity, init: Option<&Init>, report: BorrowedFd<'_>) -> Step<Infallible> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     close_ours(init, report)?;
-    let nofile = Rlimit { current: Some(identity.nofile), maximum: Some(identity.nofile) };
-    setrlimit(Resource::Nofile, nofile).at(Stage::Limits)?;
+    for (i, (resource, limit)) in identity.limits.iter().enumerate() {
+        let detail = u16::try_from(i).unwrap_or(u16::MAX);
+        setrlimit(*resource, *limit).map_err(|errno| Failure { stage: Stage::Limits, detail, errno })?;
+    }
     enter_cwd(identity)?;
     process::close_on_exec_from(3).at(Stage::Stdio)?; // they are already; this is a second lock
-    seccomp::load(&identity.seccomp, seccomp::SPEC_ALLOW).at(Stage::Seccomp)?;
-    set_identity(identity).at(Stage::Identity)?;
+    if identity.no_new_privileges {
+        // It gives the right to load a filter, so that can come last, and the filter need not allow what comes before.
+        set_identity(identity).at(Stage::Identity)?;
+        rustix::thread::set_no_new_privs(true).at(Stage::Seccomp)?;
+        load_filter(identity)?;
+    } else {
+        load_filter(identity)?;
+        set_identity(identity).at(Stage::Identity)?;
+    }
     process::default_signal(libc::SIGPIPE);
     process::set_blocked(0);
     exec(identity, init)
+}
+
+fn load_filter(identity: &Identity) -> Step {
+    match &identity.seccomp {
+        Some(program) => seccomp::load(program, seccomp::SPEC_ALLOW).at(Stage::Seccomp),
+        None => Ok(()),
+    }
 }
 
 /// Closes every descriptor of ours that is not needed any more: before any path is walked that an image has chosen.

@@ -20,7 +20,7 @@ pub struct Controllers {
     v1: Vec<(Vec<Controller>, Hierarchy)>,
 }
 
-/// What of the limits this host can enforce.
+/// What this host can do to keep a container apart from the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Support {
     /// The controllers that can be used.
@@ -35,6 +35,10 @@ pub struct Support {
     pub cpus: Vec<u32>,
     /// A process may get more than we have got ourselves: `CAP_SYS_RESOURCE`.
     pub may_raise: bool,
+    /// AppArmor is on.
+    pub apparmor: bool,
+    /// SELinux is on.
+    pub selinux: bool,
 }
 
 impl Controllers {
@@ -96,6 +100,9 @@ impl Controllers {
         };
         let text = text.or_else(|_| std::fs::read_to_string("/sys/devices/system/cpu/online"));
         support.may_raise = caps::available().is_ok_and(|set| set.contains(CapSet::SYS_RESOURCE));
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        support.apparmor = enabled.is_ok_and(|text| text.starts_with(b"Y"));
+        support.selinux = Path::new("/sys/fs/selinux/enforce").exists();
         support.cpus = cpu_list(&text.unwrap_or_default()).collect();
         Ok(support)
     }

@@ -46,9 +46,9 @@ impl Exec {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).map_err(|e| Error::Rootfs(e.into()))?;
-        let user = launch::resolve_user(root.as_fd(), &process.user)?;
-        let process = spec::process(process, &user)?;
-        let identity = launch::identity_of(&process, host)?;
+        let user = launch::resolve_user(root.as_fd(), process)?;
+        let oci = spec::process(process, &user)?;
+        let identity = launch::identity_of(&oci, process, host)?;
         stdio.give_to(identity.uid).map_err(Error::Prepare)?;
         Ok(Self { identity, keyring: launch::keyring(id)?, stdio })
     }

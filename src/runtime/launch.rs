@@ -18,19 +18,21 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use super::ContainerSpec;
 use super::caps::CapSet;
+use super::devices::{self, Kind, Rule};
+use super::nodes::{self, Node};
 use super::resources::cpu_list;
 use super::seccomp::{self, Program};
 use super::user::{self, User};
-use super::{init, spec};
+use super::{ContainerSpec, ProcessSpec, Seccomp, Stage, StartError, init, rlimits, spec, sysctls};
 use crate::name::ContainerId;
 use crate::sys::mount::{self, Attributes, Upper};
 use crate::sys::process::CStrings;
+use crate::sys::seccomp::Instruction;
 
 /// More than any image's passwd file, less than what hurts (CVE-2026-47262).
 const USER_FILE_LIMIT: u64 = 4 << 20;
@@ -72,6 +74,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A device cannot be had.
+    #[error(transparent)]
+    Device(#[from] nodes::Error),
+    /// A kernel parameter cannot be its own.
+    #[error(transparent)]
+    Sysctl(#[from] sysctls::Error),
     /// The specification is impossible.
     #[error(transparent)]
     Spec(#[from] spec::Error),
@@ -125,14 +133,36 @@ pub(super) struct Identity {
     pub(super) groups: Vec<Gid>,
     pub(super) capabilities: u64,
     pub(super) last_capability: u32,
-    pub(super) seccomp: Program,
-    pub(super) nofile: u64,
+    /// `None` is no filter.
+    pub(super) seccomp: Option<Program>,
+    pub(super) no_new_privileges: bool,
+    pub(super) limits: Vec<(Resource, Rlimit)>,
     /// Working directory and its prefixes, absolute.
     pub(super) cwd: Vec<CString>,
     /// Where the program may be, in the order of `PATH`.
     pub(super) programs: Vec<CString>,
     pub(super) argv: CStrings,
     pub(super) envp: CStrings,
+}
+
+/// A kernel parameter to set.
+#[derive(Debug)]
+pub(super) struct Sysctl {
+    /// Its file, relative to the root of a procfs.
+    pub(super) file: CString,
+    pub(super) value: String,
+    /// It was asked for; Docker's own may be missing in a kernel.
+    pub(super) required: bool,
+}
+
+/// A device node to make.
+#[derive(Debug)]
+pub(super) struct PreparedNode {
+    pub(super) target: Target,
+    pub(super) kind: FileType,
+    pub(super) numbers: (u32, u32),
+    pub(super) mode: Mode,
+    pub(super) owner: (Uid, Gid),
 }
 
 /// What the child's first three descriptors are.
@@ -186,6 +216,9 @@ pub struct Launch {
     pub(super) masked: Vec<CString>,
     pub(super) read_only_paths: Vec<CString>,
     pub(super) hostname: String,
+    pub(super) sysctls: Vec<Sysctl>,
+    pub(super) nodes: Vec<PreparedNode>,
+    rules: Vec<Rule>,
     pub(super) keyring: CString,
     pub(super) netns: Option<OwnedFd>,
     pub(super) identity: Identity,
@@ -206,8 +239,9 @@ impl Launch {
         }
         let upper = Upper { upper: &container.rootfs.upper, work: &container.rootfs.work };
         let rootfs = mount::overlay(&container.rootfs.layers, Some(upper)).map_err(Error::Rootfs)?;
-        let user = resolve_user(rootfs.as_fd(), &container.process.user)?;
+        let user = resolve_user(rootfs.as_fd(), &container.process)?;
         let spec = spec::oci(container, &user, &host.masked)?;
+        let nodes = nodes_of(container)?;
         let netns = match &container.netns {
             Some(path) => Some(open_netns(path)?),
             None => None,
@@ -221,8 +255,11 @@ impl Launch {
             read_only_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref()))?,
             read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             hostname: spec.hostname().clone().unwrap_or_default(),
+            sysctls: sysctls_of(container)?,
+            rules: rules_of(container, &nodes),
+            nodes: nodes.iter().map(prepared_node).collect::<Result<_, _>>()?,
             keyring: keyring(&container.id)?,
-            identity: identity(&spec, host)?,
+            identity: identity(&spec, &container.process, host)?,
             init: if container.init { Some(Init::prepare(&container.process.argv)?) } else { None },
             attach_at: c_path(attach_at)?,
             rootfs,
@@ -237,6 +274,12 @@ impl Launch {
     /// What fchown(2) says.
     pub fn own_stdio(&self) -> io::Result<()> {
         self.stdio.give_to(self.identity.uid)
+    }
+
+    /// Returns which devices the container's processes may use.
+    #[must_use]
+    pub fn device_rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// Returns the path of mount number `index` in the container, for messages.
@@ -275,14 +318,87 @@ impl Host {
     }
 }
 
+/// Returns which of several things of one kind a start failed at, for messages.
+#[must_use]
+pub fn subject(container: &ContainerSpec, error: &StartError) -> Option<String> {
+    let index = usize::from(error.detail);
+    match error.stage {
+        Stage::Sysctl => {
+            let all = sysctls_of(container).ok()?;
+            let file = all.get(index)?.file.to_string_lossy().into_owned();
+            Some(format!("`{}`", file.strip_prefix("sys/")?.replace('/', ".")))
+        }
+        Stage::Node => Some(format!("`{}`", nodes_of(container).ok()?.get(index)?.target)),
+        Stage::Limits => Some(format!("ulimit `{}`", container.process.ulimits.get(index)?.name)),
+        _ => None,
+    }
+}
+
+/// Finds the devices that a container is to have besides Docker's.
+fn nodes_of(container: &ContainerSpec) -> Result<Vec<Node>, Error> {
+    let mut found = if container.privileged { nodes::all() } else { Vec::new() };
+    for device in &container.devices {
+        found.extend(nodes::find(device)?);
+    }
+    Ok(found)
+}
+
+fn rules_of(container: &ContainerSpec, nodes: &[Node]) -> Vec<Rule> {
+    if container.privileged {
+        return vec![Rule::EVERYTHING];
+    }
+    devices::DEFAULT.iter().copied().chain(nodes.iter().map(Node::rule)).collect()
+}
+
+fn prepared_node(node: &Node) -> Result<PreparedNode, Error> {
+    let components: Vec<&str> = node.target.split('/').filter(|n| !n.is_empty()).collect();
+    if !node.target.starts_with('/') || components.is_empty() || components.contains(&"..") {
+        return Err(spec::Error::Target(node.target.clone()).into());
+    }
+    let kind = match node.kind {
+        Kind::Block => FileType::BlockDevice,
+        Kind::Char => FileType::CharacterDevice,
+    };
+    let (uid, gid) = node.owner;
+    Ok(PreparedNode {
+        target: target(&node.target, true, false)?,
+        kind,
+        numbers: node.numbers,
+        mode: Mode::from_raw_mode(node.mode),
+        owner: (Uid::from_raw(uid), Gid::from_raw(gid)),
+    })
+}
+
+/// Returns Docker's kernel parameters and those that were asked for, which win.
+fn sysctls_of(container: &ContainerSpec) -> Result<Vec<Sysctl>, Error> {
+    let mut found: Vec<Sysctl> = Vec::new();
+    let mut add = |key: &str, value: &str, required| -> Result<(), Error> {
+        let file = c(&format!("sys/{}", sysctls::file(key, value)?))?;
+        found.retain(|other| other.file != file);
+        found.push(Sysctl { file, value: value.to_owned(), required });
+        Ok(())
+    };
+    for (key, value) in sysctls::DEFAULT {
+        add(key, value, false)?;
+    }
+    for (key, value) in &container.sysctls {
+        add(key, value, true)?;
+    }
+    Ok(found)
+}
+
 /// Turns an OCI process, Docker's seccomp policy and the machine's facts into an identity.
-pub(super) fn identity(spec: &Spec, host: &Host) -> Result<Identity, Error> {
+pub(super) fn identity(spec: &Spec, asked: &ProcessSpec, host: &Host) -> Result<Identity, Error> {
     let process = spec.process().as_ref().ok_or(Error::NoCommand)?;
-    identity_of(process, host)
+    identity_of(process, asked, host)
 }
 
 /// As [`identity`], for the process of an exec.
-pub(super) fn identity_of(process: &oci_spec::runtime::Process, host: &Host) -> Result<Identity, Error> {
+pub(super) fn identity_of(
+    process: &oci_spec::runtime::Process,
+    asked: &ProcessSpec,
+    host: &Host,
+) -> Result<Identity, Error> {
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().ok_or(Error::NoCommand)?;
     let env = process.env().clone().unwrap_or_default();
@@ -294,7 +410,18 @@ pub(super) fn identity_of(process: &oci_spec::runtime::Process, host: &Host) -> 
     }
     let capabilities = wanted & host.available;
     let user = process.user();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let mut limits = rlimits::prepared(&asked.ulimits);
+    if !limits.iter().any(|(resource, _)| *resource == Resource::Nofile) {
+        let nofile = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(NOFILE).min(NOFILE);
+        limits.push((Resource::Nofile, Rlimit { current: Some(nofile), maximum: Some(nofile) }));
+    }
+    let seccomp = match &asked.seccomp {
+        Seccomp::Default => Some(seccomp::default_program(capabilities, host.kernel)),
+        Seccomp::Unconfined => None,
+        Seccomp::Program(program) => {
+            Some(program.iter().map(|(code, jt, jf, k)| Instruction { code: *code, jt: *jt, jf: *jf, k: *k }).collect())
+        }
+    };
     let cwd = process.cwd().to_string_lossy().into_owned();
     let mut path = String::new();
     let mut directories = vec![c("/")?];
@@ -309,8 +436,9 @@ pub(super) fn identity_of(process: &oci_spec::runtime::Process, host: &Host) -> 
         groups: user.additional_gids().iter().flatten().map(|g| Gid::from_raw(*g)).collect(),
         capabilities: capabilities.0,
         last_capability: host.last_capability,
-        seccomp: seccomp::default_program(capabilities, host.kernel),
-        nofile: limit.maximum.unwrap_or(NOFILE).min(NOFILE),
+        seccomp,
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        limits,
         cwd: directories,
         programs: programs(program, &env)?,
         argv: CStrings::new(args.iter().map(|a| c(a)).collect::<Result<_, _>>()?),
@@ -395,10 +523,12 @@ fn target(path: &str, file: bool, own: bool) -> Result<Target, Error> {
 }
 
 /// Finds out who `asked` is, from the user files inside `root`.
-pub(super) fn resolve_user(root: BorrowedFd<'_>, asked: &str) -> Result<User, Error> {
+pub(super) fn resolve_user(root: BorrowedFd<'_>, asked: &ProcessSpec) -> Result<User, Error> {
     let passwd = read_user_file(root, "/etc/passwd")?;
     let group = read_user_file(root, "/etc/group")?;
-    Ok(user::resolve(asked, &passwd, &group)?)
+    let mut user = user::resolve(&asked.user, &passwd, &group)?;
+    user::add_groups(&mut user, &asked.groups, &group)?;
+    Ok(user)
 }
 
 /// Reads a user file of the image: a regular file inside its root, of bounded size; a missing one is empty.

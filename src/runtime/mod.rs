@@ -14,11 +14,15 @@ pub mod devices;
 pub mod exec;
 pub mod init;
 pub mod launch;
+pub mod nodes;
 pub mod resources;
+pub mod rlimits;
 pub mod seccomp;
 pub mod spec;
+pub mod sysctls;
 pub mod user;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -29,7 +33,9 @@ use serde::{Deserialize, Serialize};
 
 pub use child::Stage;
 use launch::Launch;
+use nodes::DeviceSpec;
 use resources::Resources;
+use rlimits::Ulimit;
 
 use crate::name::ContainerId;
 use crate::sys::process::{self, Child};
@@ -106,6 +112,9 @@ fn words(stage: Stage, errno: Errno) -> String {
         }
         Stage::Exec if errno == Errno::ACCESS => return "the command cannot be run: permission denied".to_owned(),
         Stage::Exec => "the command cannot be run",
+        Stage::Sysctl if errno == Errno::NOENT => return "this kernel has no such parameter".to_owned(),
+        Stage::Sysctl => "cannot set a kernel parameter",
+        Stage::Node => "cannot make a device node",
     };
     format!("{what}: {}", io::Error::from(errno))
 }
@@ -198,6 +207,19 @@ pub struct ContainerSpec {
     /// How readily the kernel kills its processes when memory runs out, -1000 to 1000; `None` is as ours.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
+    /// Kernel parameters of its own namespaces, such as `net.core.somaxconn`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Devices of the host that it may use.
+    #[serde(default)]
+    pub devices: Vec<DeviceSpec>,
+    /// Leave the kernel's files unmasked and writable.
+    #[serde(default)]
+    pub unmasked: bool,
+    /// As [`Self::unmasked`], with all of the host's devices and a writable `/sys`. Capabilities and seccomp are the
+    /// process's own.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 /// Layers and the writable directory of an overlay.
@@ -214,7 +236,7 @@ pub struct RootfsSpec {
 }
 
 /// A process to run in a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// Program and arguments; the program is looked up in the container's `PATH`.
     pub argv: Vec<String>,
@@ -226,6 +248,43 @@ pub struct ProcessSpec {
     pub user: String,
     /// Names of the capabilities in the bounding, permitted and effective sets, such as `CAP_CHOWN`.
     pub capabilities: Vec<String>,
+    /// Groups besides those of the user: names of the image's, or numbers.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Limits of the process; those that are not named are ours.
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
+    /// Nothing that it runs may gain privileges.
+    #[serde(default)]
+    pub no_new_privileges: bool,
+    /// Which system calls it may make.
+    #[serde(default)]
+    pub seccomp: Seccomp,
+}
+
+/// Which system calls a process may make.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// Those of Docker's policy.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
+    /// Those that a program lets through: code, two jumps and operand of each instruction (`struct sock_filter`).
+    Program(Vec<(u16, u8, u8, u32)>),
+}
+
+impl Seccomp {
+    /// Compiles a profile in Docker's JSON format for a container with these capabilities in its bounding set.
+    ///
+    /// # Errors
+    /// When it is no profile, or asks for what there is not.
+    pub fn of_profile(text: &str, capabilities: &[String]) -> Result<Self, seccomp::profile::Error> {
+        let caps = caps::CapSet::from_names(capabilities).unwrap_or_default();
+        let program = seccomp::profile::program(text, caps, seccomp::kernel_version())?;
+        Ok(Self::Program(program.into_iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()))
+    }
 }
 
 /// One thing to mount in a container.
@@ -251,5 +310,8 @@ pub enum MountSource {
         size: Option<u64>,
         /// Mode of its root.
         mode: Option<u32>,
+        /// Further options, such as `exec` or `uid=1000`; they win over Docker's `nosuid`, `nodev` and `noexec`.
+        #[serde(default)]
+        options: Vec<String>,
     },
 }

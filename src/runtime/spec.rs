@@ -6,7 +6,7 @@
 //!
 //! Invariant: pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
@@ -79,11 +79,13 @@ pub fn oci(spec: &ContainerSpec, user: &User, masked: &[String]) -> Result<Spec,
             builder.build().map_err(Error::Build)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let all_masked = MASKED.iter().map(ToString::to_string).chain(masked.iter().cloned()).collect::<Vec<_>>();
+    let open = spec.unmasked || spec.privileged;
+    let all_masked = MASKED.iter().map(ToString::to_string).chain(masked.iter().cloned());
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .masked_paths(all_masked)
-        .readonly_paths(READ_ONLY.map(String::from).to_vec())
+        .masked_paths(all_masked.filter(|_| !open).collect::<Vec<_>>())
+        .readonly_paths(READ_ONLY.map(String::from).into_iter().filter(|_| !open).collect::<Vec<_>>())
+        .sysctl(spec.sysctls.clone().into_iter().collect::<HashMap<_, _>>())
         .cgroups_path(PathBuf::from(&spec.cgroup))
         .build()
         .map_err(Error::Build)?;
@@ -137,7 +139,7 @@ pub fn process(spec: &ProcessSpec, user: &User) -> Result<oci_spec::runtime::Pro
         .env(env)
         .cwd(if spec.cwd.is_empty() { "/" } else { &spec.cwd })
         .capabilities(capabilities)
-        .no_new_privileges(false)
+        .no_new_privileges(spec.no_new_privileges)
         .build()
         .map_err(Error::Build)
 }
@@ -156,7 +158,8 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
     ];
     let mut mounts = Vec::with_capacity(own.len() + spec.mounts.len());
     for (target, kind, options) in own {
-        let options = options.iter().map(ToString::to_string).collect();
+        let read_only = |option: &&str| spec.privileged && *option == "ro" && target.starts_with("/sys");
+        let options = options.iter().filter(|o| !read_only(o)).map(ToString::to_string).collect();
         mounts.push(mount(target, kind, Path::new(kind), options)?);
     }
     let mut asked: Vec<_> = spec.mounts.iter().collect();
@@ -174,15 +177,33 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
             MountSource::Bind(path) => {
                 mount(&wanted.target, "bind", path, vec!["rbind".into(), "rprivate".into(), access.into()])?
             }
-            MountSource::Tmpfs { size, mode } => {
-                let mut options = vec!["nosuid".into(), "nodev".into(), "noexec".into(), access.into()];
-                options.extend(size.map(|s| format!("size={s}")));
-                options.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
-                mount(&wanted.target, "tmpfs", Path::new("tmpfs"), options)?
+            MountSource::Tmpfs { size, mode, options } => {
+                mount(&wanted.target, "tmpfs", Path::new("tmpfs"), tmpfs(access, *size, *mode, options))?
             }
         });
     }
     Ok(mounts)
+}
+
+/// Returns Docker's options of a tmpfs with those that were asked for in the place of the ones that they contradict.
+fn tmpfs(access: &str, size: Option<u64>, mode: Option<u32>, asked: &[String]) -> Vec<String> {
+    let size = size.map(|s| format!("size={s}"));
+    let mode = format!("mode={:o}", mode.unwrap_or(0o1777));
+    let defaults = ["nosuid", "nodev", "noexec", access].map(String::from).into_iter().chain(size).chain([mode]);
+    // `exec` and `noexec` are one thing, as are all values of a key.
+    let name = |option: &str| match option.split_once('=') {
+        Some((key, _)) => key.to_owned(),
+        None if matches!(option, "ro" | "rw") => "ro".to_owned(),
+        None => option.strip_prefix("no").unwrap_or(option).to_owned(),
+    };
+    let mut options: Vec<String> = Vec::new();
+    for option in defaults.chain(asked.iter().cloned()) {
+        match options.iter_mut().find(|other| name(other) == name(&option)) {
+            Some(other) => *other = option,
+            None => options.push(option),
+        }
+    }
+    options
 }
 
 fn mount(target: &str, kind: &str, source: &Path, options: Vec<String>) -> Result<Mount, Error> {
@@ -206,6 +227,7 @@ mod tests {
                 cwd: String::new(),
                 user: String::new(),
                 capabilities: vec!["CAP_CHOWN".into()],
+                ..ProcessSpec::default()
             },
             init: false,
             mounts: vec![
@@ -217,6 +239,10 @@ mod tests {
             cgroup: "hoist-ab12/shop/x".into(),
             resources: crate::runtime::resources::Resources::default(),
             oom_score_adj: None,
+            sysctls: std::collections::BTreeMap::new(),
+            devices: Vec::new(),
+            unmasked: false,
+            privileged: false,
         }
     }
 
@@ -239,6 +265,35 @@ mod tests {
         let capabilities = process.capabilities().as_ref().expect("set");
         assert_eq!(capabilities.bounding().as_ref().map(HashSet::len), Some(1));
         assert_eq!(capabilities.inheritable().as_ref().map(HashSet::len), Some(0));
+    }
+
+    #[test]
+    fn a_privileged_container_has_the_kernels_files_as_they_are() {
+        let privileged = oci(&ContainerSpec { privileged: true, ..spec() }, &root(), &["/x".into()]).expect("valid");
+        let linux = privileged.linux().as_ref().expect("there is one");
+        assert_eq!(linux.masked_paths().as_ref().map(Vec::len), Some(0));
+        assert_eq!(linux.readonly_paths().as_ref().map(Vec::len), Some(0));
+        for mount in privileged.mounts().iter().flatten().filter(|m| m.destination().starts_with("/sys")) {
+            assert!(!mount.options().iter().flatten().any(|o| o == "ro"), "{mount:?}");
+        }
+        let unmasked = oci(&ContainerSpec { unmasked: true, ..spec() }, &root(), &[]).expect("valid");
+        assert_eq!(unmasked.linux().as_ref().and_then(|l| l.masked_paths().as_ref()).map(Vec::len), Some(0));
+        let sys = unmasked.mounts().iter().flatten().find(|m| m.destination() == Path::new("/sys")).expect("there");
+        assert!(sys.options().iter().flatten().any(|o| o == "ro"));
+    }
+
+    #[test]
+    fn asked_options_of_a_tmpfs_win_over_dockers() {
+        let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+        for (asked, options) in [
+            ("", "nosuid nodev noexec rw mode=1777"),
+            ("exec size=1m", "nosuid nodev exec rw mode=1777 size=1m"),
+            ("mode=700 uid=1000", "nosuid nodev noexec rw mode=700 uid=1000"),
+            ("ro dev noatime", "nosuid dev noexec ro mode=1777 noatime"),
+        ] {
+            assert_eq!(tmpfs("rw", None, None, &words(asked)), words(options), "{asked}");
+        }
+        assert_eq!(tmpfs("rw", Some(64), Some(0o755), &[]), words("nosuid nodev noexec rw size=64 mode=755"));
     }
 
     #[test]

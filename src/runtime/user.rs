@@ -78,6 +78,26 @@ pub fn resolve(asked: &str, passwd: &str, group: &str) -> Result<User, Error> {
     Ok(User { uid, gid, groups, home })
 }
 
+/// Adds the groups that are asked for besides the user's own: names of the image's, or numbers.
+///
+/// # Errors
+/// When a name is not in the image or a number is out of range.
+pub fn add_groups(user: &mut User, asked: &[String], group: &str) -> Result<(), Error> {
+    for name in asked {
+        let gid = match number(name)? {
+            Some(gid) => gid,
+            None => group_entries(group)
+                .find(|g| g.name == name)
+                .map(|g| g.gid)
+                .ok_or_else(|| Error::UnknownGroup(name.to_owned()))?,
+        };
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 struct Entry {
     name: String,
     uid: Option<u32>,
@@ -137,6 +157,16 @@ mod tests {
         assert_eq!(user("7up"), Ok((77, 77, vec![77], "/seven".into())));
         assert_eq!(user(":5"), Ok((0, 5, vec![5], "/root".into())));
         assert_eq!(user("1000:"), Ok((1000, 1000, vec![1000, 4], "/home/node".into())));
+    }
+
+    #[test]
+    fn groups_are_added_by_name_and_number() {
+        let mut node = resolve("node", PASSWD, GROUP).expect("it is there");
+        let asked = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
+        add_groups(&mut node, &asked("wheel 4 4242 10"), GROUP).expect("all are groups");
+        assert_eq!(node.groups, [1000, 4, 10, 4242]);
+        assert_eq!(add_groups(&mut node, &asked("nobody"), GROUP), Err(Error::UnknownGroup("nobody".into())));
+        assert!(matches!(add_groups(&mut node, &asked("-1"), GROUP), Err(Error::OutOfRange(_))));
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub struct Policy {
     pub stop_grace_ms: u64,
     /// Keep its stdin open.
     pub stdin_open: bool,
+    /// Servers to ask for names that are not of its networks; none is the host's.
+    #[serde(default)]
+    pub dns: Vec<std::net::IpAddr>,
 }
 
 /// When a container is started again.

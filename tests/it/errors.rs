@@ -270,7 +270,7 @@ fn a_key_that_has_no_effect_yet_is_accepted_with_one_warning() {
     require_root!();
     let shop = TestProject::new(
         "shop",
-        "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    mem_limit: 100m\n",
+        "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    domainname: example\n",
     );
     let progress = shop.up();
     assert_eq!(progress.matches("warning").count(), 1, "{progress}");

@@ -18,6 +18,9 @@ use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::{Diagnostic, Severity, Span, nearest};
 use crate::name::{ProjectName, ServiceName};
 
+mod deploy;
+mod isolation;
+pub(crate) mod lookup;
 mod mount;
 mod port;
 mod resources;

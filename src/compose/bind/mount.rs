@@ -209,7 +209,7 @@ impl Binder<'_> {
     }
 
     /// Returns a cleaned, absolute path in the container.
-    fn target(&mut self, target: &str, span: Span) -> Option<String> {
+    pub(super) fn target(&mut self, target: &str, span: Span) -> Option<String> {
         if !target.starts_with('/') {
             let drive = target.get(1..2) == Some(":");
             let error = self.error(span, format!("the path in the container must begin with `/`: `{target}`"));

@@ -76,7 +76,7 @@ impl Binder<'_> {
     }
 
     /// A number of CPUs; kept as docker compose does, with the precision of 32 bits.
-    fn cpus(&mut self, entry: &Entry, owner: &str) -> Option<Spanned<f64>> {
+    pub(super) fn cpus(&mut self, entry: &Entry, owner: &str) -> Option<Spanned<f64>> {
         let text = match &entry.value.kind {
             Kind::Null => return None,
             Kind::Int(number) => number.to_string(),

@@ -5,7 +5,8 @@ use indexmap::IndexMap;
 use super::{Binder, extensions};
 use crate::compose::keys;
 use crate::compose::model::{
-    Build, Condition, Dependency, Healthcheck, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Spanned,
+    Build, Condition, Dependency, Healthcheck, Isolation, Lookup, Resources, Restart, Service, ServiceNetwork,
+    ServiceWritten, Spanned,
 };
 use crate::compose::short::command;
 use crate::compose::yaml::{Entry, Kind};
@@ -61,6 +62,7 @@ impl Binder<'_> {
                         self.error(entry.place(), error.to_string());
                     }
                 }
+                "deploy" => service.deploy = self.deploy(entry, &owner),
                 "stdin_open" => service.stdin_open = self.boolean(entry, key, &owner).unwrap_or(false),
                 "labels" => service.labels = self.labels(entry, key, &owner),
                 "profiles" => {
@@ -68,10 +70,14 @@ impl Binder<'_> {
                         self.distinct_texts(entry, key, &owner).into_iter().map(|profile| profile.value).collect();
                 }
                 _ => {
-                    self.limit(&mut service.resources, key, entry, &owner);
+                    let _ = self.limit(&mut service.resources, key, entry, &owner)
+                        || self.isolated(&mut service.isolation, key, entry, &owner)
+                        || self.looked_up(&mut service, key, entry, &owner);
                 }
             }
         }
+        self.distinct_targets(&service, &owner);
+        self.equal_limits(&service, &owner);
         Some(service)
     }
 
@@ -360,6 +366,10 @@ fn empty(name: ServiceName, span: Span) -> Service {
         labels: IndexMap::new(),
         profiles: Vec::new(),
         resources: Resources::default(),
+        deploy: None,
+        isolation: Isolation::default(),
+        lookup: Lookup::default(),
+        env_files: Vec::new(),
         written: ServiceWritten::default(),
     }
 }

@@ -23,6 +23,12 @@ pub enum Action {
     Errno(u16),
     /// The process is killed by `SIGSYS`.
     KillProcess,
+    /// The thread is killed.
+    KillThread,
+    /// The thread gets `SIGSYS`.
+    Trap,
+    /// It is made, and logged.
+    Log,
 }
 
 impl Action {
@@ -33,6 +39,9 @@ impl Action {
             Self::Allow => 0x7fff_0000,
             Self::Errno(errno) => 0x0005_0000 | errno as u32,
             Self::KillProcess => 0x8000_0000,
+            Self::KillThread => 0,
+            Self::Trap => 0x0003_0000,
+            Self::Log => 0x7ffc_0000,
         }
     }
 }

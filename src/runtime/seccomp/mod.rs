@@ -9,9 +9,10 @@
 //! Invariant: nothing here but [`kernel_version`] reads the host, and nothing changes a process.
 
 pub mod compile;
+pub mod profile;
 mod table;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use compile::Program;
 use compile::{Action, Arch, Decision, compile};
@@ -102,11 +103,21 @@ impl Abi {
         }
     }
 
-    /// Returns the highest number that the policy has a word on, allowed or not: what came later, it cannot judge.
-    fn newest(&self) -> u32 {
-        let named: std::collections::HashSet<&str> = POLICY.iter().flat_map(|g| g.names).copied().collect();
-        let known = self.calls.iter().filter(|(name, nr)| named.contains(name) && !self.apart.contains(nr));
+    /// Returns the highest number of those that a policy has a word on: what came later, it cannot judge.
+    fn newest(&self, judged: &HashSet<&str>) -> u32 {
+        let known = self.calls.iter().filter(|(name, nr)| judged.contains(name) && !self.apart.contains(nr));
         known.map(|(_, nr)| *nr).max().unwrap_or(0)
+    }
+
+    /// Returns libseccomp's word for it.
+    fn name(&self) -> &'static str {
+        match (self.audit, self.bit) {
+            (0xc000_003e, 0) => "SCMP_ARCH_X86_64",
+            (0xc000_003e, _) => "SCMP_ARCH_X32",
+            (0x4000_0003, _) => "SCMP_ARCH_X86",
+            (0xc000_00b7, _) => "SCMP_ARCH_AARCH64",
+            _ => "SCMP_ARCH_ARM",
+        }
     }
 }
 
@@ -201,10 +212,28 @@ fn x32() -> Vec<(&'static str, u32)> {
 
 /// Resolves the policy to decisions by number.
 fn resolve(host: Host, caps: CapSet, kernel: (u16, u16)) -> Vec<Arch> {
-    let named = decisions(host, caps, kernel);
+    let judged: HashSet<&str> = POLICY.iter().flat_map(|g| g.names).copied().collect();
+    resolve_named(host, &decisions(host, caps, kernel), &judged, Action::Errno(EPERM), &|_| true)
+}
+
+/// Resolves decisions by name to decisions by number. `judged` are all the names that the policy has a word on, allowed or
+/// not; `default` is for what is not decided, `served` says which ABIs there are, by libseccomp's names.
+fn resolve_named(
+    host: Host,
+    named: &HashMap<&str, Decision>,
+    judged: &HashSet<&str>,
+    default: Action,
+    served: &dyn Fn(&str) -> bool,
+) -> Vec<Arch> {
     let mut arches: Vec<Arch> = Vec::new();
     for abi in Abi::all(host) {
-        let ranges = ranges(&abi, &named);
+        let ranges = if served(abi.name()) {
+            ranges(&abi, named, judged, default)
+        } else if abi.bit > 0 {
+            vec![(abi.bit, Decision::Always(Action::KillProcess))] // it shares its architecture with one that is served
+        } else {
+            continue;
+        };
         match arches.last_mut().filter(|arch| arch.audit == abi.audit) {
             Some(arch) => {
                 // The numbers below this ABI's bit belong to the one before; drop what that one said about the rest.
@@ -252,11 +281,14 @@ impl When {
 }
 
 /// Returns the ranges of one ABI from its bit upwards.
-fn ranges(abi: &Abi, named: &HashMap<&'static str, Decision>) -> Vec<(u32, Decision)> {
-    let newest = abi.newest();
+fn ranges(abi: &Abi, named: &HashMap<&str, Decision>, judged: &HashSet<&str>, default: Action) -> Vec<(u32, Decision)> {
+    let newest = abi.newest(judged);
     let default = |nr: u32| {
         let known = nr <= newest || abi.apart.contains(&nr);
-        Decision::Always(Action::Errno(if known { EPERM } else { ENOSYS }))
+        Decision::Always(match default {
+            Action::Errno(_) if !known => Action::Errno(ENOSYS),
+            other => other,
+        })
     };
     let by_number: BTreeMap<u32, &Decision> =
         abi.calls.iter().filter_map(|(name, nr)| Some((*nr, named.get(name)?))).collect();

@@ -437,3 +437,71 @@ fn the_kernel_takes_the_program_and_answers_by_it() {
     assert_eq!(unix, None);
     assert_eq!(unshare, Err(nix::errno::Errno::EPERM));
 }
+
+#[test]
+fn dockers_file_compiles_to_what_dockers_policy_is() {
+    let Some(profile) = docker_profile() else {
+        crate::testing::skip("no data/seccomp-default.json in $HOIST_SHARED or ../shared");
+        return;
+    };
+    let text = profile.to_string();
+    for caps in [CapSet::DOCKER_DEFAULT, CapSet::ALL] {
+        let ours = default_program(caps, RECENT);
+        let theirs = profile::program(&text, caps, RECENT).expect("it is a profile");
+        for audit in [X86_64, I386, AARCH64, ARM, 0] {
+            for nr in numbers() {
+                for first in [0, 9, 38, 40, 0x2_0000, 0x7e02_0000, 0xffff_ffff] {
+                    let call = Call { audit, nr, args: [first, 0, 0, 0, 0, 0] };
+                    assert_eq!(run(&ours, call).0, run(&theirs, call).0, "{call:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_profile_of_ones_own_decides_by_name_and_argument() {
+    let text = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [
+        {"names": ["read", "no_such_call"], "action": "SCMP_ACT_ALLOW"},
+        {"name": "write", "action": "SCMP_ACT_LOG"},
+        {"names": ["close"], "action": "SCMP_ACT_ALLOW",
+         "args": [{"index": 0, "value": 3, "op": "SCMP_CMP_GE"}, {"index": 1, "value": 240, "valueTwo": 16, "op": "SCMP_CMP_MASKED_EQ"}]},
+        {"names": ["dup"], "action": "SCMP_ACT_KILL_PROCESS",
+         "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["getpid"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["getuid"], "action": "SCMP_ACT_ALLOW", "excludes": {"minKernel": "4.8"}},
+        {"names": ["getgid"], "action": "SCMP_ACT_TRAP", "includes": {"arches": ["amd64", "arm64"], "minKernel": "4.8"}}]}"#;
+    let program = profile::program(text, CapSet::DOCKER_DEFAULT, RECENT).expect("a profile");
+    let audit = if cfg!(target_arch = "x86_64") { X86_64 } else { AARCH64 };
+    let number = |name: &str| Abi::all(Host::CURRENT)[0].calls.iter().find(|(n, _)| *n == name).expect("known").1;
+    let answer = |name: &str, a, b| run(&program, Call { audit, nr: number(name), args: [a, b, 0, 0, 0, 0] }).0;
+    let (allow, log, enosys, kill, trap) = (0x7fff_0000, 0x7ffc_0000, 0x0005_0026, 0x8000_0000, 0x0003_0000);
+    assert_eq!((answer("read", 0, 0), answer("write", 0, 0), answer("openat", 0, 0)), (allow, log, enosys));
+    assert_eq!((answer("close", 3, 0x15), answer("close", 2, 0x15), answer("close", 3, 0x25)), (allow, enosys, enosys));
+    assert_eq!((answer("dup", 1, 0), answer("dup", 2, 0), answer("dup", 3, 0)), (kill, kill, enosys));
+    assert_eq!((answer("getpid", 0, 0), answer("getuid", 0, 0), answer("getgid", 0, 0)), (enosys, enosys, trap));
+    assert_eq!(run(&program, Call { audit: I386, nr: 3, args: [0; 6] }).0, kill, "no other architecture is named");
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(run(&program, Call { audit, nr: X32_BIT, args: [0; 6] }).0, kill, "nor the one that shares ours");
+    }
+}
+
+#[test]
+fn a_profile_that_cannot_be_is_refused() {
+    let refused = |text: &str| profile::program(text, CapSet::EMPTY, RECENT).expect_err(text).to_string();
+    let with = |entry: &str| refused(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{entry}]}}"#));
+    assert!(refused("[]").starts_with("it is not a seccomp profile"));
+    assert!(refused(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#).contains("`SCMP_ACT_NOTIFY` is not supported"));
+    let args = |arg: &str| with(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{arg}]}}"#));
+    assert!(args(r#"{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}"#).contains("no argument number 6"));
+    assert!(args(r#"{"index": 0, "value": 0, "op": "EQ"}"#).contains("`EQ` is not a comparison"));
+    let arg = r#""args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]"#;
+    let mixed = format!(
+        r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", {arg}}}, {{"names": ["read"], "action": "SCMP_ACT_TRAP", {arg}}}"#
+    );
+    assert!(with(&mixed).contains("`read` has conditions that lead to different actions"));
+    // A thousand conditions of one call are more than a program holds.
+    let many: Vec<String> =
+        (0..3000).map(|n| format!(r#"{{"index": 0, "value": {n}, "op": "SCMP_CMP_EQ"}}"#)).collect();
+    assert!(args(&many.join(",")).contains("and the kernel takes 4096"));
+}

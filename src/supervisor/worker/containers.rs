@@ -17,7 +17,7 @@ use crate::network::{self, PublishedPort, Transport};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::controllers::Limits;
 use crate::runtime::devices;
-use crate::runtime::launch::{Launch, Stdio};
+use crate::runtime::launch::{self, Launch, Stdio};
 use crate::runtime::{self, ContainerSpec, Outcome, Started};
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, PortRecord, State as Life};
 use crate::state::{self};
@@ -334,12 +334,12 @@ impl Worker {
         fault::point("start.old-cgroup-removed");
         let cgroup = self.hierarchy.create(&container.spec.cgroup).map_err(|e| (chain(&e), 128))?;
         fault::point("start.cgroup");
-        devices::confine(cgroup.as_fd(), devices::DEFAULT)
-            .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
         self.make_limits(id).map_err(|e| (e, 128))?;
         let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
         let stdio = Stdio { stdin, stdout, stderr };
         let launch = Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
+        devices::confine(cgroup.as_fd(), launch.device_rules())
+            .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
         launch.own_stdio().map_err(plain)?;
         let mut started = runtime::start(&launch, cgroup.as_fd()).map_err(plain)?;
         fault::point("start.cloned");
@@ -399,6 +399,9 @@ impl Worker {
                     && let Some(container) = container
                 {
                     message = format!("{message} (mount {} of {})", error.detail + 1, container.spec.mounts.len() + 7);
+                }
+                if let Some(subject) = container.and_then(|c| launch::subject(&c.spec, &error)) {
+                    message = format!("{subject}: {message}");
                 }
                 if error.stage == runtime::Stage::Exec
                     && let Some(program) = container.and_then(|c| c.spec.process.argv.first())

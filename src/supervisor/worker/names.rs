@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,6 +19,9 @@ use crate::network::NetworkSpec;
 use crate::network::names::{Entry, Zone};
 use crate::network::serve::{DnsSockets, Server, open_sockets};
 use crate::state;
+
+/// Where servers listen for questions.
+const DNS_PORT: u16 = 53;
 
 /// The resolver and what it knows of networks.
 pub(super) struct Names {
@@ -116,6 +120,7 @@ impl Worker {
         }
         let zones: Vec<PathBuf> =
             container.record.endpoints.iter().map(|e| self.state.paths().zone(&e.network)).collect();
+        let servers = container.record.policy.dns.iter().map(|server| SocketAddr::from((*server, DNS_PORT))).collect();
         let [udp_key, tcp_key] = keys(id);
         if !self.kept.contains_key(&udp_key) || !self.kept.contains_key(&tcp_key) {
             let netns = File::open(netns)?;
@@ -125,7 +130,9 @@ impl Worker {
         }
         let copy = |key: &str| -> io::Result<OwnedFd> { self.kept[key].try_clone() };
         let sockets = DnsSockets { udp: copy(&udp_key)?, tcp: copy(&tcp_key)? };
-        self.names.server.add(id.as_str(), &sockets, zones)
+        self.names.server.add(id.as_str(), &sockets, zones)?;
+        self.names.server.forward_to(id.as_str(), servers);
+        Ok(())
     }
 
     /// Serves a container no more; its namespace may go then.

@@ -1,0 +1,121 @@
+//! `env_file` of the services: what the files say, under what `environment` says.
+//!
+//! Later files win over earlier ones. In the values of a file the project's environment is looked at first, then the
+//! service's `environment`, then what was read before (compose.go, `WithServicesEnvironmentResolved`). `format: raw` is the
+//! grammar of `docker run --env-file`: no quotes, no variables.
+//!
+//! Invariant: nothing here touches the disk; the text of a file is asked for.
+
+use indexmap::IndexMap;
+
+use super::Env;
+use super::dotenv;
+use super::model::{EnvFile, Service};
+use crate::diag::{Diagnostic, Sources, Span};
+
+/// Reads a file into the sources; `None` when it does not exist, an error when it cannot be read.
+pub(crate) type Read<'a> = &'a mut dyn FnMut(&EnvFile, &mut Sources) -> Result<Option<u16>, Diagnostic>;
+
+/// Puts the variables of a service's files into its environment.
+pub(crate) fn resolve(
+    service: &mut Service,
+    env: &Env,
+    read: Read<'_>,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) {
+    if service.env_files.is_empty() {
+        return;
+    }
+    let written = service.environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    let mut outer: Env = written.collect();
+    outer.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut found = Env::new();
+    for file in &service.env_files {
+        let number = match read(file, sources) {
+            Ok(Some(number)) => number,
+            Ok(None) if !file.required => continue,
+            Ok(None) => {
+                let message =
+                    format!("env file `{}` of service `{}` does not exist", file.path.display(), service.name);
+                out.push(
+                    Diagnostic::error(Some(file.span), message)
+                        .help("make it, or say that it need not be there: `{path: FILE, required: false}`"),
+                );
+                continue;
+            }
+            Err(error) => {
+                out.push(error);
+                continue;
+            }
+        };
+        let text = sources.text(number);
+        let result = if file.raw {
+            raw(number, text, &outer, &mut found)
+        } else {
+            dotenv::parse(number, text, &outer, &mut found, out)
+        };
+        out.extend(result.err());
+    }
+    let explicit = std::mem::take(&mut service.environment);
+    let mut all: IndexMap<String, Option<String>> =
+        found.into_iter().map(|(name, value)| (name, Some(value))).collect();
+    all.extend(explicit);
+    service.environment = all;
+}
+
+/// Reads `NAME=value` lines as they are; `NAME` alone takes the value that it has outside.
+fn raw(file: u16, text: &str, outer: &Env, found: &mut Env) -> Result<(), Diagnostic> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let start = at;
+        at += line.len();
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line = if start == 0 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (line.trim_end(), None),
+        };
+        let wrong = |message: String| Err(Diagnostic::error(Some(Span::new(file, start, start + line.len())), message));
+        if name.is_empty() {
+            return wrong("there is no name before the `=`".into());
+        }
+        if name.contains(char::is_whitespace) {
+            return wrong(format!("the variable name `{name}` contains a space"));
+        }
+        match value {
+            Some(value) => {
+                found.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if let Some(value) = outer.get(name) {
+                    found.insert(name.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_files_are_taken_as_they_are() {
+        let outer: Env = [("HOME".to_owned(), "/root".to_owned())].into();
+        let mut found = Env::new();
+        let text = "\u{feff}A='{\"k\": 1}' # x\n# comment\n\n  B=$HOME\r\nHOME\nNOWHERE\nC=\nA2=a=b";
+        raw(0, text, &outer, &mut found).expect("valid");
+        let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(shown, ["A='{\"k\": 1}' # x", "A2=a=b", "B=$HOME", "C=", "HOME=/root"]);
+        for text in ["=x", "a b=c", "a b"] {
+            assert!(raw(0, text, &outer, &mut found).is_err(), "{text}");
+        }
+    }
+}
