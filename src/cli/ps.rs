@@ -57,7 +57,7 @@ fn table(rows: &[Row], now: i64) -> String {
             row.record.image.clone(),
             command(row),
             row.record.service.to_string(),
-            format!("{} ago", human(now - row.record.created)),
+            format!("{} ago", human(now.saturating_sub(row.record.created))),
             status(row, now),
             ports(&row.ports),
         ];
@@ -97,7 +97,7 @@ fn health(row: &Row) -> &'static str {
 }
 
 fn status(row: &Row, now: i64) -> String {
-    let since = |at: Option<i64>| human(now - at.unwrap_or(now));
+    let since = |at: Option<i64>| human(now.saturating_sub(at.unwrap_or(now)));
     let code = row.status.exit_code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
     // Docker is silent about it here, and the code alone looks like any other kill.
     let failed = row.status.exit_code != Some(0);
@@ -157,7 +157,7 @@ fn object(row: &Row, now: i64) -> serde_json::Value {
         "Ports": ports(&row.ports),
         "Project": row.record.project,
         "Publishers": publishers,
-        "RunningFor": format!("{} ago", human(now - row.record.created)),
+        "RunningFor": format!("{} ago", human(now.saturating_sub(row.record.created))),
         "Service": row.record.service,
         "Size": "0B",
         "State": state(row),
@@ -191,6 +191,8 @@ mod tests {
     #[test]
     fn times_are_in_dockers_words() {
         for (seconds, text) in [
+            // The clock was set back since.
+            (-3600, "Less than a second"),
             (0, "Less than a second"),
             (59, "59 seconds"),
             (90, "About a minute"),

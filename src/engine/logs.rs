@@ -258,15 +258,18 @@ impl<'a> Readers<'a> {
     }
 
     fn read(&mut self, show: &mut dyn FnMut(Item)) -> Result<(), Report> {
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<(String, Line)> = Vec::new();
         for reader in self.readers.values_mut() {
+            let mut own: Vec<Line> = Vec::new();
             reader
-                .read(&mut lines)
+                .read(&mut own)
                 .map_err(|e| Report::message(format!("cannot read `{}`: {e}", reader.path.display())))?;
+            own.retain(|line| self.selection.since.as_ref().is_none_or(|since| line.time >= *since));
+            // A clock that was set back changes no container's own order.
+            lines.extend(own.into_iter().map(|line| (reader.latest(&line.time), line)));
         }
-        lines.retain(|line| self.selection.since.as_ref().is_none_or(|since| line.time >= *since));
-        lines.sort_by(|a, b| a.time.cmp(&b.time)); // stable: each container's order stays
-        lines.into_iter().for_each(|line| show(Item::Line(line)));
+        lines.sort_by(|a, b| a.0.cmp(&b.0)); // stable: lines of one time stay as they are
+        lines.into_iter().for_each(|(_, line)| show(Item::Line(line)));
         Ok(())
     }
 
@@ -312,11 +315,21 @@ struct Reader {
     rest: Vec<u8>,
     /// Lines whose end has not come, by output.
     partial: BTreeMap<Stream, Line>,
+    /// The latest time of a line so far.
+    latest: String,
 }
 
 impl Reader {
     fn new(label: String, path: PathBuf, tail: Option<usize>) -> Self {
-        Self { label, path, tail, file: None, rest: Vec::new(), partial: BTreeMap::new() }
+        Self { label, path, tail, file: None, rest: Vec::new(), partial: BTreeMap::new(), latest: String::new() }
+    }
+
+    /// Returns a line's place among those of other containers: its time, or that of a line before it that is later.
+    fn latest(&mut self, time: &str) -> String {
+        if self.latest.as_str() < time {
+            time.clone_into(&mut self.latest);
+        }
+        self.latest.clone()
     }
 
     /// Adds the whole lines that were written since; follows the file to its successor when it was rotated.
@@ -417,6 +430,13 @@ mod tests {
 
     fn texts(lines: &[Line]) -> Vec<&str> {
         lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_changes_no_order_within_a_container() {
+        let mut reader = Reader::new("web-1".into(), PathBuf::from("/nowhere"), None);
+        let places: Vec<String> = ["10:00", "10:02", "09:00", "09:01", "10:03"].map(|time| reader.latest(time)).into();
+        assert_eq!(places, ["10:00", "10:02", "10:02", "10:02", "10:03"]);
     }
 
     #[test]

@@ -47,6 +47,13 @@ pub(super) fn delay(failures: u32) -> Duration {
     FIRST.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST)
 }
 
+/// Returns how long a run lasted: as `measured`, by a clock that nobody sets, or, for one that an earlier worker started,
+/// by the times that were written down, nanoseconds since the epoch.
+pub(super) fn ran(measured: Option<Duration>, started: Option<i64>, now: i64) -> Duration {
+    let by_the_clock = started.map_or(0, |started| now.saturating_sub(started));
+    measured.unwrap_or_else(|| Duration::from_nanos(u64::try_from(by_the_clock).unwrap_or(0)))
+}
+
 /// Returns how much is left of a delay that began at `since`, nanoseconds since the epoch, as `now` is; never more than
 /// the delay, whatever was done to the clock.
 pub(super) fn left(delay: Duration, since: Option<i64>, now: i64) -> Duration {
@@ -86,6 +93,24 @@ mod tests {
         let ns = |since, now| left(delay, since, now).as_nanos();
         assert_eq!((ns(Some(1000), 1030), ns(Some(1000), 2000), ns(None, 5)), (70, 0, 100));
         assert_eq!((ns(Some(1000), 500), ns(Some(i64::MIN), i64::MAX)), (100, 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_run_longer_or_shorter() {
+        let hour = 3_600_000_000_000;
+        // Set forward by an hour, a run of 50 ms does not count as a good one, which would begin the delays anew; set
+        // back, it is not negative.
+        assert_eq!(ran(Some(SHORT), Some(0), hour), SHORT);
+        assert_eq!(ran(Some(SHORT), Some(hour), 0), SHORT);
+        assert_eq!(ran(None, Some(hour), 0), Duration::ZERO);
+        assert_eq!(ran(None, Some(1000), 1030), Duration::from_nanos(30));
+        assert_eq!(ran(None, Some(i64::MIN), i64::MAX), Duration::from_nanos(i64::MAX.unsigned_abs()));
+        assert_eq!(ran(None, None, hour), Duration::ZERO);
+        // Whatever the clocks say, a failing service is never started again at once.
+        for (since, now) in [(0, hour), (hour, 0), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN)] {
+            let again = decide(RestartPolicy::Always, Some(1), false, 3, 3, ran(Some(SHORT), Some(since), now)).after;
+            assert_eq!(again, Some(delay(3)));
+        }
     }
 
     #[test]

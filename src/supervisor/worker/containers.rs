@@ -52,6 +52,8 @@ pub(super) struct Container {
     forget_waiters: Vec<Waiter>,
     /// The exit code of a process that has ended, until its last output is in the log. `Some(None)`: nobody knows it.
     ended: Option<Option<i32>>,
+    /// When this worker started it: how long it ran is not read off a clock that may be set.
+    began: Option<Instant>,
     /// A process whose end is in our memory and, until its status can be written, in the holder's alone.
     unacknowledged: Option<i32>,
     /// The start failed: it is not repeated.
@@ -138,6 +140,7 @@ impl Worker {
             stop_waiters: Vec::new(),
             forget_waiters: Vec::new(),
             ended: None,
+            began: None,
             unacknowledged: None,
             start_failed: false,
             asking: None,
@@ -351,6 +354,7 @@ impl Worker {
         container.status.process = Some(identity::of(started.pid).map_err(plain)?);
         container.status.reason = None;
         container.status.started = Some(now_ns());
+        container.began = Some(Instant::now());
         container.status.health = container.record.policy.health.as_ref().map(|_| Health::Starting);
         container.pidfd = Some(pidfd.try_clone().map_err(plain)?);
         self.hold_ports(id);
@@ -511,8 +515,7 @@ impl Worker {
         let now = now_ns();
         container.pidfd = None;
         let process = container.status.process.take();
-        let ran = container.status.started.map_or(0, |s| now.saturating_sub(s));
-        let ran = Duration::from_nanos(u64::try_from(ran).unwrap_or(0));
+        let ran = restart::ran(container.began.take().map(|began| began.elapsed()), container.status.started, now);
         if !container.start_failed {
             container.status.finished = Some(now);
             container.status.exit_code = code;
