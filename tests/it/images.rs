@@ -60,8 +60,13 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Makes a docker-archive with one layer, whose digest is promised to be this.
 fn archive_promising(layer: &[u8], diff_id: &str) -> Vec<u8> {
+    archive_with(layer, diff_id, &serde_json::json!({"Cmd": ["sh"]}))
+}
+
+/// Makes a docker-archive with one layer and what the image says of its containers.
+fn archive_with(layer: &[u8], diff_id: &str, config: &serde_json::Value) -> Vec<u8> {
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+        "architecture": "amd64", "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
     })
     .to_string();
@@ -200,22 +205,58 @@ fn an_image_is_loaded_listed_and_runs() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "Loaded image: busybox:latest\n");
 }
 
-#[test]
-fn whiteouts_hide_what_is_below() {
-    require_root!();
-    let shop = TestProject::new("shop", "services:\n  web:\n    image: layered\n    command: sleep 1000\n");
-    // The busybox layer with another on top that removes a file and empties a directory.
+/// Returns the layer of busybox.
+fn busybox_layer() -> Vec<u8> {
     let mut archive = tar::Archive::new(fs::File::open(images::archive("busybox")).expect("opened"));
-    let mut base: Option<Vec<u8>> = None;
     for entry in archive.entries().expect("a tar") {
         let mut entry = entry.expect("an entry");
         if entry.size() > 1_000_000 {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).expect("read");
-            base = Some(bytes);
+            return bytes;
         }
     }
-    let base = base.expect("busybox is one layer");
+    panic!("busybox is one layer");
+}
+
+#[test]
+fn a_working_directory_that_is_a_descriptor_leads_nowhere() {
+    require_root!();
+    // CVE-2024-21626: a descriptor of the host that the runtime forgot to close, as the image's directory.
+    let shop = TestProject::new("shop", "");
+    shop.write("canary", "of the host\n");
+    let canary =
+        format!("{}{}", "../".repeat(16), shop.path("canary").to_str().expect("UTF-8").trim_start_matches('/'));
+    let config = serde_json::json!({"Cmd": ["cat", canary], "WorkingDir": "/proc/self/fd/7"});
+    fs::write(shop.path("hostile.tar"), archive_with(&busybox_layer(), &sha256(&busybox_layer()), &config))
+        .expect("written");
+    shop.hoist(&["image", "load", "-i", "hostile.tar"]).ok();
+    let mut text = "services:\n  plain:\n    image: busybox\n    command: sleep 1000\n".to_owned();
+    text += "  image:\n    image: hostile\n";
+    for n in 3..16 {
+        text += &format!("  fd{n}:\n    image: hostile\n    working_dir: /proc/self/fd/{n}\n");
+    }
+    shop.write("compose.yaml", &text);
+    shop.hoist(&["up", "-d", "plain"]).ok();
+    for service in (3..16).map(|n| format!("fd{n}")).chain(["image".to_owned()]) {
+        let up = shop.hoist(&["up", "-d", &service]);
+        if up.code == Some(0) {
+            assert_ne!(shop.wait_exit(&service), 0, "{service}");
+        }
+        assert!(!shop.log_text(&service).contains("of the host"), "{service}");
+    }
+    for n in 3..16 {
+        let run = shop.hoist(&["exec", "-T", "-w", &format!("/proc/self/fd/{n}"), "plain", "cat", &canary]);
+        assert!(run.code != Some(0) && !run.stdout.contains("of the host"), "{run}");
+    }
+}
+
+#[test]
+fn whiteouts_hide_what_is_below() {
+    require_root!();
+    let shop = TestProject::new("shop", "services:\n  web:\n    image: layered\n    command: sleep 1000\n");
+    // The busybox layer with another on top that removes a file and empties a directory.
+    let base = busybox_layer();
     let top =
         tar(&[Entry::File("etc/.wh.group", ""), Entry::File("var/.wh..wh..opq", ""), Entry::File("var/new", "new\n")]);
     let config = serde_json::json!({
