@@ -95,6 +95,14 @@ impl<B: Backend> Context<B> {
         })
     }
 
+    /// Says when another command is changing the project, since ours is going to wait for it.
+    pub(crate) fn note_wait(&self, engine: &Engine<B>, project: &ProjectName) {
+        if let Some(pid) = engine.backend().busy(project) {
+            self.output
+                .note(&format!("waiting for another hoist command (pid {pid}) that is changing project `{project}`"));
+        }
+    }
+
     /// # Errors
     /// When we are not root.
     pub(crate) fn require_root(&self) -> Result<(), Report> {

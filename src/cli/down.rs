@@ -25,8 +25,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
-    let named = cx.named()?;
+    let named = cx.named().map_err(without_file)?;
     let engine = cx.engine()?;
+    cx.note_wait(&engine, &named.name);
     let request = DownRequest {
         project: &named.name,
         defined: named.project.as_ref().map(|_| named.services().into_iter().collect()),
@@ -44,4 +45,17 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         Finish::Done => Ok(Exit::Success),
         Finish::Interrupted => Ok(Exit::Interrupted),
     }
+}
+
+/// Adds to what is wrong with the files how to do without them.
+fn without_file(mut report: Report) -> Report {
+    if let Some(last) = report.diagnostics.last_mut() {
+        let way =
+            "a project can be taken down without its file, by its name, where there is none: hoist -p PROJECT down";
+        last.help = Some(match last.help.take() {
+            Some(help) => format!("{help}\n{way}"),
+            None => way.to_owned(),
+        });
+    }
+    report
 }

@@ -21,6 +21,7 @@ pub(crate) struct Args {
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let named = cx.named()?;
     let engine = cx.engine()?;
+    cx.note_wait(&engine, &named.name);
     let prepared = engine.prepare_restart(&named.name, &args.services, args.timeout)?;
     if cx.dry_run() {
         cx.show(&prepared.plan);

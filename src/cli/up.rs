@@ -71,6 +71,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             _ => Building::Missing,
         },
     };
+    cx.note_wait(&engine, &project.name);
     let prepared = match engine.prepare_up(&request, cx.output()).await {
         Ok(prepared) => prepared,
         Err(report) => return Err(with_sources(sources)(report)),

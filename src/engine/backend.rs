@@ -53,6 +53,12 @@ pub trait Backend: Host {
     /// Returns the mark of our kernel objects.
     fn engine_id(&self) -> &EngineId;
 
+    /// Returns the pid of another command that has the project's lock now, for a message: who takes the lock waits.
+    fn busy(&self, project: &ProjectName) -> Option<String> {
+        let _ = project; // in memory nobody else is there
+        None
+    }
+
     /// Takes the project's lock; waits for another command that has it.
     ///
     /// # Errors

@@ -198,6 +198,10 @@ impl Backend for Local {
         self.state.engine()
     }
 
+    fn busy(&self, project: &ProjectName) -> Option<String> {
+        self.state.project_is_locked(project)
+    }
+
     fn lock(&self, project: &ProjectName) -> Result<ProjectLock, Report> {
         let lock = self.state.lock_project(project)?;
         fault::point("project.locked");

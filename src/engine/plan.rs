@@ -120,7 +120,11 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
     }
     if request.volumes {
         let ours = actual.volumes.values().filter(|v| v.record.project.as_ref() == Some(project));
-        for volume in ours.filter(|v| !staying.iter().any(|c| c.record.volumes.contains(&v.record.name))) {
+        for volume in ours {
+            if staying.iter().any(|c| c.record.volumes.contains(&volume.record.name)) {
+                plan.warnings.push(format!("volume {} is still in use and stays", volume.record.name));
+                continue;
+            }
             let mounted = going.iter().filter(|c| c.record.volumes.contains(&volume.record.name));
             let after: Vec<StepId> = mounted.filter_map(|c| ends.get(&c.record.id)).flatten().copied().collect();
             plan.push(Step::RemoveVolume(volume.record.name.clone()), Reason::Asked("down"), after);

@@ -349,6 +349,18 @@ impl State {
         Ok(ProjectLock { _lock: lock, directory: self.paths.run_project(project), containers })
     }
 
+    /// Returns the pid of the command that holds a project's lock, if one does.
+    #[must_use]
+    pub fn project_is_locked(&self, project: &ProjectName) -> Option<String> {
+        let path = self.paths.project_lock(project);
+        let file = File::open(&path).ok()?; // without the file nobody holds it
+        // Shared, and let go at once: who waits for it in this moment gets it all the same.
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => fs::read_to_string(&path).ok().map(|pid| pid.trim().to_owned()),
+            _ => None,
+        }
+    }
+
     /// Takes the lock over what projects share: addresses, firewall tables, forwarding.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 mod attached;
 mod build;
 mod crash;
+mod cycles;
+mod edited;
 mod errors;
 mod examples;
 mod faults;
