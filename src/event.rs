@@ -68,6 +68,15 @@ pub enum Event {
         /// More, such as why it failed.
         detail: Option<String>,
     },
+    /// So many bytes of a subject have come; sent a few times a second at most.
+    Transfer {
+        /// What it is about.
+        subject: Subject,
+        /// Bytes that have come.
+        done: u64,
+        /// Bytes there are.
+        total: u64,
+    },
     /// A warning that has no place in a file.
     Warning(String),
     /// The run ended.

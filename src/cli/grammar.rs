@@ -47,7 +47,7 @@ const LATER: &[(&str, &str)] = &[
 ];
 
 /// Commands on images that are to come.
-const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "pull", "push", "rm", "save", "tag"];
+const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "rm", "save", "tag"];
 
 /// Options of docker compose's commands that are to come; the empty name has those before the command.
 const LATER_OPTIONS: &[(&str, &[&str])] = &[

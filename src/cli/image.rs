@@ -1,4 +1,4 @@
-//! `hoist image ls` and `hoist image load`.
+//! `hoist image ls`, `hoist image load` and `hoist image pull`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -6,9 +6,15 @@ use std::path::PathBuf;
 
 use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
+use hoist::event::{Event, Silent, Sink};
+use hoist::image::pull::{self, Outcome, Wanted};
+use hoist::image::reference::Reference;
+use hoist::image::registry::Client;
+use hoist::image::registry::settings::Settings;
 use hoist::image::store::Store;
+use hoist::image::{self, platform};
 
-use super::{Context, Exit};
+use super::{Context, Exit, Interrupts};
 
 /// Work with images
 #[derive(Debug, clap::Subcommand)]
@@ -26,15 +32,30 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE")]
         input: Option<PathBuf>,
     },
+    /// Fetch images from their registries
+    Pull {
+        /// Print the names of the images alone
+        #[arg(short, long)]
+        quiet: bool,
+        /// The platform to fetch them for, instead of this machine's
+        #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+        platform: Option<String>,
+        /// The images
+        #[arg(required = true, value_name = "NAME[:TAG|@DIGEST]")]
+        images: Vec<String>,
+    },
 }
 
-pub(crate) fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit, Report> {
+pub(crate) async fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit, Report> {
     cx.require_root()?;
     let store = Store::open(&cx.paths().images())?;
     match command {
         Command::Ls { quiet } => list(cx, &store, *quiet)?,
-        Command::Load { .. } if cx.dry_run() => {
-            return Err(Report::message("`hoist image load` has no plan: leave --dry-run out"));
+        Command::Load { .. } | Command::Pull { .. } if cx.dry_run() => {
+            return Err(Report::message("`hoist image load` and `hoist image pull` have no plan: leave --dry-run out"));
+        }
+        Command::Pull { quiet, platform, images } => {
+            return pull(cx, &store, *quiet, platform.as_deref(), images).await;
         }
         Command::Load { input } => {
             let loaded = match input {
@@ -57,6 +78,51 @@ pub(crate) fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit
         }
     }
     Ok(Exit::Success)
+}
+
+async fn pull<B: Backend>(
+    cx: &Context<B>,
+    store: &Store,
+    quiet: bool,
+    platform: Option<&str>,
+    images: &[String],
+) -> Result<Exit, Report> {
+    let platform = platform.map(platform::parse).transpose();
+    let platform = platform.map_err(|rule| Report::message(format!("--platform: {rule}")))?;
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for name in images {
+        let reference = Reference::parse(name).map_err(image::Error::from)?;
+        if wanted.iter().all(|w| w.reference != reference) {
+            wanted.push(Wanted { name: name.clone(), reference, platform: platform.clone(), required: true });
+        }
+    }
+    let mut interrupts = Interrupts::listen();
+    let client = Client::new(Settings::new(|name| std::env::var(name).ok()).map_err(image::Error::from)?);
+    let now = jiff::Timestamp::now().as_second();
+    let silent = Silent;
+    let events: &dyn Sink = if quiet { &silent } else { cx.output() };
+    events.send(Event::Begin { verb: "pull", total: wanted.len() });
+    let outcomes = tokio::select! {
+        outcomes = pull::pull(&client, store, &wanted, now, events) => Some(outcomes),
+        () = interrupts.next() => None,
+    };
+    events.send(Event::End);
+    let Some(outcomes) = outcomes else { return Ok(Exit::Interrupted) };
+    let mut report = Report::default();
+    for (wanted, outcome) in wanted.iter().zip(outcomes?) {
+        match outcome {
+            Outcome::Pulled(_) if quiet => cx.output().data(&format!("{}\n", wanted.reference)),
+            Outcome::Pulled(pulled) => {
+                let status = if pulled.is_new { "Downloaded newer image for" } else { "Image is up to date for" };
+                let name = wanted.reference.familiar();
+                let text = format!("Digest: {}\nStatus: {status} {name}\n{}\n", pulled.digest, wanted.reference);
+                cx.output().data(&text);
+            }
+            Outcome::Failed(error) => report.diagnostics.push(Diagnostic::from_error(&error)),
+            Outcome::Left => {}
+        }
+    }
+    if report.diagnostics.is_empty() { Ok(Exit::Success) } else { Err(report) }
 }
 
 fn list<B: Backend>(cx: &Context<B>, store: &Store, quiet: bool) -> Result<(), Report> {
@@ -83,7 +149,7 @@ fn list<B: Backend>(cx: &Context<B>, store: &Store, quiet: bool) -> Result<(), R
 }
 
 /// Returns a size as Docker prints it: powers of 1000, three digits.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
     while whole >= 1000 && unit + 1 < UNITS.len() {

@@ -151,7 +151,7 @@ pub(crate) fn run<B: Backend>(
             Command::Exec(args) => exec::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args),
-            Command::Image(command) => image::run(&cx, command),
+            Command::Image(command) => image::run(&cx, command).await,
             Command::Version(args) => version::run(&cx, args),
         }
     });
@@ -258,6 +258,7 @@ mod tests {
             "hoist restart -t 0 web",
             "hoist config --hash *",
             "hoist image ls",
+            "hoist image pull -q --platform linux/arm64 nginx redis:7",
             "hoist version --short",
         ] {
             let parsed = parse(line.split(' '));

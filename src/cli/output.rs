@@ -14,6 +14,8 @@ use hoist::engine::logs::{Item, Stream};
 use hoist::event::{Event, Progress, Sink, Subject};
 use indexmap::IndexMap;
 
+use super::image::size;
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProgressMode {
@@ -156,7 +158,7 @@ impl Output {
             ProgressMode::Tty => {
                 if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                     let since = Instant::now().checked_sub(elapsed).unwrap_or_else(Instant::now);
-                    board.lines.insert(subject, Row { progress, word, since, elapsed });
+                    board.lines.insert(subject, Row { progress, word, since, elapsed, transfer: None });
                     board.draw(&mut std::io::stderr().lock());
                 }
             }
@@ -170,6 +172,13 @@ impl Sink for Output {
             Event::Begin { verb, total } => self.begin(verb, total),
             Event::Progress { subject, progress, elapsed, detail } => {
                 self.progress(subject, progress, elapsed, detail.as_deref());
+            }
+            Event::Transfer { subject, done, total } => {
+                if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+                    && let Some(row) = board.lines.get_mut(&subject)
+                {
+                    row.transfer = Some((done, total)); // drawn with the next tick
+                }
             }
             Event::Warning(text) => self.warning(&text),
             Event::End => {
@@ -187,6 +196,23 @@ struct Row {
     word: String,
     since: Instant,
     elapsed: Duration,
+    /// Bytes that have come, and all there are.
+    transfer: Option<(u64, u64)>,
+}
+
+/// Returns how far a transfer is: ` [===>      ] 12.3MB/52.1MB`.
+fn bar(transfer: Option<(u64, u64)>) -> String {
+    const WIDTH: u64 = 20;
+    let Some((done, total)) = transfer.filter(|(_, total)| *total > 0) else { return String::new() };
+    let done = done.min(total);
+    // No image comes near the size where this would overflow; if one does, the bar stands still.
+    let filled = usize::try_from(done.saturating_mul(WIDTH) / total).unwrap_or(0);
+    let mut bar = "=".repeat(filled);
+    if done < total {
+        bar.push('>');
+    }
+    let width = usize::try_from(WIDTH).unwrap_or(0);
+    format!(" [{bar:width$}] {}/{}", size(done), size(total))
 }
 
 /// The block that is redrawn.
@@ -240,7 +266,8 @@ impl Board {
             let timer = format!("{:.1}s", elapsed.as_secs_f64());
             let name = format!("{} {}", subject.kind(), subject.name());
             let room = width.saturating_sub(4 + timer.len());
-            let body: String = format!("{name:longest$}  {}", line.word).chars().take(room).collect();
+            let body: String =
+                format!("{name:longest$}  {}{}", line.word, bar(line.transfer)).chars().take(room).collect();
             let gap = room.saturating_sub(body.chars().count());
             let paint =
                 |colour: AnsiColor, part: &str| paint(self.colour, Style::new().fg_color(Some(colour.into())), part);
@@ -357,6 +384,7 @@ mod tests {
             word: word.into(),
             since: now,
             elapsed: Duration::from_millis(tenths * 100),
+            transfer: None,
         };
         let board = Board {
             verb: "up",
@@ -378,6 +406,40 @@ mod tests {
         let small = board.text(24, 4, now);
         assert!(small.lines().all(|l| l.chars().count() <= 24), "{small}");
         assert!(small.ends_with(" … 1 more\n"), "{small}");
+    }
+
+    #[test]
+    fn a_transfer_is_a_bar_with_its_bytes() {
+        for (done, total, wanted) in [
+            (0, 52_100_000, " [>                   ] 0B/52.1MB"),
+            (12_345_678, 52_100_000, " [====>               ] 12.3MB/52.1MB"),
+            (52_099_999, 52_100_000, " [===================>] 52.0MB/52.1MB"),
+            (52_100_000, 52_100_000, " [====================] 52.1MB/52.1MB"),
+            (9, 5, " [====================] 5B/5B"),
+            (0, 0, ""),
+        ] {
+            assert_eq!(bar(Some((done, total))), wanted);
+        }
+        assert_eq!(bar(None), "");
+        assert!(!bar(Some((u64::MAX, u64::MAX))).is_empty(), "no overflow");
+        let now = Instant::now();
+        let row = |transfer| Row {
+            progress: Progress::Working("Pulling"),
+            word: "Pulling".into(),
+            since: now,
+            elapsed: Duration::ZERO,
+            transfer,
+        };
+        let lines = IndexMap::from([
+            (Subject::Image("nginx".into()), row(Some((12_345_678, 52_100_000)))),
+            (Subject::Image("redis:7".into()), row(None)),
+        ]);
+        let board = Board { verb: "pull", total: 2, lines, drawn: 0, colour: false };
+        insta::assert_snapshot!(board.text(80, 24, now), @r"
+        [+] pull 0/2
+         ⠋ Image nginx    Pulling [====>               ] 12.3MB/52.1MB              0.0s
+         ⠋ Image redis:7  Pulling                                                   0.0s
+        ");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Only questions are read and only our own answers are written; what others answer is passed on as it is.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use simple_dns::rdata::{A, OPT, PTR, RData};
 use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
@@ -218,6 +218,31 @@ pub fn read_answer(message: &[u8]) -> Result<(u8, Vec<Ipv4Addr>), Malformed> {
     Ok((message[3] & 0xf, addresses.collect()))
 }
 
+/// What an answer to our own question says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// The response code: 0 is well, 3 is no such name.
+    pub code: u8,
+    /// More would be told over TCP.
+    pub truncated: bool,
+    /// The addresses at the end of any chain of aliases.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Reads the addresses of an answer, of both families.
+///
+/// # Errors
+/// [`Malformed::Format`] when it is not readable.
+pub fn read_addresses(message: &[u8]) -> Result<Addresses, Malformed> {
+    let packet = Packet::parse(message).map_err(|_| Malformed::Format)?;
+    let addresses = packet.answers.iter().filter_map(|r| match &r.rdata {
+        RData::A(a) => Some(IpAddr::from(Ipv4Addr::from(a.address))),
+        RData::AAAA(a) => Some(IpAddr::from(Ipv6Addr::from(a.address))),
+        _ => None,
+    });
+    Ok(Addresses { code: message[3] & 0xf, truncated: message[2] & 2 != 0, addresses: addresses.collect() })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -256,7 +281,10 @@ mod tests {
         assert!(reply.len() <= 512);
         assert_eq!(reply[2] & 2, 2, "TC");
         let whole = build(&query, &Answer::Addresses(all.clone()), TCP_LIMIT).expect("an answer");
-        assert_eq!(read_answer(&whole), Ok((0, all)));
+        assert_eq!(read_answer(&whole), Ok((0, all.clone())));
+        let addresses = all.into_iter().map(IpAddr::from).collect();
+        assert_eq!(read_addresses(&whole), Ok(Addresses { code: 0, truncated: false, addresses }));
+        assert!(read_addresses(&reply).expect("readable").truncated);
     }
 
     proptest! {
@@ -266,7 +294,7 @@ mod tests {
                 Ok(_) => { let _ = build(&bytes, &Answer::Addresses(vec![Ipv4Addr::LOCALHOST]), 512); }
                 Err(why) => { let _ = reject(&bytes, why); }
             }
-            let _ = (read_answer(&bytes), answers(&bytes, &bytes), is_failure(&bytes));
+            let _ = (read_answer(&bytes), read_addresses(&bytes), answers(&bytes, &bytes), is_failure(&bytes));
         }
 
         #[test]

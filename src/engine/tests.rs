@@ -335,7 +335,7 @@ impl Sink for Words {
                 format!("{} {} Error {}", subject.kind(), subject.name(), detail.unwrap_or_default())
             }
             Event::Warning(text) => text,
-            Event::Begin { .. } | Event::End => return,
+            Event::Begin { .. } | Event::Transfer { .. } | Event::End => return,
         };
         self.0.lock().expect("not poisoned").push(text);
     }

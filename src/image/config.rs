@@ -169,6 +169,9 @@ pub struct Platform {
     pub architecture: String,
     /// Operating system in Go's words.
     pub os: String,
+    /// Variant of the architecture, such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 /// An image manifest. A document that is also an index is refused (CVE-2021-41190).

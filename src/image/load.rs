@@ -20,7 +20,7 @@ use crate::image::reference::Reference;
 use crate::image::store::{Scratch, Store};
 use crate::image::tarball::{self, Kind, TarError, show};
 use crate::image::unpack::{Limits, Unpacked, unpack};
-use crate::image::{Error, is_full};
+use crate::image::{Error, is_full, platform};
 
 /// Largest document kept in memory, and largest sum of them (CVE-2020-1702).
 const DOCUMENT_MAX: u64 = 8 << 20;
@@ -365,13 +365,14 @@ impl Read for ChunkReader {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
-fn sniff(head: &[u8]) -> Compression {
+/// Tells how something is compressed by its first bytes, whatever its media type claims.
+pub(crate) fn sniff(head: &[u8]) -> Compression {
     match head {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         // A zstd frame, or a skippable one (RFC 8878, section 3.1).
@@ -400,7 +401,7 @@ fn looks_like_tar(head: &[u8], size: u64) -> bool {
     !matches!(tarball::Reader::new(block).next(), Err(TarError::Bad(reason)) if reason.contains("checksum"))
 }
 
-fn decompress<'a>(source: impl BufRead + 'a, compression: Compression) -> Result<Box<dyn Read + 'a>, Error> {
+pub(crate) fn decompress<'a>(source: impl BufRead + 'a, compression: Compression) -> Result<Box<dyn Read + 'a>, Error> {
     Ok(match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
@@ -574,7 +575,7 @@ impl Contents {
         depth: usize,
     ) -> Result<Option<Described>, Error> {
         let name = blob_name(&descriptor.digest);
-        if is_attestation(descriptor) {
+        if platform::is_attestation(descriptor) {
             return Ok(None);
         }
         let bytes = self.blob(descriptor)?;
@@ -582,18 +583,9 @@ impl Contents {
             if depth > 0 {
                 return Err(Error::Document { name, reason: "an index lies in an index in an index".into() });
             }
-            let entries: Vec<Descriptor> =
-                index_entries(&name, bytes)?.into_iter().filter(|d| !is_attestation(d)).collect();
-            let fits = |d: &&Descriptor| {
-                d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == host_architecture())
-            };
-            let Some(chosen) = entries.iter().find(fits) else {
-                let offered: Vec<String> = entries
-                    .iter()
-                    .filter_map(|d| d.platform.as_ref())
-                    .map(|p| format!("{}/{}", p.os, p.architecture))
-                    .collect();
-                let reason = format!("it offers {}, not linux/{}", offered.join(", "), host_architecture());
+            let (entries, wanted) = (index_entries(&name, bytes)?, platform::host());
+            let Some(chosen) = platform::choose(&entries, &wanted) else {
+                let reason = format!("it offers {}, not {}", platform::offered(&entries), platform::show(&wanted));
                 return Err(Error::Document { name, reason });
             };
             return self.oci_image(chosen, references, depth + 1);
@@ -630,11 +622,6 @@ impl Contents {
 
 fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
-}
-
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    descriptor.annotations.contains_key("vnd.docker.reference.type")
-        || descriptor.platform.as_ref().is_some_and(|p| p.os == "unknown")
 }
 
 fn index_entries(name: &str, bytes: &[u8]) -> Result<Vec<Descriptor>, Error> {

@@ -8,9 +8,13 @@
 pub mod config;
 pub mod digest;
 pub mod fixup;
+mod ingest;
 pub mod load;
 mod mount;
+pub mod platform;
+pub mod pull;
 pub mod reference;
+pub mod registry;
 pub mod store;
 pub(crate) mod tarball;
 pub mod unpack;
@@ -137,6 +141,19 @@ pub enum Error {
         /// The name of the method.
         method: &'static str,
     },
+    /// A registry, or the way to it, has failed.
+    #[error(transparent)]
+    Registry(#[from] registry::error::Error),
+    /// The disk is too small for what is to be pulled.
+    #[error("`{image}` needs at least {needed} MB more in the image store, where {free} MB are free")]
+    Space {
+        /// The familiar reference.
+        image: String,
+        /// Megabytes of its layers, compressed.
+        needed: u64,
+        /// Megabytes.
+        free: u64,
+    },
     /// An image's layers cannot be mounted.
     #[error("cannot mount image `{image}`")]
     Mount {
@@ -152,6 +169,8 @@ impl Explain for Error {
         match self {
             Self::Store { source, .. } | Self::Write { source, .. } if is_full(source) => Some(MAKE_ROOM.into()),
             Self::NoRoom { .. } => Some(MAKE_ROOM.into()),
+            Self::Registry(error) => error.help(),
+            Self::Space { .. } => Some(MAKE_ROOM.into()),
             Self::NotAnImage => {
                 Some("make one with `docker save`, `podman save` or `skopeo copy … oci-archive:`".into())
             }

@@ -7,6 +7,7 @@
 //! layers/blobs/<hex>               one line: the diff id inside a compressed blob, to skip work
 //! fixups/<chain id>/fs/            what a layer needs on top of it in one particular chain
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
+//! refs/<host>/<path>/_digests/<hex> the same for what was pulled by its digest
 //! refs/_images/<hex>               every image, also without a name
 //! ```
 //!
@@ -33,7 +34,7 @@ use crate::name::hex;
 use crate::sys;
 
 /// Number of the form of `meta.json`.
-const LAYER_FORMAT: u32 = 1;
+pub(crate) const LAYER_FORMAT: u32 = 1;
 
 /// An image store. Cheap to open; directories are made when something is written.
 #[derive(Debug, Clone)]
@@ -75,6 +76,37 @@ struct RefRecord {
     image: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<Digest>,
+    /// What the registry's name leads to: an index or the manifest itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resolved: Option<Digest>,
+    /// When that was last so, in seconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pulled: Option<i64>,
+}
+
+/// Where an image of the store came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Digest of the configuration.
+    pub id: Digest,
+    /// What the registry's name led to: an index or the manifest itself.
+    pub digest: Digest,
+    /// When that was last so, in seconds since the epoch.
+    pub pulled: i64,
+}
+
+/// An image that was pulled and is to be named.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) reference: Reference,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) index: Option<Vec<u8>>,
+    /// Unpacked layers by diff id.
+    pub(crate) fresh: BTreeMap<Digest, (PathBuf, Unpacked)>,
+    /// Blob digest → diff id.
+    pub(crate) blobs: BTreeMap<Digest, Digest>,
+    pub(crate) now: i64,
 }
 
 impl Store {
@@ -168,9 +200,16 @@ impl Store {
             }
             Ok(())
         };
-        for (reference, record) in names {
+        // An image that has a tag in a repository is not shown once more for the digest that it was pulled by.
+        let is_tagged = |reference: &Reference, image: &Digest| {
+            let mut others = names.iter().filter(|(r, record)| r.digest().is_none() && record.image == *image);
+            others.any(|(r, _)| r.familiar_name() == reference.familiar_name())
+        };
+        for (reference, record) in &names {
             unnamed.remove(&record.image);
-            line(Some(reference), &record.image)?;
+            if reference.digest().is_none() || !is_tagged(reference, &record.image) {
+                line(Some(reference.clone()), &record.image)?;
+            }
         }
         for id in unnamed {
             line(None, &id)?;
@@ -186,21 +225,94 @@ impl Store {
         if self.image(id)?.is_none() {
             return Err(Error::Incomplete { what: "the configuration".into(), image: id.to_string() });
         }
-        self.write_tag(reference, &RefRecord { image: id.clone(), manifest: None })
+        self.write_tag(reference, &RefRecord { image: id.clone(), manifest: None, resolved: None, pulled: None })
     }
 
     pub(crate) fn tag_manifest(&self, reference: &Reference, id: &Digest, manifest: Digest) -> Result<(), Error> {
-        self.write_tag(reference, &RefRecord { image: id.clone(), manifest: Some(manifest) })
+        let manifest = Some(manifest);
+        self.write_tag(reference, &RefRecord { image: id.clone(), manifest, resolved: None, pulled: None })
+    }
+
+    /// Puts a pulled image in place and names it, after all of it was checked. Blocks while another process does so.
+    pub(crate) fn settle_pull(&self, arrived: &Arrived) -> Result<Digest, Error> {
+        make_dirs(&self.root)?;
+        let ids = {
+            // Another pull may have the same layers at hand, in the same directories.
+            let path = self.root.join("settle.lock");
+            let lock = File::create(&path).map_err(store_error("create", &path))?;
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| store_error("lock", path)(e.into()))?;
+            let scratch = self.scratch()?;
+            self.add_images(&scratch, std::slice::from_ref(&arrived.config), &arrived.fresh)?
+        };
+        let manifest = self.put_blob(&arrived.manifest)?;
+        let resolved = match &arrived.index {
+            Some(index) => self.put_blob(index)?,
+            None => manifest.clone(),
+        };
+        self.sync(&ids)?;
+        for (blob, diff) in &arrived.blobs {
+            self.remember_blob(blob, diff)?;
+        }
+        let id = ids.into_iter().next().expect("one for one");
+        let record = RefRecord {
+            image: id.clone(),
+            manifest: Some(manifest),
+            resolved: Some(resolved),
+            pulled: Some(arrived.now),
+        };
+        self.write_tag(&arrived.reference, &record)?;
+        Ok(id)
+    }
+
+    /// Returns where the image of that name was pulled from; `None` when it was not, or is not here.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn origin(&self, reference: &Reference) -> Result<Option<Origin>, Error> {
+        let record = read_json::<RefRecord>(&self.name_path(reference))?;
+        let Some(RefRecord { image: id, resolved: Some(digest), pulled: Some(pulled), .. }) = record else {
+            return Ok(None);
+        };
+        Ok(Some(Origin { id, digest, pulled }))
+    }
+
+    /// Writes down that a name still leads to what is here.
+    pub(crate) fn confirm(&self, reference: &Reference, now: i64) -> Result<(), Error> {
+        match read_json::<RefRecord>(&self.name_path(reference))? {
+            Some(record) => self.write_tag(reference, &RefRecord { pulled: Some(now), ..record }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns a document of the store by its digest, if it is there and whole.
+    pub(crate) fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        Ok(read(&self.blob(digest))?.filter(|bytes| Digest::of(bytes) == *digest))
+    }
+
+    /// Returns how many bytes are free where the store is.
+    pub(crate) fn free(&self) -> Result<u64, Error> {
+        make_dirs(&self.root)?;
+        let stat = rustix::fs::statvfs(&self.root).map_err(|e| store_error("measure", &self.root)(e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn write_tag(&self, reference: &Reference, record: &RefRecord) -> Result<(), Error> {
-        let tag = reference.tag().unwrap_or("latest");
-        let dir = self.repository(reference).join("_tags");
+        let path = self.name_path(reference);
         let text = serde_json::to_vec(record).expect("digests serialise");
-        if read(&dir.join(tag))?.is_some_and(|old| old == text) {
+        if read(&path)?.is_some_and(|old| old == text) {
             return Ok(());
         }
-        self.replace(&dir, tag, &text, true)
+        let (dir, name) = (path.parent().expect("below the root"), path.file_name().expect("a name"));
+        self.replace(dir, &name.to_string_lossy(), &text, true)
+    }
+
+    /// Returns the file that names an image: a digest says more than a tag beside it.
+    fn name_path(&self, reference: &Reference) -> PathBuf {
+        let repository = self.repository(reference);
+        match (reference.digest().and_then(|d| Digest::parse(d).ok()), reference.tag()) {
+            (Some(digest), _) => repository.join("_digests").join(digest.hex()),
+            (None, tag) => repository.join("_tags").join(tag.unwrap_or("latest")),
+        }
     }
 
     fn repository(&self, reference: &Reference) -> PathBuf {
@@ -214,9 +326,15 @@ impl Store {
             let path = tags.join(reference.tag().unwrap_or("latest"));
             return Ok(read_json::<RefRecord>(&path)?.map(|record| record.image));
         };
+        if let Some(record) = read_json::<RefRecord>(&self.name_path(reference))? {
+            return Ok(Some(record.image));
+        }
         for name in list_dir(&tags)? {
             if let Some(record) = read_json::<RefRecord>(&tags.join(name))?
-                && (record.image.to_string() == digest || record.manifest.is_some_and(|m| m.to_string() == digest))
+                && [Some(&record.image), record.manifest.as_ref(), record.resolved.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|known| known.to_string() == digest)
             {
                 return Ok(Some(record.image));
             }
@@ -235,14 +353,18 @@ impl Store {
                 continue;
             }
             let path = dir.join(&name);
-            if name != "_tags" {
-                parts.push(name);
-                self.collect_refs(&path, parts, all)?;
-                parts.pop();
-                continue;
-            }
+            let mark = match name.as_str() {
+                "_tags" => ":",
+                "_digests" => "@sha256:",
+                _ => {
+                    parts.push(name);
+                    self.collect_refs(&path, parts, all)?;
+                    parts.pop();
+                    continue;
+                }
+            };
             for tag in list_dir(&path)?.into_iter().filter(|t| !t.starts_with(".tmp-")) {
-                let Ok(reference) = Reference::parse(&format!("{}:{tag}", parts.join("/"))) else { continue };
+                let Ok(reference) = Reference::parse(&format!("{}{mark}{tag}", parts.join("/"))) else { continue };
                 if let Some(record) = read_json(&path.join(&tag))? {
                     all.insert(reference, record);
                 }
@@ -302,6 +424,11 @@ impl Store {
         Ok(digest)
     }
 
+    /// The directory of what is being written.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.root.join("layers/tmp")
+    }
+
     /// Makes a directory for unfinished things, removed when the result is dropped or after a crash.
     pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
         let tmp = self.root.join("layers/tmp");
@@ -353,19 +480,7 @@ impl Store {
         if self.layer(diff_id)?.is_some() {
             return Ok(());
         }
-        let meta = LayerMeta {
-            format: LAYER_FORMAT,
-            diff_id: diff_id.clone(),
-            entries: unpacked.entries,
-            bytes: unpacked.bytes,
-            implied: unpacked.implied.clone(),
-            lower_links: unpacked.lower_links.clone(),
-            opaque_root: unpacked.opaque_root,
-            boot_id: boot_id(),
-        };
-        let text = serde_json::to_vec(&meta).expect("a layer's facts serialise");
-        let path = from.join("meta.json");
-        fs::write(&path, text).map_err(store_error("write", &path))?;
+        write_meta(from, diff_id, unpacked)?;
         let to = self.layer_dir(diff_id);
         if to.exists() && self.layer(diff_id)?.is_none() {
             // Left unsynced by another boot, or of a form that we do not read.
@@ -521,7 +636,24 @@ impl Drop for Scratch {
     }
 }
 
-fn remove_dir(parent: &Path, dir: &Path) -> Result<(), Error> {
+/// Writes down what is known about an unpacked layer, beside its directory.
+pub(crate) fn write_meta(dir: &Path, diff_id: &Digest, unpacked: &Unpacked) -> Result<(), Error> {
+    let meta = LayerMeta {
+        format: LAYER_FORMAT,
+        diff_id: diff_id.clone(),
+        entries: unpacked.entries,
+        bytes: unpacked.bytes,
+        implied: unpacked.implied.clone(),
+        lower_links: unpacked.lower_links.clone(),
+        opaque_root: unpacked.opaque_root,
+        boot_id: boot_id(),
+    };
+    let text = serde_json::to_vec(&meta).expect("a layer's facts serialise");
+    let path = dir.join("meta.json");
+    fs::write(&path, text).map_err(store_error("write", &path))
+}
+
+pub(crate) fn remove_dir(parent: &Path, dir: &Path) -> Result<(), Error> {
     let remove = || -> io::Result<()> {
         let fd = rustix::fs::open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let name = dir.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -530,7 +662,7 @@ fn remove_dir(parent: &Path, dir: &Path) -> Result<(), Error> {
     remove().map_err(store_error("remove", dir))
 }
 
-fn make_dirs(dir: &Path) -> Result<(), Error> {
+pub(crate) fn make_dirs(dir: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(store_error("create", dir))
 }
@@ -557,7 +689,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source })
 }

@@ -84,6 +84,13 @@ pub(crate) struct Unpacked {
     pub(crate) warnings: BTreeSet<String>,
 }
 
+impl From<LayerMeta> for Unpacked {
+    fn from(meta: LayerMeta) -> Self {
+        let LayerMeta { entries, bytes, implied, lower_links, opaque_root, .. } = meta;
+        Self { entries, bytes, implied, lower_links, opaque_root, warnings: BTreeSet::new() }
+    }
+}
+
 /// Writes a path of any bytes as text: `%` and what is no printable ASCII as `%xx`.
 pub(crate) fn escape(path: &[u8]) -> String {
     use std::fmt::Write as _;

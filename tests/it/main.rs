@@ -26,6 +26,7 @@ mod ports;
 mod probe;
 mod process;
 mod publish;
+mod pull;
 mod restart;
 mod support;
 mod volumes;

@@ -4,6 +4,7 @@ pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod net;
 pub(crate) mod project;
+pub(crate) mod registry;
 pub(crate) mod run;
 
 use std::time::{Duration, Instant};
