@@ -4,6 +4,7 @@
 
 mod attached;
 mod build;
+mod connectivity;
 mod crash;
 mod cycles;
 mod edited;

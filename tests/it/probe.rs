@@ -8,8 +8,11 @@ use super::support::project::TestProject;
 use super::support::run::Run;
 use super::support::{Secs as _, require_root};
 
-/// Returns the probe, compiled without libraries to load.
+/// Returns the probe, compiled without libraries to load; `HOIST_TEST_PROBE` is one where there is no compiler.
 fn probe() -> PathBuf {
+    if let Some(program) = std::env::var_os("HOIST_TEST_PROBE") {
+        return program.into();
+    }
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/probe/probe.rs");
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{}", std::process::id()));
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());

@@ -3,7 +3,7 @@
 //! The test's thread enters the namespaces and stays in them, and so do the commands and threads that it starts. The
 //! network starts with a loopback device and nothing else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -40,11 +40,18 @@ pub(crate) fn skip(module: &str, line: u32, why: &str) {
     drop(writeln!(std::io::stderr(), "skipped: {module}, line {line}: {why}"));
 }
 
+/// Says, past the test runner's capture, that something is left out because this kernel does not have it.
+pub(crate) fn leave_out(module: &str, why: &str) {
+    drop(writeln!(std::io::stderr(), "left out: {module}: {why}"));
+}
+
 /// The host.
 pub(crate) struct Host {
     directory: TempDir,
     run: TempDir,
     before: Objects,
+    /// `HOIST_FIREWALL` of its commands.
+    firewall: Cell<Option<&'static str>>,
     /// How long it may take until what `down` removed is gone: links vanish asynchronously.
     pub(super) patience: Duration,
     /// Name and folder of every project that was made on it.
@@ -66,8 +73,14 @@ impl Host {
         let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).expect("mounts of our own");
         command("ip", &["link", "set", "lo", "up"]);
-        let mut host =
-            Self { directory, run, before: Objects::default(), patience: 10.secs(), projects: RefCell::default() };
+        let mut host = Self {
+            directory,
+            run,
+            before: Objects::default(),
+            firewall: Cell::default(),
+            patience: 10.secs(),
+            projects: RefCell::default(),
+        };
         host.before = host.objects();
         host
     }
@@ -107,9 +120,15 @@ impl Host {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", self.directory()).env("HOIST_ROOT", self.root()).env("HOIST_RUN", self.run());
         // The same tests, with the other backend.
-        if let Some(firewall) = std::env::var_os("HOIST_FIREWALL") {
+        let of_all = || std::env::var_os("HOIST_FIREWALL");
+        if let Some(firewall) = self.firewall.get().map(Into::into).or_else(of_all) {
             command.env("HOIST_FIREWALL", firewall);
         }
+    }
+
+    /// Has networks made with one of hoist's firewall backends from now on.
+    pub(crate) fn set_firewall(&self, word: &'static str) {
+        self.firewall.set(Some(word));
     }
 
     /// Returns all that an engine can leave on this host.
