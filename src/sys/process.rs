@@ -306,7 +306,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
 }
 
 /// Sends a signal to the process group that the process behind a pidfd leads (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9);
-/// an older kernel reaches the process alone.
+/// on an older kernel by number, which is checked just before.
 ///
 /// # Errors
 /// `ESRCH` when it has ended, else what the kernel says.
@@ -317,9 +317,20 @@ pub fn send_signal_to_group(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<
     let sent =
         check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, PROCESS_GROUP) });
     match sent {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => send_signal(pidfd, signal),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => send_signal_to_group_by_number(pidfd, signal),
         result => result.map(drop),
     }
+}
+
+/// As [`send_signal_to_group`]. A group's number is not given again while anybody is in it; that the leader is there, if only
+/// as a zombie, is asked in the moment before.
+fn send_signal_to_group_by_number(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+    // proc_pid_fdinfo(5): the number in our own namespace, -1 once it was reaped.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    let Some(pid) = pid.filter(|pid| *pid > 1) else { return Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+    // SAFETY: kill(2) takes two numbers and touches no memory.
+    check(c_long::from(unsafe { libc::kill(-pid, signal) })).map(drop)
 }
 
 /// Returns the wait status of a process that has been reaped by its parent, from its pidfd (`PIDFD_GET_INFO` with
@@ -467,17 +478,23 @@ mod tests {
     fn a_signal_reaches_the_whole_group() {
         use std::io::Read as _;
         use std::os::unix::process::CommandExt as _;
-        let mut shell = std::process::Command::new("sh");
-        let shell = shell.args(["-c", "sleep 1000 & wait"]).stdout(std::process::Stdio::piped()).process_group(0);
-        let mut shell = shell.spawn().expect("a shell");
-        let pid = rustix::process::Pid::from_child(&shell);
-        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it runs");
-        while std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id())).is_ok_and(|c| c.is_empty()) {
-            std::thread::yield_now();
+        // As the kernel can, and as one can that is older.
+        for send in [send_signal_to_group, send_signal_to_group_by_number] {
+            let mut shell = std::process::Command::new("sh");
+            let shell = shell.args(["-c", "sleep 1000 & wait"]).stdout(std::process::Stdio::piped()).process_group(0);
+            let mut shell = shell.spawn().expect("a shell");
+            let pid = rustix::process::Pid::from_child(&shell);
+            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it runs");
+            let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id()));
+            while children().is_ok_and(|c| c.is_empty()) {
+                std::thread::yield_now();
+            }
+            send(pidfd.as_fd(), libc::SIGKILL).expect("sent");
+            shell.wait().expect("it is ours");
+            let mut rest = Vec::new();
+            shell.stdout.take().expect("piped").read_to_end(&mut rest).expect("the end: nobody holds the pipe");
+            let gone = send_signal_to_group_by_number(pidfd.as_fd(), libc::SIGKILL).expect_err("its number is free");
+            assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
         }
-        send_signal_to_group(pidfd.as_fd(), libc::SIGKILL).expect("sent");
-        shell.wait().expect("it is ours");
-        let mut rest = Vec::new();
-        shell.stdout.take().expect("piped").read_to_end(&mut rest).expect("the end: nobody holds the pipe");
     }
 }
