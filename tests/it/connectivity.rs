@@ -136,6 +136,11 @@ fn matrix(firewall: &'static str, drops: Option<&str>) {
     if let Some(variant) = drops {
         host::command(&format!("iptables-{variant}"), &["-w", "-P", "FORWARD", "DROP"]);
     }
+    // Whether rules see what stays on a bridge changes the way of a packet that comes back to it: one of the two each.
+    let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if std::path::Path::new(call).exists() {
+        std::fs::write(call, if drops.is_some() { "1" } else { "0" }).expect("writable");
+    }
     let before = shop.host().objects();
     shop.up();
     blog.up();

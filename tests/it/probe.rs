@@ -10,11 +10,12 @@ use super::support::{Secs as _, require_root};
 
 /// Returns the probe, compiled without libraries to load; `HOIST_TEST_PROBE` is one where there is no compiler.
 fn probe() -> PathBuf {
-    if let Some(program) = std::env::var_os("HOIST_TEST_PROBE") {
-        return program.into();
-    }
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/probe/probe.rs");
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{}", std::process::id()));
+    if let Some(made) = std::env::var_os("HOIST_TEST_PROBE") {
+        std::fs::copy(made, &program).expect("copied");
+        return program;
+    }
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut compile = Command::new(rustc);
     compile.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "opt-level=s", "-o"]);

@@ -2,7 +2,7 @@
 //! can say, that packets of ours are not to be dropped by their `FORWARD`.
 //!
 //! One run of the program is one transaction a kernel table. What is there is read with `iptables-save` first, which
-//! the engine's lock makes safe; the text between the two is made by [`super::restore`]. Both programs come in two
+//! the engine's lock makes safe; the text between the two is made by `restore.rs`. Both programs come in two
 //! variants for two places in the kernel, and each is asked only for its own ([`Variant`]).
 
 use std::io::{self, Write as _};
