@@ -136,6 +136,7 @@ impl<B: Backend> Context<B> {
                 .collect(),
             stdin,
             names_only: false,
+            services: Vec::new(),
         })
     }
 
@@ -144,7 +145,15 @@ impl<B: Backend> Context<B> {
     /// # Errors
     /// Every mistake in the files.
     pub(crate) fn load(&self) -> Result<(Project, Sources), Report> {
-        self.load_with(&self.request()?, |_| true)
+        self.load_for(&[])
+    }
+
+    /// As [`Self::load`], for a command that is about these services; none is all.
+    ///
+    /// # Errors
+    /// Every mistake in the files.
+    pub(crate) fn load_for(&self, services: &[String]) -> Result<(Project, Sources), Report> {
+        self.load_with(&compose::Request { services: services.to_vec(), ..self.request()? }, |_| true)
     }
 
     fn load_with(

@@ -52,7 +52,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let now = jiff::Timestamp::now();
     let (began, start) = (log_time(now), i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX));
     let mut interrupts = Interrupts::listen();
-    let (project, sources) = cx.load()?;
+    let (project, sources) = cx.load_for(&args.services)?;
     let engine = cx.engine()?;
     let request = Up {
         project: &project,

@@ -6,11 +6,11 @@
 //!
 //! All mistakes of the files are reported in one run, in file order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Report, Severity, Sources, Span};
-use crate::name::ProjectName;
+use crate::name::{ProjectName, ServiceName};
 
 pub mod model;
 pub mod value;
@@ -63,6 +63,8 @@ pub struct Request {
     pub stdin: Option<String>,
     /// Leave the files of `env_file` alone: who needs nothing but names must not fail for one that is missing.
     pub names_only: bool,
+    /// The services that are meant; none is all. Files of `env_file` are read for these and what they depend on.
+    pub services: Vec<String>,
 }
 
 /// A project and what there was to say about it.
@@ -155,7 +157,8 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, &setting.env);
     let mut project = check::project(declared, origin, &profiles, &mut mistakes);
-    for service in project.services.values_mut().filter(|_| !request.names_only) {
+    let meant = meant(&project, &request.services);
+    for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
         let mut read = |file: &model::EnvFile, sources: &mut Sources| locate::read_env_file(file, request, sources);
         envfile::resolve(service, &setting.env, &mut read, sources, &mut mistakes);
     }
@@ -164,6 +167,21 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
         .retain(|d| d.span.is_none_or(|s| !broken.iter().any(|b| b.file == s.file && s.lo <= b.lo && b.hi <= s.hi)));
     out.append(&mut mistakes);
     Some(project)
+}
+
+/// Returns the named services with all that they depend on; none named is all.
+fn meant(project: &Project, names: &[String]) -> BTreeSet<ServiceName> {
+    let is_named = |name: &&ServiceName| names.is_empty() || names.iter().any(|n| n == name.as_str());
+    let mut waiting: Vec<&ServiceName> = project.services.keys().filter(is_named).collect();
+    let mut found = BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        if let Some(service) = project.services.get(name)
+            && found.insert(name.clone())
+        {
+            waiting.extend(service.depends_on.keys());
+        }
+    }
+    found
 }
 
 /// Parses every file; the first syntax error of each is reported.

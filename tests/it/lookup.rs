@@ -23,6 +23,9 @@ services:
       - {path: b.env, format: raw}
       - {path: missing.env, required: false}
     environment: {DIRECT: file, EXPLICIT: 'yes'}
+  other:
+    image: busybox
+    command: sleep 1000
 ",
     );
     shop.write("a.env", "A=one\nB=\"from a\"\nDIRECT=env\nBOTH=${A}-${EXPLICIT}\n");
@@ -51,6 +54,7 @@ services:
     assert!(said.contains("--> a.env:2:1"), "{said}");
     // What needs no variables does not read them.
     shop.hoist(&["ps"]).ok();
+    shop.hoist(&["up", "-d", "other"]).ok();
 }
 
 #[test]
