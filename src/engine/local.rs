@@ -308,6 +308,8 @@ impl Backend for Local {
     }
 
     async fn leave(&self, project: &ProjectName) -> Result<(), Report> {
+        // Also when there is nothing else to do: a command that was killed at its very end left no record.
+        self.remove_unclaimed()?;
         if !self.state.containers(Some(project))?.is_empty() {
             return Ok(());
         }
@@ -430,7 +432,6 @@ impl Backend for Local {
     }
 
     fn sync(&self) -> Result<(), Report> {
-        self.remove_unclaimed()?;
         Ok(self.state.sync_soon()?)
     }
 
