@@ -24,6 +24,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
 use crate::image::config::ImageConfig;
 use crate::image::digest::{Digest, chain_ids};
 use crate::image::fixup::{self, Placed};
@@ -441,8 +442,10 @@ impl Store {
             if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() || !lock_path.exists() {
                 continue;
             }
+            fault::point("image.scratch-locked");
             let dir = tmp.join(id);
             make_dirs(&dir)?;
+            fault::point("image.scratch");
             return Ok(Scratch { dir, lock_path, _lock: lock });
         }
     }
@@ -481,6 +484,7 @@ impl Store {
             return Ok(());
         }
         write_meta(from, diff_id, unpacked)?;
+        fault::point("image.layer-described");
         let to = self.layer_dir(diff_id);
         if to.exists() && self.layer(diff_id)?.is_none() {
             // Left unsynced by another boot, or of a form that we do not read.
@@ -499,7 +503,9 @@ impl Store {
         match fs::rename(from, to) {
             Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
             other => other.map_err(store_error("create", to)),
-        }
+        }?;
+        fault::point("image.settled");
+        Ok(())
     }
 
     /// Adds an image whose layers are in the store or in `fresh`, which maps a diff id to an unpacked layer in
@@ -570,9 +576,11 @@ impl Store {
         }
         let root = File::open(&self.root).map_err(store_error("open", &self.root))?;
         rustix::fs::syncfs(&root).map_err(|e| store_error("sync", &self.root)(e.into()))?;
+        fault::point("image.synced");
         for path in volatile.iter().filter(|p| p.is_dir()) {
             let mark = path.join("durable");
             File::create(&mark).map_err(store_error("create", &mark))?;
+            fault::point("image.durable");
         }
         for id in images {
             self.replace(&self.root.join("refs/_images"), id.hex(), b"{}", false)?;
@@ -583,7 +591,8 @@ impl Store {
     /// Writes a small file by rename, so that a reader sees the old one or the new one.
     fn replace(&self, dir: &Path, name: &str, bytes: &[u8], durable: bool) -> Result<(), Error> {
         make_dirs(dir)?;
-        let tmp = dir.join(format!(".tmp-{}", random_name()));
+        remove_stale(dir)?;
+        let tmp = dir.join(format!("{TEMPORARY}{}-{}", std::process::id(), random_name()));
         let path = dir.join(name);
         let write = || -> io::Result<()> {
             let mut file = File::create_new(&tmp)?;
@@ -591,6 +600,7 @@ impl Store {
             if durable {
                 file.sync_all()?;
             }
+            fault::point("image.file-written");
             fs::rename(&tmp, &path)?;
             if durable {
                 File::open(dir)?.sync_all()?;
@@ -604,6 +614,24 @@ impl Store {
             store_error("write", &path)(e)
         })
     }
+}
+
+/// How names of small files begin that are being written; the pid of their writer follows.
+const TEMPORARY: &str = ".tmp-";
+
+/// Removes the small files in a directory that their writers did not live to finish.
+fn remove_stale(dir: &Path) -> Result<(), Error> {
+    for name in list_dir(dir)? {
+        let writer = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split('-').next());
+        if writer.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let path = dir.join(name);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(store_error("remove", path)(e)),
+                _ => {} // or another command was faster
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A directory for unfinished things.

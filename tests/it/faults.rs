@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use hoist::state::record::{Health, State};
 
+use super::images::{Entry, archive_of_layer, tar, tree};
 use super::support::net;
 use super::support::project::TestProject;
 use super::support::run::Run;
@@ -275,6 +277,33 @@ fn a_holder_that_ends_anywhere_is_replaced_by_the_next_command() {
         tried += usize::from(struck(&fault, &report(&shop), &runs[0]));
     }
     tell("holder", tried, of("holder", &met));
+}
+
+#[test]
+fn an_image_load_that_ends_anywhere_is_finished_by_the_next() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    fs::write(shop.path("image.tar"), archive_of_layer(&tar(&[Entry::File("etc/motd", "here")]))).expect("written");
+    let images = shop.host().root().join("images");
+    let load = |fault: Option<&str>| run(&shop, fault, &["image", "load", "-i", "image.tar"]);
+    let names = || -> Vec<PathBuf> { tree(&images).into_keys().collect() };
+    let clean = names();
+    let (first, met) = load(None);
+    let _ = first.code(0);
+    let loaded = names();
+    let mut tried = 0;
+    for fault in faults("command", &met) {
+        for path in loaded.iter().rev().filter(|path| !clean.contains(path)) {
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path)); // from the deepest upwards
+        }
+        assert_eq!(names(), clean);
+        let (killed, met) = load(Some(&fault));
+        tried += usize::from(struck(&fault, &met, &killed));
+        shop.hoist(&["image", "load", "-i", "image.tar"]).ok();
+        assert_eq!(names(), loaded, "after {fault}");
+        assert!(shop.hoist(&["image", "ls"]).ok().contains("hostile"), "after {fault}");
+    }
+    tell("image load", tried, of("command", &met));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::support::project::TestProject;
 use super::support::{images, require_root};
 
 /// Returns every file below a directory with what it holds.
-fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("an entry").path();
@@ -26,14 +26,14 @@ fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// One entry of a layer.
-enum Entry<'a> {
+pub(crate) enum Entry<'a> {
     File(&'a str, &'a str),
     Symlink(&'a str, &'a str),
     Hardlink(&'a str, &'a str),
 }
 
 /// Makes a tar whose names are taken as they are, unlike those of a well-meant writer.
-fn tar(entries: &[Entry<'_>]) -> Vec<u8> {
+pub(crate) fn tar(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
         let mut header = tar::Header::new_gnu();
