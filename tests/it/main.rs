@@ -12,6 +12,7 @@ mod errors;
 mod examples;
 mod faults;
 mod files;
+mod floor;
 mod full;
 mod health;
 mod images;
