@@ -11,7 +11,6 @@ use super::Root;
 
 /// Commands that are to come, and what serves until then.
 const LATER: &[(&str, &str)] = &[
-    ("attach", "show a service's output with: hoist logs -f SERVICE"),
     ("bridge", ""),
     ("build", "build and start with: hoist up --build"),
     ("commit", ""),
@@ -83,7 +82,7 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("down", &["--rmi"]),
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
-    ("exec", &["--detach", "--privileged", "-d"]),
+    ("attach", &["--sig-proxy"]),
     ("restart", &["--no-deps"]),
     (
         "config",

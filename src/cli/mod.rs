@@ -2,6 +2,7 @@
 //!
 //! One file a command: arguments → request → engine → exit. Only `output.rs` prints.
 
+mod attach;
 mod config;
 mod context;
 mod down;
@@ -12,6 +13,7 @@ mod logs;
 mod output;
 mod ps;
 mod restart;
+mod terminal;
 mod up;
 mod version;
 
@@ -95,6 +97,8 @@ enum Command {
     Logs(logs::Args),
     /// Run a command in a running container
     Exec(exec::Args),
+    /// Attach standard input, output and error to a service's running container
+    Attach(attach::Args),
     /// Stop and start containers
     Restart(restart::Args),
     /// Print the model as it is understood
@@ -149,6 +153,10 @@ pub(crate) fn run<B: Backend>(
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
             Command::Exec(args) => exec::run(&cx, args).await,
+            Command::Attach(_) if cx.dry_run() => {
+                Err(Report::message("`hoist attach` has no plan: leave --dry-run out"))
+            }
+            Command::Attach(args) => attach::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args),
             Command::Image(command) => image::run(&cx, command).await,
@@ -255,6 +263,10 @@ mod tests {
             "hoist ps -a --format json",
             "hoist logs -f -n 10 --no-color web",
             "hoist exec -T -e A=b -u 1000 -w /x --index 2 web sh -c 'a -b'",
+            "hoist exec -it web sh",
+            "hoist exec -d --privileged web sh",
+            "hoist exec --interactive=false --no-TTY web true",
+            "hoist attach --detach-keys ctrl-x --index 2 --no-stdin web",
             "hoist restart -t 0 web",
             "hoist config --hash *",
             "hoist image ls",

@@ -248,6 +248,7 @@ fn service(service: &Service, form: Form) -> Value {
     let sysctls = isolation.sysctls.iter().map(|(key, value)| (key.clone(), Value::text(&value.value)));
     out.put_map("sysctls", sysctls.collect());
     out.put_texts("tmpfs", isolation.tmpfs.iter().map(|tmpfs| tmpfs.written.as_str()));
+    out.put_true("tty", service.tty);
     out.put_map("ulimits", isolation.ulimits.iter().map(|(name, limit)| (name.clone(), ulimit(limit, form))).collect());
     out.put_text("user", service.user.as_deref());
     let mounts: Vec<Value> = service.volumes.iter().map(|m| mount(m, form)).collect();

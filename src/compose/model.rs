@@ -96,6 +96,8 @@ pub struct Service {
     pub container_name: Option<Spanned<String>>,
     /// `stdin_open`.
     pub stdin_open: bool,
+    /// `tty`.
+    pub tty: bool,
     /// `labels`.
     pub labels: IndexMap<String, String>,
     /// `profiles`; empty is always on.

@@ -417,7 +417,7 @@ error: `command` of service `a` cannot be split into words: a quote is never clo
 
 #[test]
 fn keys_without_effect_give_one_warning_each() {
-    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    tty: yes\n    domainname: x\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
+    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    isolation: x\n    domainname: x\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
     let all: Vec<String> = loaded.warnings.iter().map(|w| crate::diag::render(w, &loaded.sources, false)).collect();
     insta::assert_snapshot!(all.join("\n"), @r#"
 warning: `version` is obsolete and ignored
@@ -428,11 +428,11 @@ warning: `version` is obsolete and ignored
   |
   = help: remove it
 
-warning: `tty` of service `web` has no effect in this version and is ignored
+warning: `isolation` of service `web` has no effect in this version and is ignored
  --> stdin:5:5
   |
-5 |     tty: yes
-  |     ^^^
+5 |     isolation: x
+  |     ^^^^^^^^^
 
 warning: `domainname` of service `web` has no effect in this version and is ignored
  --> stdin:6:5

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::compose::model::Service;
 use crate::diag::{Report, Span};
 use crate::engine::actual::Actual;
+use crate::engine::console::{Console, Left};
 use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Choices, HostFacts};
 use crate::engine::execute::Host;
@@ -40,6 +41,10 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// Instead of the container's working directory.
     pub cwd: Option<String>,
+    /// Give it a terminal.
+    pub terminal: bool,
+    /// Give it every capability.
+    pub privileged: bool,
 }
 
 /// What the engine needs from this host.
@@ -144,12 +149,18 @@ pub trait Backend: Host {
         known: &[ContainerStatus],
     ) -> impl Future<Output = Result<Vec<ContainerStatus>, Report>>;
 
-    /// Runs a command in a container with our own stdin, stdout and stderr, and returns its exit code: 126 when it cannot
-    /// be run, 127 when it is not there, 128+n when signal n ended it.
+    /// Runs a command in a container, and returns its exit code when it has ended: 126 when it cannot be run, 127 when it is
+    /// not there, 128+n when signal n ended it. Without a console it is only started, and that is [`Left::Detached`].
     ///
     /// # Errors
     /// When the supervisor refuses.
-    fn exec(&self, request: &ExecRequest) -> impl Future<Output = Result<i32, Report>>;
+    fn exec(&self, request: &ExecRequest, console: Option<Console>) -> impl Future<Output = Result<Left, Report>>;
+
+    /// Shows a running container's output and gives it our input, until it ends or the caller detaches.
+    ///
+    /// # Errors
+    /// When it does not run, or the supervisor refuses.
+    fn attach(&self, container: &ContainerRef, console: Console) -> impl Future<Output = Result<Left, Report>>;
 
     /// Has everything written so far brought to the disk, once a command; does not wait for it.
     ///

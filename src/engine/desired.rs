@@ -667,6 +667,7 @@ impl Chooser<'_> {
                 ulimits: part.ulimits,
                 no_new_privileges: part.no_new_privileges,
                 seccomp: part.seccomp,
+                terminal: service.tty,
             },
             init: service.init,
             mounts: mounts.specs,

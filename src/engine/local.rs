@@ -1,11 +1,10 @@
 //! The backend of this host: its records, its kernel, its images and its supervisors.
 //!
 //! What each step does is in `host.rs`, how a snapshot is taken in `observe.rs`, what can be chosen from in
-//! `choices.rs`. Here is what a command needs besides: locks, images, ports, execs.
+//! `choices.rs`, execs and attached clients in `sessions.rs`. Here is what a command needs besides: locks, images, ports.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +12,10 @@ use std::time::Duration;
 use super::actual::Actual;
 use super::backend::{Backend, Building, ExecRequest};
 use super::choices::LocalChoices;
+use super::console::{Console, Left};
 use super::container::ImageFacts;
 use super::desired::{Choices, HostFacts};
+use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
 use crate::compose::model::{Healthcheck, Service};
@@ -30,7 +31,7 @@ use crate::paths::Paths;
 use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
-use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::protocol::Request;
 use crate::sys::later;
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
@@ -38,8 +39,6 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often a port is looked at again that is in use by no process, and the time between.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-/// How long output may come after a process has ended, while a grandchild holds the pipe (as moby).
-const AFTER_EXIT: Duration = Duration::from_secs(2);
 
 /// This host.
 #[derive(Debug)]
@@ -398,37 +397,12 @@ impl Backend for Local {
         }
     }
 
-    async fn exec(&self, request: &ExecRequest) -> Result<i32, Report> {
-        let link = self.supervisors.link(&self.state, &request.container.project).map_err(|e| refused(&e))?;
-        let io_error = |e: io::Error| Report::message(format!("cannot run the command: {e}"));
-        let streams = Streams::open().map_err(io_error)?;
-        let wanted = Request::Exec {
-            container: request.container.id.clone(),
-            argv: request.argv.clone(),
-            env: request.env.clone(),
-            user: request.user.clone(),
-            cwd: request.cwd.clone(),
-        };
-        let mut replies = link.begin(wanted, streams.theirs).map_err(|e| refused(&e))?;
-        let pumps = Pumps::start(streams.ours);
-        loop {
-            match replies.recv().await {
-                Some(Reply::ExecStarted) => {}
-                Some(Reply::ExecEnded { code }) => {
-                    pumps.finish(AFTER_EXIT).await;
-                    return Ok(code);
-                }
-                Some(Reply::Failed { message, code }) if matches!(code, 126 | 127) => {
-                    let mut report = Report::message(message);
-                    report.exit = u8::try_from(code).ok();
-                    return Err(report);
-                }
-                Some(Reply::Failed { message, .. }) => return Err(Report::message(message)),
-                Some(Reply::Done | Reply::Status(_) | Reply::Synced) | None => {
-                    return Err(Report::message("the supervisor went away while the command ran"));
-                }
-            }
-        }
+    async fn exec(&self, request: &ExecRequest, console: Option<Console>) -> Result<Left, Report> {
+        self.run_exec(request, console).await
+    }
+
+    async fn attach(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
+        self.run_attach(container, console).await
     }
 
     fn sync(&self) -> Result<(), Report> {
@@ -449,53 +423,4 @@ pub(super) fn port_record(port: &PublishedPort) -> PortRecord {
         Transport::Udp => "udp",
     };
     PortRecord { host_ip, host_port, target, protocol: protocol.to_owned() }
-}
-
-/// The pipes between our own standard streams and those of a process in a container, which never sees ours.
-struct Streams {
-    theirs: Vec<OwnedFd>,
-    ours: [OwnedFd; 3],
-}
-
-impl Streams {
-    fn open() -> io::Result<Self> {
-        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-        let ((in_read, in_write), (out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?, pipe()?);
-        Ok(Self { theirs: vec![in_read, out_write, err_write], ours: [in_write, out_read, err_read] })
-    }
-}
-
-/// Threads that copy between the pipes and our own streams.
-struct Pumps {
-    done: tokio::sync::mpsc::UnboundedReceiver<()>,
-}
-
-impl Pumps {
-    fn start(ours: [OwnedFd; 3]) -> Self {
-        let [stdin, stdout, stderr] = ours;
-        let (tell, done) = tokio::sync::mpsc::unbounded_channel();
-        std::thread::spawn(move || {
-            // It ends with our input, or when the process has closed its own; then `stdin` closes, which is its end of file.
-            let _ = io::copy(&mut io::stdin().lock(), &mut std::fs::File::from(stdin));
-        });
-        let copy = |from: OwnedFd, mut to: Box<dyn io::Write + Send>| {
-            let tell = tell.clone();
-            std::thread::spawn(move || {
-                let _ = io::copy(&mut std::fs::File::from(from), &mut to).and_then(|_| to.flush()); // our reader may be gone
-                let _ = tell.send(());
-            });
-        };
-        copy(stdout, Box::new(io::stdout()));
-        copy(stderr, Box::new(io::stderr()));
-        Self { done }
-    }
-
-    /// Waits until both outputs have ended, at most so long.
-    async fn finish(mut self, at_most: Duration) {
-        let both = async {
-            self.done.recv().await;
-            self.done.recv().await;
-        };
-        let _ = tokio::time::timeout(at_most, both).await; // a grandchild may hold the pipe for ever
-    }
 }

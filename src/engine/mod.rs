@@ -7,8 +7,10 @@
 pub mod actual;
 pub mod backend;
 mod choices;
+pub mod console;
 pub mod container;
 pub mod desired;
+pub mod detach;
 pub mod execute;
 pub mod graph;
 mod host;
@@ -19,6 +21,7 @@ pub mod logs;
 mod observe;
 pub mod plan;
 pub mod ps;
+mod sessions;
 pub mod step;
 mod supervisors;
 #[cfg(test)]
@@ -34,6 +37,7 @@ use crate::compose::model::{self, Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, Building, ExecRequest};
+use crate::engine::console::{Console, Left};
 use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Desired, Inputs, Recreate};
 use crate::engine::execute::OnFailure;
@@ -45,7 +49,7 @@ use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
-use crate::state::record::OutOfMemory;
+use crate::state::record::{ContainerRecord, OutOfMemory};
 
 /// The engine on one host.
 #[derive(Debug)]
@@ -477,46 +481,95 @@ impl<B: Backend> Engine<B> {
         Ok(ps::rows(&actual, services))
     }
 
-    /// Runs a command in a running container of a service and returns its exit code.
+    /// Runs a command in a running container of a service, and returns its exit code when it has ended. Without a console
+    /// it is only started.
     ///
     /// # Errors
     /// When the service is not running, or the supervisor refuses.
-    pub async fn exec(&self, project: &ProjectName, exec: &Exec<'_>) -> Result<i32, Report> {
-        self.backend.adopt(project).await?;
-        let actual = self.backend.observe(project)?;
-        check_names(&actual, exec.defined, std::slice::from_ref(exec.service))?;
-        let mut running: Vec<&ActualContainer> =
-            actual.containers.iter().filter(|c| c.record.service.as_str() == exec.service && c.is_up()).collect();
-        running.sort_by_key(|c| (c.is_one_off(), c.record.number));
-        let found = match exec.index {
-            None => running.first(),
-            Some(index) => running.iter().find(|c| c.record.number == index),
-        };
-        let Some(container) = found else {
-            let message = match exec.index {
-                None => format!("service \"{}\" is not running", exec.service),
-                Some(index) => format!("service \"{}\" is not running container #{index}", exec.service),
-            };
-            return Err(Diagnostic::error(None, message).help("start it: hoist up -d").into());
-        };
+    pub async fn exec(&self, project: &ProjectName, exec: &Exec<'_>, console: Option<Console>) -> Result<Left, Report> {
+        let record = self.running(project, exec.service, exec.defined, exec.index).await?;
         let request = ExecRequest {
-            container: ContainerRef::from(&container.record),
+            container: ContainerRef::from(&record),
             argv: exec.argv.to_vec(),
             env: exec.env.to_vec(),
             user: exec.user.clone(),
             cwd: exec.cwd.clone(),
+            terminal: exec.terminal,
+            privileged: exec.privileged,
         };
-        self.backend.exec(&request).await.map_err(|mut report| {
+        self.backend.exec(&request, console).await.map_err(|mut report| {
             // The command never ran: say which one, and where.
             if let (Some(_), Some(first), Some(program)) =
                 (report.exit, report.diagnostics.first_mut(), exec.argv.first())
             {
-                first.message =
-                    format!("cannot run `{program}` in container `{}`: {}", container.record.name, first.message);
+                first.message = format!("cannot run `{program}` in container `{}`: {}", record.name, first.message);
             }
             report
         })
     }
+
+    /// Finds the running container of a service that [`Engine::attach`] is for.
+    ///
+    /// # Errors
+    /// When the service is not running.
+    pub async fn attachable(
+        &self,
+        project: &ProjectName,
+        service: &String,
+        defined: &[ServiceName],
+        index: Option<u32>,
+    ) -> Result<Attachable, Report> {
+        let record = self.running(project, service, defined, index).await?;
+        let terminal = record.spec.pointer("/process/terminal").and_then(serde_json::Value::as_bool).unwrap_or(false);
+        Ok(Attachable { container: ContainerRef::from(&record), terminal, input: record.policy.stdin_open })
+    }
+
+    /// Shows a container's output from now on and gives it our input, until it ends or the caller detaches.
+    ///
+    /// # Errors
+    /// When it does not run any more, or the supervisor refuses.
+    pub async fn attach(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
+        self.backend.attach(container, console).await
+    }
+
+    /// Returns the running container of a service with this number, or the one with the lowest.
+    async fn running(
+        &self,
+        project: &ProjectName,
+        service: &String,
+        defined: &[ServiceName],
+        index: Option<u32>,
+    ) -> Result<ContainerRecord, Report> {
+        self.backend.adopt(project).await?;
+        let actual = self.backend.observe(project)?;
+        check_names(&actual, defined, std::slice::from_ref(service))?;
+        let mut running: Vec<&ActualContainer> =
+            actual.containers.iter().filter(|c| c.record.service.as_str() == service && c.is_up()).collect();
+        running.sort_by_key(|c| (c.is_one_off(), c.record.number));
+        let found = match index {
+            None => running.first(),
+            Some(index) => running.iter().find(|c| c.record.number == index),
+        };
+        if let Some(container) = found {
+            return Ok(container.record.clone());
+        }
+        let message = match index {
+            None => format!("service \"{service}\" is not running"),
+            Some(index) => format!("service \"{service}\" is not running container #{index}"),
+        };
+        Err(Diagnostic::error(None, message).help("start it: hoist up -d").into())
+    }
+}
+
+/// A container that one can attach to.
+#[derive(Debug)]
+pub struct Attachable {
+    /// Which.
+    pub container: ContainerRef,
+    /// It has a terminal.
+    pub terminal: bool,
+    /// It reads what is typed.
+    pub input: bool,
 }
 
 /// What `exec` is asked for.
@@ -536,6 +589,10 @@ pub struct Exec<'a> {
     pub user: Option<String>,
     /// Instead of the container's working directory.
     pub cwd: Option<String>,
+    /// Give it a terminal.
+    pub terminal: bool,
+    /// Give it every capability.
+    pub privileged: bool,
 }
 
 /// Returns where the file publishes the ports that a plan takes.

@@ -1,7 +1,8 @@
 //! Talks to the projects' supervisors: many requests at once over one connection each, repeated when a worker dies.
 //!
 //! A request that was not answered when the connection broke is sent again to the next worker: each is harmless the
-//! second time. Only an exec is not repeated, since nobody knows whether it ran.
+//! second time. An exec is not repeated: of one that is known to run the next worker is asked for its end, of another
+//! nobody knows whether it ran. Who is attached asks again by himself, as he knows how much he has got.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -54,11 +55,14 @@ pub(super) struct Link {
     statuses: watch::Receiver<Statuses>,
 }
 
+/// A reply and the descriptors that came with it.
+pub(super) type Answer = (Reply, Vec<OwnedFd>);
+
 struct Ask {
     request: Request,
     fds: Vec<OwnedFd>,
     /// Every reply goes here; dropping it ends the interest.
-    replies: mpsc::UnboundedSender<Reply>,
+    replies: mpsc::UnboundedSender<Answer>,
 }
 
 impl std::fmt::Debug for Ask {
@@ -75,8 +79,8 @@ impl Link {
     pub(super) async fn ask(&self, request: Request, fds: Vec<OwnedFd>) -> Result<(), Error> {
         let mut replies = self.begin(request, fds)?;
         match replies.recv().await {
-            Some(Reply::Done) => Ok(()),
-            Some(Reply::Failed { message, code }) => Err(Error::Refused { message, code }),
+            Some((Reply::Done, _)) => Ok(()),
+            Some((Reply::Failed { message, code }, _)) => Err(Error::Refused { message, code }),
             Some(_) | None => Err(Error::Gone),
         }
     }
@@ -85,7 +89,7 @@ impl Link {
     ///
     /// # Errors
     /// When the supervisor is gone for good.
-    pub(super) fn begin(&self, request: Request, fds: Vec<OwnedFd>) -> Result<mpsc::UnboundedReceiver<Reply>, Error> {
+    pub(super) fn begin(&self, request: Request, fds: Vec<OwnedFd>) -> Result<mpsc::UnboundedReceiver<Answer>, Error> {
         let (replies, receiver) = mpsc::unbounded_channel();
         self.asks.send(Ask { request, fds, replies }).map_err(|_| Error::Gone)?;
         Ok(receiver)
@@ -196,7 +200,9 @@ impl Driver {
             if self.pending.values().any(|ask| matches!(ask.request, Request::Leave)) {
                 return;
             }
-            self.pending.retain(|_, ask| !matches!(ask.request, Request::Exec { .. } | Request::SignalExec { .. }));
+            self.pending.retain(|_, ask| {
+                !matches!(ask.request, Request::Exec { .. } | Request::SignalExec { .. } | Request::Attach { .. })
+            });
             attempts += 1;
             if attempts > ATTEMPTS {
                 return;
@@ -229,7 +235,7 @@ impl Driver {
                     ready?;
                     loop {
                         match connection.receive()? {
-                            Received::Message(message, _) => self.take(message.id, message.reply),
+                            Received::Message(message, fds) => self.take(message.id, message.reply, fds),
                             Received::Empty => break,
                             Received::Closed => return Err(io::Error::other("the connection closed")),
                         }
@@ -263,7 +269,7 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, id: u64, reply: Reply) {
+    fn take(&mut self, id: u64, reply: Reply, fds: Vec<OwnedFd>) {
         if id == self.subscription {
             match reply {
                 Reply::Status(status) => {
@@ -273,13 +279,27 @@ impl Driver {
                     }
                 }
                 Reply::Synced => drop(self.tell.send_replace(Some(self.known.clone()))),
-                Reply::Done | Reply::Failed { .. } | Reply::ExecStarted | Reply::ExecEnded { .. } => {}
+                Reply::Done
+                | Reply::Failed { .. }
+                | Reply::ExecStarted
+                | Reply::ExecMade { .. }
+                | Reply::ExecEnded { .. }
+                | Reply::Attached { .. }
+                | Reply::AttachEnded { .. } => {}
             }
             return;
         }
-        let last = !matches!(reply, Reply::ExecStarted | Reply::Status(_));
-        if let Some(ask) = self.pending.get(&id) {
-            let _ = ask.replies.send(reply); // nobody may wait any more
+        let more = |r: &Reply| {
+            matches!(r, Reply::ExecStarted | Reply::ExecMade { .. } | Reply::Attached { .. } | Reply::Status(_))
+        };
+        let last = !more(&reply);
+        if let Some(ask) = self.pending.get_mut(&id) {
+            if let (Reply::ExecMade { pid, start_time, .. }, Request::Exec { container, .. }) = (&reply, &ask.request) {
+                let (container, pid, start_time) = (container.clone(), *pid, *start_time);
+                ask.request = Request::ExecWait { container, pid, start_time }; // what the next worker would be asked
+                ask.fds.clear();
+            }
+            let _ = ask.replies.send((reply, fds)); // nobody may wait any more
         }
         if last {
             self.pending.remove(&id);

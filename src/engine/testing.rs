@@ -59,6 +59,7 @@ pub(crate) fn service(name: &str) -> Service {
         hostname: None,
         container_name: None,
         stdin_open: false,
+        tty: false,
         labels: IndexMap::new(),
         profiles: Vec::new(),
         resources: Resources::default(),

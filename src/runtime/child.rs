@@ -50,6 +50,8 @@ pub enum Stage {
     MountOnProc,
     /// Device nodes and links in `/dev`.
     Devices,
+    /// The terminal's place in `/dev`.
+    Console,
     /// `pivot_root`.
     PivotRoot,
     /// Host name.
@@ -76,13 +78,14 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, by number from 1.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Release,
         Self::Namespaces,
         Self::Root,
         Self::Mount,
         Self::MountOnProc,
         Self::Devices,
+        Self::Console,
         Self::PivotRoot,
         Self::Hostname,
         Self::Masks,
@@ -172,12 +175,15 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
         let result = make_mount(root, &mount.what, &mount.target);
         result.map_err(|f| Failure { detail: number, ..f })?;
         if mount.target.own && mount.target.whole.as_bytes() == b"dev" {
-            make_devices(root)?;
+            make_devices(root, launch.stdio.terminal)?;
         }
     }
     for (i, node) in launch.nodes.iter().enumerate() {
         let number = u16::try_from(i).unwrap_or(u16::MAX);
         make_node(root, node).map_err(|f| Failure { stage: Stage::Node, detail: number, ..f })?;
+    }
+    if launch.stdio.terminal {
+        show_console(root, &launch.stdio)?;
     }
     pivot(root)?;
     rustix::system::sethostname(launch.hostname.as_bytes()).at(Stage::Hostname)?;
@@ -224,7 +230,7 @@ fn make_mount(root: BorrowedFd<'_>, what: &What, target: &Target) -> Step {
     }
 }
 
-fn make_fs(
+pub(super) fn make_fs(
     kind: &CStr,
     options: &[(std::ffi::CString, Option<std::ffi::CString>)],
     attributes: MountAttrFlags,
@@ -286,8 +292,8 @@ fn is_proc(fd: BorrowedFd<'_>) -> Step<bool> {
     Ok(rustix::fs::fstatfs(fd).at(Stage::Mount)?.f_type == PROC_SUPER_MAGIC)
 }
 
-/// Makes Docker's device nodes and links in the `/dev` that was just mounted.
-fn make_devices(root: BorrowedFd<'_>) -> Step {
+/// Makes Docker's device nodes and links in the `/dev` that was just mounted, and a place for the terminal.
+fn make_devices(root: BorrowedFd<'_>, console: bool) -> Step {
     const NODES: [(&CStr, u32, u32); 6] =
         [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
     const LINKS: [(&CStr, &CStr); 6] = [
@@ -305,6 +311,9 @@ fn make_devices(root: BorrowedFd<'_>) -> Step {
     for (name, major, minor) in NODES {
         mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))
             .at(Stage::Devices)?;
+    }
+    if console {
+        mknodat(&dev, c"console", FileType::RegularFile, Mode::from_raw_mode(0o600), 0).at(Stage::Console)?;
     }
     rustix::process::umask(old);
     for (to, name) in LINKS {
@@ -384,21 +393,56 @@ fn pivot(root: BorrowedFd<'_>) -> Step {
     rustix::process::chdir(c"/").at(Stage::PivotRoot)
 }
 
-/// Puts the prepared descriptors on 0, 1 and 2; without a stdin it is the container's own `/dev/null`.
-pub(super) fn put_stdio(stdio: &Stdio) -> Step {
-    match &stdio.stdin {
-        Some(stdin) => process::duplicate_onto(stdin.as_fd(), 0).at(Stage::Stdio)?,
-        None => {
-            let null =
-                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Stage::Stdio)?;
-            if !is_null(null.as_fd()).at(Stage::Stdio)? {
-                return Err(Failure { stage: Stage::Stdio, detail: 0, errno: Errno::NODEV });
-            }
-            process::duplicate_onto(null.as_fd(), 0).at(Stage::Stdio)?;
-        }
+/// Makes the container's own `/dev/console` its terminal, as systemd and others look for it there.
+///
+/// The node is ours unless something was mounted over `/dev`; then what is there may be made by the image or another
+/// container, so no link is followed and what is found is covered by descriptor (CVE-2025-52565).
+fn show_console(root: BorrowedFd<'_>, stdio: &Stdio) -> Step {
+    let Some(peer) = &stdio.stdin else {
+        return Err(Failure { stage: Stage::Console, detail: 0, errno: Errno::NOTTY });
+    };
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let place = match openat2(root, c"dev/console", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+        // Something of the user's is mounted over `/dev`: it stays as it is, it may be the host's.
+        Err(Errno::NOENT) => return Ok(()),
+        found => found.at(Stage::Console)?,
+    };
+    let kind = FileType::from_raw_mode(fstat(&place).at(Stage::Console)?.st_mode);
+    if !kind.is_file() && !kind.is_char_device() {
+        return Err(Failure { stage: Stage::Console, detail: 0, errno: Errno::NOTTY });
     }
-    process::duplicate_onto(stdio.stdout.as_fd(), 1).at(Stage::Stdio)?;
-    process::duplicate_onto(stdio.stderr.as_fd(), 2).at(Stage::Stdio)
+    let terminal = clone_of(peer.as_fd(), false).map_err(|f| Failure { stage: Stage::Console, ..f })?;
+    attach(terminal.as_fd(), place.as_fd()).map_err(|f| Failure { stage: Stage::Console, ..f })
+}
+
+/// Puts the prepared descriptors on 0, 1 and 2; one that is missing is the container's own `/dev/null`. A terminal becomes
+/// the one that controls our session.
+pub(super) fn put_stdio(stdio: &Stdio) -> Step {
+    if stdio.terminal
+        && let Some(peer) = &stdio.stdin
+    {
+        rustix::process::ioctl_tiocsctty(peer).at(Stage::Stdio)?;
+    }
+    let mut null = None;
+    for (fd, to) in [(&stdio.stdin, 0), (&stdio.stdout, 1), (&stdio.stderr, 2)] {
+        let from = match fd {
+            Some(fd) => fd,
+            None => match &null {
+                Some(null) => null,
+                None => null.insert(open_null()?),
+            },
+        };
+        process::duplicate_onto(from.as_fd(), to).at(Stage::Stdio)?;
+    }
+    Ok(())
+}
+
+fn open_null() -> Step<OwnedFd> {
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Stage::Stdio)?;
+    if is_null(null.as_fd()).at(Stage::Stdio)? {
+        return Ok(null);
+    }
+    Err(Failure { stage: Stage::Stdio, detail: 0, errno: Errno::NODEV })
 }
 
 /// Returns whether a descriptor is the null device, by its number and not by its name (CVE-2025-31133).

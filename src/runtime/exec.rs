@@ -9,12 +9,13 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::child::{self, Failure, Stage};
 use super::launch::{self, Error, Host, Identity, Stdio};
+use super::terminal::{self, Size};
 use super::{ProcessSpec, Started, spec};
 use crate::name::ContainerId;
 use crate::sys::process;
@@ -23,24 +24,36 @@ use crate::sys::process;
 const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
 
+/// What a process is run on.
+#[derive(Debug)]
+pub enum Streams {
+    /// These streams.
+    Given(Stdio),
+    /// A new terminal of this size.
+    Terminal(Size),
+}
+
 /// An exec that is ready to be cloned.
 #[derive(Debug)]
 pub struct Exec {
     identity: Identity,
     keyring: CString,
     stdio: Stdio,
+    terminal: Option<OwnedFd>,
 }
 
 impl Exec {
     /// Prepares a process in container `id`, whose first process is `pid`; the caller has verified it by its pidfd.
+    /// `privileged` gives it every capability that we have; the container's seccomp policy stays, as with Docker.
     ///
     /// # Errors
-    /// When the user is not in the container, or the process is gone.
+    /// When the user is not in the container, the process is gone, or no terminal can be made.
     pub fn prepare(
         id: &ContainerId,
         process: &ProcessSpec,
         pid: i32,
-        stdio: Stdio,
+        streams: Streams,
+        privileged: bool,
         host: &Host,
     ) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -48,9 +61,26 @@ impl Exec {
             rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).map_err(|e| Error::Rootfs(e.into()))?;
         let user = launch::resolve_user(root.as_fd(), process)?;
         let oci = spec::process(process, &user)?;
-        let identity = launch::identity_of(&oci, process, host)?;
+        let mut identity = launch::identity_of(&oci, process, host)?;
+        if privileged {
+            identity.capabilities = host.available.0;
+        }
+        let (stdio, terminal) = match streams {
+            Streams::Given(stdio) => (stdio, None),
+            Streams::Terminal(size) => {
+                let pair = terminal::in_root(root.as_fd()).map_err(Error::Terminal)?;
+                terminal::set_size(pair.master.as_fd(), size).map_err(Error::Terminal)?;
+                (pair.stdio().map_err(Error::Terminal)?, Some(pair.master))
+            }
+        };
         stdio.give_to(identity.uid).map_err(Error::Prepare)?;
-        Ok(Self { identity, keyring: launch::keyring(id)?, stdio })
+        Ok(Self { identity, keyring: launch::keyring(id)?, stdio, terminal })
+    }
+
+    /// Takes our side of its terminal, if it has one.
+    #[must_use]
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
     }
 
     /// Clones the process; it waits for [`Started::release`].
@@ -91,10 +121,9 @@ fn run(
     child::wait_for_release(go)?;
     process::set_not_dumpable();
     // The container's processes see this one from now on, and some may look into its descriptors.
-    let Stdio { stdin, stdout, stderr } = &exec.stdio;
-    let stdin = stdin.as_ref().unwrap_or(stdout).as_fd();
-    process::close_copies_but(&[container, report, stdin, stdout.as_fd(), stderr.as_fd()])
-        .map_err(|e| at(Stage::Stdio, &e))?;
+    let [stdin, stdout, stderr] = [&exec.stdio.stdin, &exec.stdio.stdout, &exec.stdio.stderr]
+        .map(|fd| fd.as_ref().map_or(report, OwnedFd::as_fd));
+    process::close_copies_but(&[container, report, stdin, stdout, stderr]).map_err(|e| at(Stage::Stdio, &e))?;
     rustix::process::setsid().map_err(|errno| Failure { stage: Stage::Namespaces, detail: 0, errno })?;
     process::join_namespaces(container, NAMESPACES).map_err(|e| at(Stage::Namespaces, &e))?;
     process::join_session_keyring(&exec.keyring);

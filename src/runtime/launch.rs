@@ -27,8 +27,9 @@ use super::devices::{self, Kind, Rule};
 use super::nodes::{self, Node};
 use super::resources::cpu_list;
 use super::seccomp::{self, Program};
+use super::terminal::Pair;
 use super::user::{self, User};
-use super::{ContainerSpec, ProcessSpec, Seccomp, Stage, StartError, init, rlimits, spec, sysctls};
+use super::{ContainerSpec, ProcessSpec, Seccomp, Stage, StartError, init, rlimits, spec, sysctls, terminal};
 use crate::name::ContainerId;
 use crate::sys::mount::{self, Attributes, Upper};
 use crate::sys::process::CStrings;
@@ -89,6 +90,9 @@ pub enum Error {
     /// No command.
     #[error("there is no command to run: neither the service nor its image has one")]
     NoCommand,
+    /// The terminal could not be made.
+    #[error("cannot make a terminal in the container")]
+    Terminal(#[source] io::Error),
     /// A descriptor could not be made.
     #[error("cannot prepare the start")]
     Prepare(#[source] io::Error),
@@ -165,22 +169,31 @@ pub(super) struct PreparedNode {
     pub(super) owner: (Uid, Gid),
 }
 
-/// What the child's first three descriptors are.
+/// What the child's first three descriptors are. `None` is the container's own `/dev/null`.
 #[derive(Debug)]
 pub struct Stdio {
-    /// `None` is the container's own `/dev/null`.
+    /// Where standard input comes from.
     pub stdin: Option<OwnedFd>,
     /// Where standard output goes.
-    pub stdout: OwnedFd,
+    pub stdout: Option<OwnedFd>,
     /// Where standard error goes.
-    pub stderr: OwnedFd,
+    pub stderr: Option<OwnedFd>,
+    /// All three are one terminal, which is to control the process' session.
+    pub(super) terminal: bool,
 }
 
 impl Stdio {
-    /// Makes `user` the owner of those that are pipes; anything else, such as the host's `/dev/null`, is not ours.
+    /// Returns streams that are no terminal.
+    #[must_use]
+    pub fn streams(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Self {
+        Self { stdin, stdout, stderr, terminal: false }
+    }
+
+    /// Makes `user` the owner of those that are pipes and of our terminal; anything else, such as the host's
+    /// `/dev/null`, is not ours.
     pub(super) fn give_to(&self, user: Uid) -> io::Result<()> {
-        for fd in [Some(&self.stdout), Some(&self.stderr), self.stdin.as_ref()].into_iter().flatten() {
-            if rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_fifo() {
+        for fd in [&self.stdout, &self.stderr, &self.stdin].into_iter().flatten() {
+            if self.terminal || rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_fifo() {
                 rustix::fs::fchown(fd, Some(user), None)?;
             }
         }
@@ -225,11 +238,12 @@ pub struct Launch {
     /// The embedded init and its arguments, when it was asked for.
     pub(super) init: Option<Init>,
     pub(super) stdio: Stdio,
+    terminal: Option<Pair>,
 }
 
 impl Launch {
     /// Prepares a container: mounts its root detached, resolves its user, makes its OCI specification and all that the
-    /// child needs. `attach_at` is an existing directory of ours, `kernel` the running version.
+    /// child needs. `attach_at` is an existing directory of ours. With a terminal, `stdio` is not used.
     ///
     /// # Errors
     /// When the image lacks the user, a bind source is missing, or the kernel refuses a mount.
@@ -249,8 +263,15 @@ impl Launch {
         let linux = spec.linux().as_ref();
         let paths =
             |list: Option<&Vec<String>>| list.into_iter().flatten().map(|p| relative(p)).collect::<Result<_, _>>();
+        let mut mounts: Vec<Mount> = spec.mounts().iter().flatten().map(mount_of).collect::<Result<_, _>>()?;
+        let (stdio, terminal) = if container.process.terminal {
+            let pair = terminal::in_new_devpts(&mut mounts).map_err(Error::Terminal)?;
+            (pair.stdio().map_err(Error::Terminal)?, Some(pair))
+        } else {
+            (stdio, None)
+        };
         Ok(Self {
-            mounts: spec.mounts().iter().flatten().map(mount_of).collect::<Result<_, _>>()?,
+            mounts,
             masked: paths(linux.and_then(|l| l.masked_paths().as_ref()))?,
             read_only_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref()))?,
             read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
@@ -265,7 +286,14 @@ impl Launch {
             rootfs,
             netns,
             stdio,
+            terminal,
         })
+    }
+
+    /// Takes the container's terminal, if it has one. Our side is non-blocking.
+    #[must_use]
+    pub fn take_terminal(&mut self) -> Option<Pair> {
+        self.terminal.take()
     }
 
     /// Gives the log pipes to the container's user, so that it can open `/dev/stdout` again (pipes check their owner).
@@ -607,12 +635,12 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().expect("a pipe");
         let file = OwnedFd::from(tempfile::tempfile().expect("a file"));
         let owner = rustix::fs::fstat(&file).expect("it is open").st_uid;
-        let stdio = Stdio { stdin: Some(read), stdout: write, stderr: file };
+        let stdio = Stdio::streams(Some(read), Some(write), Some(file));
         let user = Uid::from_raw(12345);
         if stdio.give_to(user).is_err() {
             return crate::testing::skip_unprivileged("fchown");
         }
-        let uid = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("it is open").st_uid;
+        let uid = |fd: &Option<OwnedFd>| rustix::fs::fstat(fd.as_ref().expect("given")).expect("it is open").st_uid;
         assert_eq!((uid(&stdio.stdout), uid(&stdio.stderr)), (12345, owner));
     }
 

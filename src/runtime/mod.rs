@@ -20,6 +20,7 @@ pub mod rlimits;
 pub mod seccomp;
 pub mod spec;
 pub mod sysctls;
+pub mod terminal;
 pub mod user;
 
 use std::collections::BTreeMap;
@@ -95,6 +96,10 @@ fn words(stage: Stage, errno: Errno) -> String {
         Stage::Root => "cannot attach the root file system",
         Stage::Mount => "cannot mount",
         Stage::MountOnProc => return "a mount target leads into /proc, which belongs to the kernel".to_owned(),
+        Stage::Console if errno == Errno::LOOP => {
+            return "the container's /dev/console is a symbolic link, which could lead anywhere".to_owned();
+        }
+        Stage::Console => "cannot make the container's /dev/console its terminal",
         Stage::Devices => "cannot make the devices in /dev (is the image's /dev a symbolic link?)",
         Stage::PivotRoot => "cannot change the root",
         Stage::Hostname => "cannot set the host name",
@@ -260,6 +265,9 @@ pub struct ProcessSpec {
     /// Which system calls it may make.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// Its standard streams are a terminal; `TERM` is `xterm` unless it is set.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// Which system calls a process may make.

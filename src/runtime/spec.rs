@@ -126,6 +126,9 @@ pub fn process(spec: &ProcessSpec, user: &User) -> Result<oci_spec::runtime::Pro
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
+    if spec.terminal && !env.iter().any(|e| e.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
     let user = UserBuilder::default()
         .uid(user.uid)
         .gid(user.gid)
@@ -133,7 +136,7 @@ pub fn process(spec: &ProcessSpec, user: &User) -> Result<oci_spec::runtime::Pro
         .build()
         .map_err(Error::Build)?;
     ProcessBuilder::default()
-        .terminal(false)
+        .terminal(spec.terminal)
         .user(user)
         .args(spec.argv.clone())
         .env(env)
@@ -265,6 +268,19 @@ mod tests {
         let capabilities = process.capabilities().as_ref().expect("set");
         assert_eq!(capabilities.bounding().as_ref().map(HashSet::len), Some(1));
         assert_eq!(capabilities.inheritable().as_ref().map(HashSet::len), Some(0));
+    }
+
+    #[test]
+    fn a_terminal_has_a_type_unless_one_is_set() {
+        let env = |terminal: bool, env: &[&str]| {
+            let env = env.iter().map(ToString::to_string).collect();
+            let process = process(&ProcessSpec { terminal, env, ..spec().process }, &root()).expect("valid");
+            assert_eq!(process.terminal(), Some(terminal));
+            process.env().clone().expect("set").into_iter().find(|e| e.starts_with("TERM="))
+        };
+        assert_eq!(env(true, &[]).as_deref(), Some("TERM=xterm"));
+        assert_eq!(env(true, &["TERM=dumb"]).as_deref(), Some("TERM=dumb"));
+        assert_eq!(env(false, &[]), None);
     }
 
     #[test]

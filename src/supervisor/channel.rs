@@ -119,6 +119,8 @@ pub struct Framed {
     incoming: Vec<u8>,
     incoming_fds: VecDeque<OwnedFd>,
     outgoing: VecDeque<u8>,
+    /// Descriptors that wait: how many bytes are sent before the one that they travel with, the nearest first.
+    outgoing_fds: VecDeque<(usize, Vec<OwnedFd>)>,
 }
 
 /// A message of a framed stream says how many descriptors belong to it.
@@ -131,7 +133,13 @@ impl Framed {
     /// Wraps a connected stream socket.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, incoming: Vec::new(), incoming_fds: VecDeque::new(), outgoing: VecDeque::new() }
+        Self {
+            socket,
+            incoming: Vec::new(),
+            incoming_fds: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            outgoing_fds: VecDeque::new(),
+        }
     }
 
     /// Queues a message without descriptors and sends what can be sent now.
@@ -139,9 +147,20 @@ impl Framed {
     /// # Errors
     /// When the other end is gone, or reads so slowly that 4 MiB are waiting.
     pub fn send<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
+        self.send_owned(message, Vec::new())
+    }
+
+    /// As [`Framed::send`], for a message that hands descriptors over: they are closed here once they are sent.
+    ///
+    /// # Errors
+    /// When the other end is gone, or reads so slowly that 4 MiB are waiting.
+    pub fn send_owned<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) -> io::Result<()> {
         let bytes = frame(message)?;
         if self.outgoing.len() > MAX_FRAME {
             return Err(io::Error::other("the other end does not read"));
+        }
+        if !fds.is_empty() {
+            self.outgoing_fds.push_back((self.outgoing.len(), fds));
         }
         self.outgoing.extend(bytes);
         self.flush().map(drop)
@@ -178,10 +197,25 @@ impl Framed {
     pub fn flush(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             let (front, _) = self.outgoing.as_slices();
-            match send_with(self.socket.as_fd(), front, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            // A send carries the descriptors of its first byte and ends before the next byte that has some.
+            let none = Vec::new();
+            let (fds, limit) = match self.outgoing_fds.front() {
+                Some((0, fds)) => (fds, self.outgoing_fds.get(1).map(|(at, _)| *at)),
+                Some((at, _)) => (&none, Some(*at)),
+                None => (&none, None),
+            };
+            let front = &front[..limit.unwrap_or(front.len()).min(front.len())];
+            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            match send_with(self.socket.as_fd(), front, &borrowed, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 result => {
                     let sent = result?;
+                    if self.outgoing_fds.front().is_some_and(|(at, _)| *at == 0) {
+                        self.outgoing_fds.pop_front();
+                    }
+                    for (at, _) in &mut self.outgoing_fds {
+                        *at -= sent;
+                    }
                     self.outgoing.drain(..sent);
                 }
             }
@@ -295,6 +329,31 @@ mod tests {
         assert_eq!(got, [(3, 0), (3, 1), (100_000, 0)]);
         let mut buffer = [0; 2];
         assert_eq!(rustix::io::read(&read, &mut buffer), Ok(2));
+    }
+
+    #[test]
+    fn descriptors_that_wait_travel_with_their_own_message() {
+        let (mut a, mut b) = stream_pair();
+        let fillers = 40; // more than a socket takes at once
+        let mut files = Vec::new();
+        for i in 0..fillers {
+            let text = format!("{i}:{}", "x".repeat(50_000));
+            a.send(&Note { text, fds: 0 }).expect("queued");
+            let (read, write) = rustix::pipe::pipe().expect("a pipe");
+            rustix::io::write(&write, i.to_string().as_bytes()).expect("written");
+            a.send_owned(&Note { text: i.to_string(), fds: 1 }, vec![read]).expect("queued");
+            files.push(write);
+        }
+        let mut seen = 0;
+        while seen < fillers {
+            a.flush().expect("flushed");
+            let Received::Message(note, fds) = b.receive::<Note>().expect("received") else { continue };
+            let Some(fd) = fds.first() else { continue };
+            let mut buffer = [0; 8];
+            let n = rustix::io::read(fd, &mut buffer).expect("read");
+            assert_eq!(buffer[..n], *note.text.as_bytes());
+            seen += 1;
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! in the worker, because whoever takes them must also know how many were taken: a worker that is killed between
 //! writing the log and taking the bytes leaves both facts here, and the next one cuts the repetition off by offset.
 //!
+//! For the same reason it is the holder that takes a terminal's output, by the kernel and unseen: see `moves.rs`.
+//!
 //! Invariant: one thread, no allocation that grows with what containers do, no work that can block.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +18,7 @@ use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 
 use super::channel::{self, Received};
+use super::moves::{After, Moves};
 use super::protocol::{ToHolder, ToWorkerFromHolder};
 use crate::fault;
 use crate::runtime::cgroup::Hierarchy;
@@ -66,10 +69,13 @@ struct Holder {
     worker: Option<Worker>,
     pause: Duration,
     quit: bool,
+    moves: Moves,
 }
 
 const SIGNALS: u64 = 0;
 const PAIR: u64 = 1;
+/// This and all above are terminals.
+const TERMINALS: u64 = 2;
 
 /// Runs until the worker says that there is nothing left to hold. `arguments` are those of the worker.
 ///
@@ -101,8 +107,17 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
     epoll::add(&poll, &signals, epoll::EventData::new_u64(SIGNALS), epoll::EventFlags::IN)?;
     let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let kept = BTreeMap::from([(CONTROL_KEY.to_owned(), Kept { fd: control, consumed: 0, position: None })]);
-    let mut holder =
-        Holder { arguments, program, null, kept, ends: Vec::new(), worker: None, pause: FIRST_PAUSE, quit: false };
+    let mut holder = Holder {
+        arguments,
+        program,
+        null,
+        kept,
+        ends: Vec::new(),
+        worker: None,
+        pause: FIRST_PAUSE,
+        quit: false,
+        moves: Moves::new(TERMINALS),
+    };
     fault::point("holder.ready");
     holder.start_worker(&poll)?;
     loop {
@@ -118,7 +133,12 @@ pub(super) fn run(arguments: Vec<String>) -> io::Result<()> {
                     while rustix::io::read(&signals, &mut info).is_ok() {}
                     holder.reap(&poll)?;
                 }
-                _ => holder.serve(&poll)?,
+                PAIR => holder.serve(&poll)?,
+                terminal => {
+                    if let Some(key) = holder.moves.key_of(terminal) {
+                        holder.move_output(&poll, &key);
+                    }
+                }
             }
         }
         if holder.quit && holder.worker.is_none() {
@@ -236,7 +256,7 @@ impl Holder {
                 epoll::modify(poll, &worker.pair, epoll::EventData::new_u64(PAIR), both)?;
             }
             match channel::receive_packet::<ToHolder>(worker.pair.as_fd()) {
-                Ok(Received::Message(message, fds)) => self.obey(message, fds),
+                Ok(Received::Message(message, fds)) => self.obey(poll, message, fds),
                 Ok(Received::Empty) => return Ok(()),
                 Ok(Received::Closed) | Err(_) => {
                     // It is dying; SIGCHLD follows. Until then the closed end must not keep the loop busy.
@@ -248,18 +268,54 @@ impl Holder {
         }
     }
 
-    fn obey(&mut self, message: ToHolder, fds: Vec<OwnedFd>) {
+    /// Moves what a terminal has said to where it belongs.
+    fn move_output(&mut self, poll: &OwnedFd, key: &str) {
+        let Some(terminal) = self.kept.get(key) else { return };
+        let pipe = self.moves.pipe_of(key).and_then(|pipe| self.kept.get(&pipe)).map(|kept| kept.fd.as_fd());
+        match self.moves.run(poll, key, terminal.fd.as_fd(), pipe) {
+            After::Nothing => {}
+            After::Settled => {
+                if let Some(worker) = &mut self.worker {
+                    worker.send(ToWorkerFromHolder::Settled { key: key.to_owned() });
+                }
+            }
+            After::Drop => self.forget(poll, key),
+        }
+    }
+
+    fn forget(&mut self, poll: &OwnedFd, key: &str) {
+        if let Some(kept) = self.kept.remove(key) {
+            self.moves.end(poll, key, kept.fd.as_fd());
+        }
+    }
+
+    fn obey(&mut self, poll: &OwnedFd, message: ToHolder, fds: Vec<OwnedFd>) {
         match message {
             ToHolder::Keep { key, consumed } => {
                 fault::point("keep");
                 let mut fds = fds.into_iter();
                 if let Some(fd) = fds.next() {
+                    self.forget(poll, &key);
                     self.kept.insert(key, Kept { fd, consumed, position: fds.next() });
                 }
             }
             ToHolder::Drop { key } => {
                 fault::point("drop");
-                self.kept.remove(&key);
+                self.forget(poll, &key);
+            }
+            ToHolder::Move { key, into } => {
+                fault::point("move");
+                if let Some(kept) = self.kept.get(&key) {
+                    self.moves.begin(poll, key, kept.fd.as_fd(), into);
+                }
+            }
+            ToHolder::Settle { key } => {
+                fault::point("settle");
+                if self.moves.settle(&key) {
+                    self.move_output(poll, &key);
+                } else if let Some(worker) = &mut self.worker {
+                    worker.send(ToWorkerFromHolder::Settled { key }); // there is no such terminal, or none any more
+                }
             }
             ToHolder::Consume { key, bytes } => {
                 let Some(kept) = self.kept.get_mut(&key) else { return };
@@ -272,6 +328,9 @@ impl Holder {
                 }
                 fault::point("position.written");
                 let total = kept.consumed;
+                for held_up in self.moves.held_up_by(&key) {
+                    self.move_output(poll, &held_up);
+                }
                 if let Some(worker) = &mut self.worker {
                     worker.send(ToWorkerFromHolder::Consumed { key, total });
                 }

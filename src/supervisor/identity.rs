@@ -33,6 +33,11 @@ pub(super) fn open(process: &ProcessIdentity) -> Option<OwnedFd> {
     (process.boot_id == boot_id() && field(process.pid, 22) == Some(process.start_time)).then_some(pidfd)
 }
 
+/// As [`open`], for a process of this boot.
+pub(super) fn open_here(pid: i32, start_time: u64) -> Option<OwnedFd> {
+    open(&ProcessIdentity { pid, start_time, boot_id: boot_id() })
+}
+
 /// Returns the parent of a process.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
     field(pid, 4).and_then(|n| i32::try_from(n).ok())

@@ -195,6 +195,41 @@ fn put_line(text: &mut Vec<u8>, line: &str, source: Source, now: &str, end: u64)
     writeln!(text, ",\"stream\":\"{}\",\"time\":\"{now}\",\"end\":{end}}}", source.name())
 }
 
+/// Returns the bytes of a stream behind offset `from` that are in the log: for a client whose worker was killed, so it is
+/// little. Bytes that are not UTF-8 are in the log as U+FFFD.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(super) fn since(path: &Path, source: Source, from: u64) -> io::Result<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        log: std::borrow::Cow<'a, str>,
+        #[serde(borrow)]
+        stream: std::borrow::Cow<'a, str>,
+        end: u64,
+    }
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    let mut found = Vec::new();
+    let mut known = from;
+    for line in bytes.split(|b| *b == b'\n') {
+        let Ok(line) = serde_json::from_slice::<Whole<'_>>(line) else { continue }; // the first may be cut
+        if line.stream != source.name() || line.end <= known {
+            continue;
+        }
+        // Of the line in which it broke off, the rest.
+        let rest = usize::try_from(line.end - known).unwrap_or(usize::MAX);
+        let text = line.log.as_bytes();
+        found.extend_from_slice(&text[text.len().saturating_sub(rest)..]);
+        known = line.end;
+    }
+    Ok(found)
+}
+
 /// Returns the length of the first line of `bytes`, its newline included, if it is whole or must be split.
 fn next_line(bytes: &[u8], last: bool) -> Option<usize> {
     let window = &bytes[..bytes.len().min(LONGEST_LINE)];
@@ -265,6 +300,20 @@ mod tests {
         assert_eq!(log.append(Source::Stdout, 0, b"a\nb\nc\n", false, NOW, &mut Vec::new()).expect("written"), 6);
         let lines: Vec<_> = texts(&path).into_iter().map(|t| t.1).collect();
         assert_eq!(lines, ["a\n", "b\n", "c\n"]);
+    }
+
+    #[test]
+    fn what_a_client_lacks_is_found_in_the_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("json.log");
+        let mut log = Log::open(&path).expect("opened");
+        log.append(Source::Stdout, 0, b"one\ntwo\n", false, NOW, &mut Vec::new()).expect("written");
+        log.append(Source::Stderr, 0, b"other\n", false, NOW, &mut Vec::new()).expect("written");
+        log.append(Source::Stdout, 8, b"three\n", false, NOW, &mut Vec::new()).expect("written");
+        for (from, rest) in [(0, "one\ntwo\nthree\n"), (4, "two\nthree\n"), (6, "o\nthree\n"), (14, ""), (99, "")] {
+            let found = since(&path, Source::Stdout, from).expect("read");
+            assert_eq!(String::from_utf8(found).expect("text"), rest, "{from}");
+        }
     }
 
     #[test]

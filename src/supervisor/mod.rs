@@ -9,6 +9,7 @@ mod health;
 mod holder;
 mod identity;
 mod logs;
+mod moves;
 pub mod protocol;
 mod restart;
 mod stop;

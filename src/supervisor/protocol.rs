@@ -2,12 +2,14 @@
 //!
 //! Every frame names the protocol's version: an older supervisor keeps serving a newer command, which is why requests
 //! are only ever added. A request is repeated by the client when the worker dies before it answers, so each one is
-//! harmless the second time, except [`Request::Exec`], which is never repeated.
+//! harmless the second time, except [`Request::Exec`], of which a second worker is asked for the end alone
+//! ([`Request::ExecWait`]), and [`Request::Attach`], which the client repeats itself, from where the output broke off.
 
 use serde::{Deserialize, Serialize};
 
 use super::channel::Carries;
 use crate::name::ContainerId;
+use crate::runtime::terminal::Size;
 use crate::state::record::{ContainerStatus, PortRecord};
 
 /// Version of the protocol.
@@ -54,7 +56,7 @@ pub enum Request {
         /// Which.
         container: ContainerId,
     },
-    /// Run a further process. Descriptors: standard input, output and error.
+    /// Run a further process. Descriptors: standard input, output and error, unless it gets a terminal or nothing.
     Exec {
         /// Where.
         container: ContainerId,
@@ -66,6 +68,48 @@ pub enum Request {
         user: Option<String>,
         /// `None` is the container's working directory.
         cwd: Option<String>,
+        /// Make a terminal of this size for it; the client gets our side of it with [`Reply::ExecMade`].
+        #[serde(default)]
+        terminal: Option<Size>,
+        /// Nobody reads or writes: without a terminal its streams are `/dev/null`, with one its output is thrown away.
+        #[serde(default)]
+        detach: bool,
+        /// Give it every capability.
+        #[serde(default)]
+        privileged: bool,
+        /// Answer with [`Reply::ExecMade`] before it runs.
+        #[serde(default)]
+        identify: bool,
+    },
+    /// Tell that an exec which an earlier worker started runs, if it does, and its end.
+    ExecWait {
+        /// Where.
+        container: ContainerId,
+        /// Its number in the host's pid namespace.
+        pid: i32,
+        /// Field 22 of its `/proc/<pid>/stat`.
+        start_time: u64,
+    },
+    /// Keep an exec's terminal, which its client leaves: the process goes on, its output is thrown away. Descriptor: our
+    /// side of the terminal.
+    KeepTerminal {
+        /// Where.
+        container: ContainerId,
+        /// The exec.
+        pid: i32,
+    },
+    /// Have a container's output from now on, and its input. Descriptors: where standard output and error go, pipes. A
+    /// terminal's output is all on the first.
+    Attach {
+        /// Which.
+        container: ContainerId,
+        /// Hand over its standard input, if it is kept open.
+        input: bool,
+        /// When it does not run: wait for its start. Otherwise that is an error.
+        wait: bool,
+        /// Begin behind so many bytes of each stream, as a client does whose worker was killed; `None` is behind the last
+        /// whole line.
+        from: Option<[u64; 2]>,
     },
     /// Send a signal to an exec of this connection.
     SignalExec {
@@ -84,10 +128,14 @@ impl Carries for ToWorker {
     fn descriptors(&self) -> usize {
         match &self.request {
             Request::Hold { ports } => ports.len(),
-            Request::Exec { .. } => 3,
+            Request::Exec { terminal: None, detach: false, .. } => 3,
+            Request::Attach { .. } => 2,
+            Request::KeepTerminal { .. } => 1,
             Request::Start { .. }
             | Request::Stop { .. }
             | Request::Forget { .. }
+            | Request::Exec { .. }
+            | Request::ExecWait { .. }
             | Request::SignalExec { .. }
             | Request::Leave
             | Request::Subscribe => 0,
@@ -122,16 +170,50 @@ pub enum Reply {
     Synced,
     /// The exec runs.
     ExecStarted,
+    /// The exec's process is there, and will run when this has been said: whoever knows it can ask for its end, whatever
+    /// happens to the worker. Descriptor, with a terminal that is not detached: our side of it.
+    ExecMade {
+        /// Its number in the host's pid namespace.
+        pid: i32,
+        /// Field 22 of its `/proc/<pid>/stat`.
+        start_time: u64,
+        /// A descriptor is with it.
+        terminal: bool,
+    },
     /// The exec ended.
     ExecEnded {
         /// Its exit code.
         code: i32,
     },
+    /// The container runs and its output follows. Descriptor, with `input`: its standard input, which is a terminal's
+    /// master when the container has one.
+    Attached {
+        /// How many bytes each stream had given before those that follow.
+        from: [u64; 2],
+        /// A descriptor is with it.
+        input: bool,
+    },
+    /// The container that this client was attached to has ended, and all of its output is in the pipes.
+    AttachEnded {
+        /// Its exit code, if anybody knows it.
+        code: Option<i32>,
+    },
 }
 
 impl Carries for FromWorker {
     fn descriptors(&self) -> usize {
-        0
+        match &self.reply {
+            Reply::ExecMade { terminal: true, .. } | Reply::Attached { input: true, .. } => 1,
+            Reply::Done
+            | Reply::Failed { .. }
+            | Reply::Status(_)
+            | Reply::Synced
+            | Reply::ExecStarted
+            | Reply::ExecMade { .. }
+            | Reply::ExecEnded { .. }
+            | Reply::Attached { .. }
+            | Reply::AttachEnded { .. } => 0,
+        }
     }
 }
 
@@ -144,6 +226,10 @@ pub(super) enum ToHolder {
     Drop { key: String },
     /// Take so many bytes out of a stream: they are in the log.
     Consume { key: String, bytes: u64 },
+    /// Move what a kept terminal says into the pipe that is kept under another key, or throw it away; until it ends.
+    Move { key: String, into: Option<String> },
+    /// Tell when nothing that a terminal has said is left in it. Its processes have ended.
+    Settle { key: String },
     /// The end of this process is written down.
     Acknowledge { pid: i32 },
     /// What earlier workers left is taken up; the work begins.
@@ -161,6 +247,8 @@ pub(super) enum ToWorkerFromHolder {
     Ended { pid: i32, status: i32 },
     /// So many bytes in all have been taken out of a stream.
     Consumed { key: String, total: u64 },
+    /// All that a terminal has said has been moved.
+    Settled { key: String },
     /// All that is kept and all ends that are not acknowledged have been told.
     Ready,
 }
@@ -175,5 +263,10 @@ mod tests {
         let text = format!(r#"{{"version":1,"id":3,"request":{{"Start":{{"container":"{id}"}}}}}}"#);
         let frame: ToWorker = serde_json::from_str(&text).expect("understood");
         assert!(matches!(frame.request, Request::Start { container, asked: None } if container == id));
+        let exec = r#""argv":["true"],"env":[],"user":null,"cwd":null"#;
+        let text = format!(r#"{{"version":1,"id":4,"request":{{"Exec":{{"container":"{id}",{exec}}}}}}}"#);
+        let frame: ToWorker = serde_json::from_str(&text).expect("understood");
+        assert_eq!(frame.descriptors(), 3);
+        assert!(matches!(frame.request, Request::Exec { terminal: None, detach: false, identify: false, .. }));
     }
 }

@@ -31,4 +31,5 @@ mod publish;
 mod pull;
 mod restart;
 mod support;
+mod terminal;
 mod volumes;

@@ -64,6 +64,7 @@ impl Binder<'_> {
                 }
                 "deploy" => service.deploy = self.deploy(entry, &owner),
                 "stdin_open" => service.stdin_open = self.boolean(entry, key, &owner).unwrap_or(false),
+                "tty" => service.tty = self.boolean(entry, key, &owner).unwrap_or(false),
                 "labels" => service.labels = self.labels(entry, key, &owner),
                 "profiles" => {
                     service.profiles =
@@ -363,6 +364,7 @@ fn empty(name: ServiceName, span: Span) -> Service {
         hostname: None,
         container_name: None,
         stdin_open: false,
+        tty: false,
         labels: IndexMap::new(),
         profiles: Vec::new(),
         resources: Resources::default(),

@@ -3,22 +3,27 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
 use super::{Source, Timer, Worker};
 use crate::fault;
 use crate::name::ContainerId;
-use crate::runtime::exec::Exec;
+use crate::runtime::exec::{Exec, Streams};
 use crate::runtime::launch::Stdio;
+use crate::runtime::terminal::Size;
 use crate::runtime::{Outcome, ProcessSpec, Started};
 use crate::state::record::ContainerStatus;
 use crate::supervisor::channel::{Framed, Received};
 use crate::supervisor::health::Probe;
 use crate::supervisor::holder::CONTROL_KEY;
+use crate::supervisor::identity;
 use crate::supervisor::protocol::{FromWorker, Reply, Request, ToWorker, VERSION};
 use crate::sys::process;
+
+/// For how long the end of an exec is remembered after its worker was killed. Its client comes back within a second.
+const UNCLAIMED: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Client {
@@ -33,7 +38,7 @@ pub(super) struct Client {
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiter {
-    client: u64,
+    pub(super) client: u64,
     request: u64,
 }
 
@@ -43,6 +48,7 @@ pub(super) struct ExecRun {
     pidfd: OwnedFd,
     starting: Option<Started>,
     purpose: Purpose,
+    start_time: u64,
 }
 
 enum Purpose {
@@ -115,6 +121,7 @@ impl Worker {
     fn client_left(&mut self, id: u64) {
         let Some(client) = self.clients.remove(&id) else { return };
         self.unwatch(&Source::Client(id));
+        self.leave_taps(id);
         if client.holds && !self.clients.values().any(|c| c.holds) {
             self.drop_unclaimed_ports();
         }
@@ -142,8 +149,21 @@ impl Worker {
             Request::Subscribe => self.subscribe(waiter),
             Request::Leave => self.leave_if_empty(),
             Request::SignalExec { exec, signal } => self.signal_exec(Waiter { client, request: exec }, signal),
-            Request::Exec { container, argv, env, user, cwd } => {
-                let wanted = ExecRequest { argv, env, user, cwd };
+            Request::ExecWait { container, pid, start_time } => {
+                self.request_exec_wait(&container, pid, start_time, waiter);
+            }
+            Request::KeepTerminal { container, pid } => {
+                let kept = fds.into_iter().next().map(|master| self.keep_left(&container, pid, master));
+                match kept {
+                    Some(Err(e)) => self.answer_failed(waiter, &e.to_string(), 1),
+                    Some(Ok(())) | None => self.answer(waiter, Reply::Done),
+                }
+            }
+            Request::Attach { container, input, wait, from } => {
+                self.request_attach(&container, input, wait, from, fds, waiter);
+            }
+            Request::Exec { container, argv, env, user, cwd, terminal, detach, privileged, identify } => {
+                let wanted = ExecRequest { argv, env, user, cwd, terminal, detach, privileged, identify };
                 if let Err(message) = self.request_exec(&container, wanted, fds, waiter) {
                     self.answer_failed(waiter, &message, 126);
                 }
@@ -181,8 +201,13 @@ impl Worker {
 
     /// Sends an answer; a client that left gets none.
     pub(super) fn answer(&mut self, waiter: Waiter, reply: Reply) {
+        self.answer_with(waiter, reply, Vec::new());
+    }
+
+    /// Sends an answer with the descriptors that belong to it.
+    pub(super) fn answer_with(&mut self, waiter: Waiter, reply: Reply, fds: Vec<OwnedFd>) {
         let Some(client) = self.clients.get_mut(&waiter.client) else { return };
-        match client.frames.send(&FromWorker { id: waiter.request, reply }) {
+        match client.frames.send_owned(&FromWorker { id: waiter.request, reply }, fds) {
             Ok(()) => self.watch_client(waiter.client),
             Err(_) => self.client_left(waiter.client), // it left, or does not read
         }
@@ -207,11 +232,17 @@ impl Worker {
         fds: Vec<OwnedFd>,
         waiter: Waiter,
     ) -> Result<(), String> {
-        let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
-            return Err("an exec needs three descriptors".to_owned());
+        let streams = match wanted.terminal {
+            Some(size) => Streams::Terminal(size),
+            None if wanted.detach => Streams::Given(Stdio::streams(None, None, None)),
+            None => {
+                let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+                    return Err("an exec needs three descriptors".to_owned());
+                };
+                Streams::Given(Stdio::streams(Some(stdin), Some(stdout), Some(stderr)))
+            }
         };
-        let stdio = Stdio { stdin: Some(stdin), stdout, stderr };
-        let pid = self.run_in(id, wanted, stdio, |_| Purpose::Client(waiter))?;
+        let pid = self.run_in(id, wanted, streams, |_| Purpose::Client(waiter))?;
         if let Some(client) = self.clients.get_mut(&waiter.client) {
             client.execs.insert(pid);
         }
@@ -223,7 +254,7 @@ impl Worker {
         &mut self,
         id: &ContainerId,
         wanted: ExecRequest,
-        stdio: Stdio,
+        streams: Streams,
         purpose: impl FnOnce(i32) -> Purpose,
     ) -> Result<i32, String> {
         let not_running = || "the container is not running".to_owned();
@@ -257,15 +288,32 @@ impl Worker {
         }
         let failed =
             |e: &dyn std::error::Error| e.source().map_or_else(|| e.to_string(), |cause| format!("{e}: {cause}"));
-        let exec = Exec::prepare(id, &spec, process.pid, stdio, &self.host).map_err(|e| failed(&e))?;
+        spec.terminal = wanted.terminal.is_some();
+        let mut exec =
+            Exec::prepare(id, &spec, process.pid, streams, wanted.privileged, &self.host).map_err(|e| failed(&e))?;
+        let mut terminal = exec.take_terminal();
         let mut started = exec.start(pidfd.as_fd(), cgroup.as_fd()).map_err(|e| failed(&e))?;
         fault::point("exec.cloned");
         let pid = started.pid;
         container.take_in(pid)?; // dropping `started` ends the child
         let pidfd = started.pidfd.try_clone().map_err(|e| failed(&e))?;
+        let start_time = identity::of(pid).map_err(|e| failed(&e))?.start_time;
+        if wanted.detach
+            && let Some(master) = terminal.take()
+        {
+            self.keep_left(id, pid, master).map_err(|e| failed(&e))?;
+        }
+        let purpose = purpose(pid);
+        if wanted.identify
+            && let Purpose::Client(waiter) = purpose
+        {
+            let reply = Reply::ExecMade { pid, start_time, terminal: terminal.is_some() };
+            self.answer_with(waiter, reply, terminal.into_iter().collect());
+            fault::point("exec.made");
+        }
         started.release().map_err(|e| failed(&e))?;
         let report = started.as_fd().try_clone_to_owned().map_err(|e| failed(&e))?;
-        let run = ExecRun { container: id.clone(), pidfd, starting: Some(started), purpose: purpose(pid) };
+        let run = ExecRun { container: id.clone(), pidfd, starting: Some(started), purpose, start_time };
         self.execs.insert(pid, run);
         self.watch(report, Source::ExecStart(pid), epoll::EventFlags::IN).map_err(|e| failed(&e))?;
         Ok(pid)
@@ -301,6 +349,7 @@ impl Worker {
             self.exec_reported(pid);
         }
         fault::point("exec.ended");
+        self.drop_left(pid);
         let Some(run) = self.execs.remove(&pid) else { return };
         match run.purpose {
             Purpose::Client(waiter) => {
@@ -315,6 +364,41 @@ impl Worker {
                 let probe = if code == 0 { Probe::Success } else { Probe::Failure };
                 self.probe_done(&run.container, pid, probe);
             }
+        }
+    }
+
+    /// A client asks for the end of an exec whose worker was killed.
+    fn request_exec_wait(&mut self, id: &ContainerId, pid: i32, start_time: u64, waiter: Waiter) {
+        if let Some(code) = self.unclaimed.remove(&pid) {
+            self.acknowledge(pid);
+            return self.answer(waiter, Reply::ExecEnded { code });
+        }
+        if let Some(run) = self.execs.get_mut(&pid).filter(|run| run.start_time == start_time) {
+            run.purpose = Purpose::Client(waiter);
+            return self.answer(waiter, Reply::ExecStarted);
+        }
+        let holder = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
+        let pidfd = identity::open_here(pid, start_time).filter(|_| identity::parent_of(pid) == holder);
+        let Some(pidfd) = pidfd else {
+            return self.answer_failed(waiter, "the supervisor died, and with it the command's exit code", 1);
+        };
+        let (container, purpose) = (id.clone(), Purpose::Client(waiter));
+        self.execs.insert(pid, ExecRun { container, pidfd, starting: None, purpose, start_time });
+        self.answer(waiter, Reply::ExecStarted);
+    }
+
+    /// A process has ended that an earlier worker started: an exec, whose client may ask for its exit code yet. The holder
+    /// remembers it until then, so that it is not lost with us either.
+    pub(super) fn end_unclaimed(&mut self, pid: i32, code: i32) {
+        self.drop_left(pid);
+        self.unclaimed.insert(pid, code);
+        self.set_timer(Instant::now() + UNCLAIMED, Timer::ForgetEnds);
+    }
+
+    /// Nobody has asked for the ends of processes that earlier workers started.
+    pub(super) fn forget_ends(&mut self) {
+        for pid in std::mem::take(&mut self.unclaimed).into_keys() {
+            self.acknowledge(pid);
         }
     }
 
@@ -350,9 +434,9 @@ impl Worker {
         rustix::io::ioctl_fionbio(&read, true).map_err(|e| failed(e.into()))?;
         let copy = write.try_clone().map_err(failed)?;
         let watched = read.try_clone().map_err(failed)?;
-        let stdio = Stdio { stdin: None, stdout: write, stderr: copy };
-        let wanted = ExecRequest { argv, env: Vec::new(), user: None, cwd: None };
-        let pid = self.run_in(id, wanted, stdio, |_| Purpose::Probe { output: read })?;
+        let streams = Streams::Given(Stdio::streams(None, Some(write), Some(copy)));
+        let pid = self
+            .run_in(id, ExecRequest { argv, ..ExecRequest::default() }, streams, |_| Purpose::Probe { output: read })?;
         self.watch(watched, Source::Probe(pid), epoll::EventFlags::IN).map_err(failed)?;
         Ok(pid)
     }
@@ -400,9 +484,14 @@ impl Worker {
 }
 
 /// What is run on request.
+#[derive(Default)]
 struct ExecRequest {
     argv: Vec<String>,
     env: Vec<String>,
     user: Option<String>,
     cwd: Option<String>,
+    terminal: Option<Size>,
+    detach: bool,
+    privileged: bool,
+    identify: bool,
 }

@@ -10,6 +10,7 @@ use rustix::event::epoll;
 
 use super::clients::Waiter;
 use super::streams::Stream;
+use super::terminals::Tap;
 use super::{Source, Timer, WRITE_AGAIN, Worker};
 use crate::fault;
 use crate::name::ContainerId;
@@ -58,6 +59,10 @@ pub(super) struct Container {
     unacknowledged: Option<i32>,
     /// The start failed: it is not repeated.
     start_failed: bool,
+    /// Its process has ended and the last output of its terminal is on its way to the pipe.
+    pub(super) settling: bool,
+    /// Clients that are attached.
+    pub(super) taps: Vec<Tap>,
     /// Whether its stop signal has reached it.
     asking: Option<Asking>,
     pub(super) health: Option<Monitor>,
@@ -107,8 +112,12 @@ impl Worker {
                 tracing::error!("container {}: {e}", id.short());
             }
         }
-        for (pid, _) in ends {
-            self.acknowledge_unless_draining(*pid);
+        for (pid, status) in ends {
+            if self.containers.values().any(|c| c.status.process.as_ref().is_some_and(|p| p.pid == *pid)) {
+                self.acknowledge_unless_draining(*pid);
+            } else {
+                self.end_unclaimed(*pid, process::exit_code(*status));
+            }
         }
         self.drop_unclaimed_ports();
     }
@@ -125,7 +134,9 @@ impl Worker {
         let mut log = Log::open(&log_path).map_err(|e| at(&log_path, &e))?;
         let alive = status.process.as_ref().is_some_and(identity::is_alive);
         let directory = self.state.paths().run_container(&self.project, &id);
-        let streams = self.open_streams(&id, &mut log, alive).map_err(|e| at(&directory, &e))?;
+        // A terminal's pipe was held by the holder alone, and is a new one if that has died.
+        let held = alive && !spec.process.terminal;
+        let streams = self.open_streams(&id, &mut log, held).map_err(|e| at(&directory, &e))?;
         let container = Container {
             record,
             spec,
@@ -143,6 +154,8 @@ impl Worker {
             began: None,
             unacknowledged: None,
             start_failed: false,
+            settling: false,
+            taps: Vec::new(),
             asking: None,
             health: None,
             probe: None,
@@ -265,17 +278,22 @@ impl Worker {
         self.process_ended(id, code);
     }
 
+    /// Reads what is on record of a container, if this worker has not done so yet.
+    pub(super) fn know(&mut self, id: &ContainerId) -> io::Result<()> {
+        if self.containers.contains_key(id) {
+            return Ok(());
+        }
+        match self.state.container(id) {
+            Ok(Some(record)) if record.project == self.project => self.load(record),
+            Ok(_) => Err(io::Error::other("there is no such container in this project")),
+            Err(e) => Err(io::Error::other(e)),
+        }
+    }
+
     /// Starts a container because somebody asked.
     pub(super) fn request_start(&mut self, id: &ContainerId, asked: Option<i64>, waiter: Waiter) {
-        if !self.containers.contains_key(id) {
-            let loaded = match self.state.container(id) {
-                Ok(Some(record)) if record.project == self.project => self.load(record),
-                Ok(_) => Err(io::Error::other("there is no such container in this project")),
-                Err(e) => Err(io::Error::other(e)),
-            };
-            if let Err(e) = loaded {
-                return self.answer_failed(waiter, &e.to_string(), 125);
-            }
+        if let Err(e) = self.know(id) {
+            return self.answer_failed(waiter, &e.to_string(), 125);
         }
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.starting.is_some() {
@@ -339,8 +357,9 @@ impl Worker {
         fault::point("start.cgroup");
         self.make_limits(id).map_err(|e| (e, 128))?;
         let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
-        let stdio = Stdio { stdin, stdout, stderr };
-        let launch = Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
+        let stdio = Stdio::streams(stdin, Some(stdout), Some(stderr));
+        let mut launch =
+            Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
         devices::confine(cgroup.as_fd(), launch.device_rules())
             .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
         launch.own_stdio().map_err(plain)?;
@@ -360,6 +379,10 @@ impl Worker {
         self.hold_ports(id);
         self.open_resolver(id);
         self.keep(&pidfd_key(id), pidfd).map_err(plain)?;
+        if let Some(terminal) = launch.take_terminal() {
+            self.keep_terminal(id, terminal).map_err(plain)?;
+            fault::point("start.terminal-kept");
+        }
         fault::point("start.kept");
         // If it fails, dropping `started` ends the child.
         self.try_write_status(id).map_err(|e| (chain(&e), 128))?;
@@ -377,9 +400,11 @@ impl Worker {
 
     /// Returns the reading end of a container's standard input, when it is to be kept open.
     fn stdin_of(&mut self, id: &ContainerId) -> io::Result<Option<OwnedFd>> {
-        let key = format!("stdin/{id}");
+        let key = stdin_key(id);
         self.drop_kept(&key);
-        if !self.containers.get(id).is_some_and(|c| c.record.policy.stdin_open) {
+        self.drop_terminal(id);
+        let wanted = |c: &Container| c.record.policy.stdin_open && !c.spec.process.terminal;
+        if !self.containers.get(id).is_some_and(wanted) {
             return Ok(None);
         }
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -432,6 +457,7 @@ impl Worker {
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
         }
+        self.tell_taps(id);
         fault::point("running.told");
     }
 
@@ -455,6 +481,7 @@ impl Worker {
         for waiter in waiters {
             self.answer_failed(waiter, message, code);
         }
+        self.refuse_taps(id, message, code);
     }
 
     /// A child of the holder has ended: a container's first process, an exec, or one that nobody knows any more.
@@ -469,6 +496,8 @@ impl Worker {
             self.process_ended(&id, Some(process::exit_code(status)));
         } else if self.execs.contains_key(&pid) {
             self.exec_ended(pid, process::exit_code(status));
+        } else {
+            return self.end_unclaimed(pid, process::exit_code(status));
         }
         self.acknowledge_unless_draining(pid);
     }
@@ -482,7 +511,7 @@ impl Worker {
         }
     }
 
-    fn acknowledge(&self, pid: i32) {
+    pub(super) fn acknowledge(&self, pid: i32) {
         let _ = self.tell_holder(&ToHolder::Acknowledge { pid }, &[]); // a holder that is gone remembers nothing
     }
 
@@ -500,6 +529,11 @@ impl Worker {
         self.clear_timer(&Timer::Kill(id.clone()));
         self.clear_timer(&Timer::SignalAgain(id.clone()));
         self.clear_timer(&Timer::Probe(id.clone()));
+        let settling = self.settle(id);
+        if let Some(container) = self.containers.get_mut(id).filter(|_| settling) {
+            container.settling = true;
+            return; // `settled` goes on
+        }
         self.set_last(id, true);
         self.exit_if_drained(id);
     }
@@ -507,10 +541,16 @@ impl Worker {
     /// Tells the end of a container once nothing of its output is left in the pipes.
     pub(super) fn exit_if_drained(&mut self, id: &ContainerId) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        if !container.streams.iter().all(|s| s.idle) {
+        if container.settling || !container.streams.iter().all(|s| s.idle) {
             return;
         }
-        let Some(code) = container.ended.take() else { return };
+        let Some(code) = container.ended.take() else {
+            if !container.is_alive() {
+                let code = container.status.exit_code;
+                self.end_taps(id, code); // who came back too late to see the end
+            }
+            return;
+        };
         fault::point("end.drained");
         let now = now_ns();
         container.pidfd = None;
@@ -532,7 +572,8 @@ impl Worker {
         let waiters = std::mem::take(&mut container.stop_waiters);
         let forgetters = std::mem::take(&mut container.forget_waiters);
         self.drop_kept(&pidfd_key(id));
-        self.drop_kept(&format!("stdin/{id}"));
+        self.drop_kept(&stdin_key(id));
+        self.drop_terminal(id);
         if let Some(after) = again {
             self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
         }
@@ -551,6 +592,7 @@ impl Worker {
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
         }
+        self.end_taps(id, code);
         if self.containers.get(id).is_some_and(|c| !c.start_waiters.is_empty()) {
             self.begin_start_for_user(id); // somebody asked while the last words were on their way
         }
@@ -649,7 +691,9 @@ impl Worker {
         }
         fault::point("forget.begins");
         self.close_resolver(id);
-        let mut keys = vec![pidfd_key(id), format!("stdin/{id}")];
+        self.drop_terminal(id);
+        self.refuse_taps(id, "the container was removed", 1);
+        let mut keys = vec![pidfd_key(id), stdin_key(id)];
         if let Some(container) = self.containers.remove(id) {
             keys.extend(container.record.endpoints.iter().flat_map(|e| &e.ports).map(port_key));
             self.close_streams(id);
@@ -781,6 +825,11 @@ fn has_run_since(status: &ContainerStatus, asked: i64) -> bool {
 
 fn port_key(port: &PortRecord) -> String {
     format!("port/{}:{}/{}", port.host_ip, port.host_port, port.protocol)
+}
+
+/// Returns the key of the writing end of a container's standard input.
+pub(super) fn stdin_key(id: &ContainerId) -> String {
+    format!("stdin/{id}")
 }
 
 fn pidfd_key(id: &ContainerId) -> String {

@@ -15,6 +15,7 @@ mod containers;
 mod limits;
 mod names;
 mod streams;
+mod terminals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -35,7 +36,7 @@ use crate::runtime::launch::Host;
 use crate::state::record::SupervisorRecord;
 use crate::state::{self, State};
 use crate::sys::process;
-use clients::{Client, ExecRun};
+use clients::{Client, ExecRun, Waiter};
 use containers::Container;
 use names::Names;
 
@@ -55,6 +56,8 @@ enum Source {
     ExecStart(i32),
     /// The output of a health probe.
     Probe(i32),
+    /// A stream of an attached client that was full.
+    Tap(ContainerId, Waiter, usize),
     Names,
 }
 
@@ -71,6 +74,10 @@ enum Timer {
     Probe(ContainerId),
     /// A probe took too long.
     ProbeTimeout(i32),
+    /// An attached client may have held the container up for too long.
+    Attached(ContainerId),
+    /// Nobody has asked for the ends of execs that an earlier worker started.
+    ForgetEnds,
     /// Nobody needs us any more, if that is still so.
     Idle,
     /// Who we are could not be written down.
@@ -112,6 +119,8 @@ struct Worker {
     clients: BTreeMap<u64, Client>,
     next_client: u64,
     execs: BTreeMap<i32, ExecRun>,
+    /// Ends of processes that an earlier worker started, by number: their exit codes, until their clients ask.
+    unclaimed: BTreeMap<i32, i32>,
     timers: BTreeSet<(Instant, Timer)>,
     /// Streams of output that are to be looked at in this turn.
     due: BTreeSet<(ContainerId, usize)>,
@@ -146,6 +155,7 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
         clients: BTreeMap::new(),
         next_client: 0,
         execs: BTreeMap::new(),
+        unclaimed: BTreeMap::new(),
         timers: BTreeSet::new(),
         due: BTreeSet::new(),
         quit: false,
@@ -188,6 +198,7 @@ impl Worker {
                 Received::Message(ToWorkerFromHolder::Consumed { key, total }, _) => {
                     self.consumed.insert(key, total);
                 }
+                Received::Message(ToWorkerFromHolder::Settled { .. }, _) => {} // for the one before; it is asked again
                 Received::Message(ToWorkerFromHolder::Ready, _) => return Ok(ends),
                 Received::Empty => {
                     let mut fds = [PollFd::new(&self.pair, PollFlags::IN)];
@@ -292,6 +303,7 @@ impl Worker {
                 Source::Process(id) => self.adopted_ended(&id),
                 Source::ExecStart(pid) => self.exec_reported(pid),
                 Source::Probe(pid) => self.probe_output(pid),
+                Source::Tap(id, _, index) => self.pump(&id, index),
                 Source::Names => {} // it runs at the end of every turn
             }
         }
@@ -322,6 +334,8 @@ impl Worker {
                 Timer::SignalAgain(id) => self.signal_again(&id),
                 Timer::Probe(id) => self.start_probe(&id),
                 Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
+                Timer::Attached(id) => self.drop_stuck_taps(&id),
+                Timer::ForgetEnds => self.forget_ends(),
                 Timer::Idle => self.leave_if_idle(),
                 Timer::Record => self.write_record(),
                 Timer::Status(id) => self.write_status_again(&id),
@@ -344,6 +358,7 @@ impl Worker {
             match channel::receive_packet::<ToWorkerFromHolder>(self.pair.as_fd())? {
                 Received::Message(ToWorkerFromHolder::Ended { pid, status }, _) => self.ended(pid, status),
                 Received::Message(ToWorkerFromHolder::Consumed { key, total }, _) => self.consumed(&key, total),
+                Received::Message(ToWorkerFromHolder::Settled { key }, _) => self.settled(&key),
                 Received::Message(ToWorkerFromHolder::Kept { .. } | ToWorkerFromHolder::Ready, _) => {}
                 Received::Empty => return Ok(()),
                 // Without the holder nobody would reap or remember: the next command starts a new pair.

@@ -4,7 +4,9 @@
 //! our death nor the holder's breaks them. The road of a byte: `tee(2)` copies what is in the FIFO into a pipe of ours;
 //! whole lines of it are written to the log; then the holder is asked to take as many bytes out of the FIFO. While that
 //! is under way the stream is not looked at. A last line without its newline stays in the FIFO until more comes or the
-//! process has ended.
+//! process has ended. Between the look and the log come the attached clients (`terminals.rs`).
+//!
+//! A container with a terminal has no end of these pipes: the holder moves the terminal's output into the first.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,7 +17,7 @@ use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
-use super::{Source, Timer, Worker};
+use super::{Source, Timer, Worker, terminals};
 use crate::fault;
 use crate::name::ContainerId;
 use crate::supervisor::logs::{self, Log};
@@ -75,13 +77,14 @@ pub(super) struct Stream {
     pub(super) idle: bool,
 }
 
-fn key(id: &ContainerId, index: usize) -> String {
+/// Returns the key of a container's stream.
+pub(super) fn key(id: &ContainerId, index: usize) -> String {
     format!("stream/{id}/{}", logs::Source::BOTH[index].name())
 }
 
 impl Worker {
-    /// Opens a container's streams: those that are kept, else its FIFOs. `alive` says that its process still holds them.
-    pub(super) fn open_streams(&mut self, id: &ContainerId, log: &mut Log, alive: bool) -> io::Result<[Stream; 2]> {
+    /// Opens a container's streams: those that are kept, else its FIFOs. `held` says that its process still holds them.
+    pub(super) fn open_streams(&mut self, id: &ContainerId, log: &mut Log, held: bool) -> io::Result<[Stream; 2]> {
         let directory = self.state.paths().run_container(&self.project, id);
         let mut open = |index: usize| -> io::Result<Stream> {
             let key = key(id, index);
@@ -92,7 +95,7 @@ impl Worker {
                 let mut bytes = [0; 8];
                 let known = matches!(rustix::io::pread(&position, &mut bytes, 0), Ok(8));
                 // A pipe that nobody held open is empty: nothing of what is in the log can come again.
-                let consumed = if alive && known { u64::from_le_bytes(bytes) } else { log.end(source) };
+                let consumed = if held && known { u64::from_le_bytes(bytes) } else { log.end(source) };
                 rustix::io::pwrite(&position, &consumed.to_le_bytes(), 0)?;
                 self.tell_holder(&ToHolder::Keep { key: key.clone(), consumed }, &[fifo.as_fd(), position.as_fd()])?;
                 self.kept.insert(key.clone(), fifo);
@@ -138,7 +141,9 @@ impl Worker {
 
     /// Moves what is whole in a stream to the log.
     pub(super) fn pump(&mut self, id: &ContainerId, index: usize) {
-        if let Err(e) = self.try_pump(id, index) {
+        let pumped = self.try_pump(id, index);
+        self.look_after_taps(id, index);
+        if let Err(e) = pumped {
             tracing::warn!("output of container {}: {e}", id.short());
             if let Some(container) = self.containers.get_mut(id) {
                 container.streams[index].idle = true; // the container's end must be told all the same
@@ -156,18 +161,21 @@ impl Worker {
         let key = key(id, index);
         let Some(fifo) = self.kept.get(&key) else { return Ok(()) };
         let seen = self.scratch.look(fifo)?;
-        stream.idle = seen == 0;
+        let from = self.consumed.get(&key).copied().unwrap_or(0);
+        let seen_by_all =
+            terminals::feed(&mut container.taps, index, from, &self.scratch.bytes[..seen], Instant::now());
+        stream.idle = seen == 0 && !terminals::are_behind(&container.taps, index);
         if seen == 0 {
             return Ok(());
         }
-        let from = self.consumed.get(&key).copied().unwrap_or(0);
         let source = logs::Source::BOTH[index];
         let now = jiff_now();
-        let bytes = &self.scratch.bytes[..seen];
+        let bytes = &self.scratch.bytes[..seen_by_all];
         // A line in more pieces than we can look at in one go is split, or it would never be seen whole.
         let crowded = rustix::io::ioctl_fionread(fifo)? > u64::try_from(seen).unwrap_or(0);
         // So is one that has filled the pipe, which may have room for few pieces: its writer waits for us.
         let whole = stream.last || (!bytes.contains(&b'\n') && (crowded || is_full(fifo)?));
+        let whole = whole && seen_by_all == seen;
         let mut first_lost = false;
         let taken = match container.log.append(source, from, bytes, whole, &now, &mut self.scratch.text) {
             Ok(taken) => taken,
@@ -177,12 +185,12 @@ impl Worker {
                 if first_lost {
                     tracing::warn!("log of container {}: {e}; its output is lost until there is room", id.short());
                 }
-                container.log.lose(source, from + u64::try_from(seen).unwrap_or(0), &e);
-                seen
+                container.log.lose(source, from + u64::try_from(seen_by_all).unwrap_or(0), &e);
+                seen_by_all
             }
         };
         if taken == 0 {
-            stream.idle = true;
+            stream.idle = seen_by_all == seen; // an attached client that lags is waited for
             return Ok(());
         }
         fault::point("log.written");

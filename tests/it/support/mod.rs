@@ -6,6 +6,7 @@ pub(crate) mod net;
 pub(crate) mod project;
 pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod tmux;
 
 use std::time::{Duration, Instant};
 

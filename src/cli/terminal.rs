@@ -1,0 +1,139 @@
+//! The user's own terminal while a program in a container has it: raw, and always put back.
+//!
+//! Raw means that every key goes to the program: Ctrl-C interrupts it and not us, Ctrl-Z stops it and not us. What was set
+//! before is put back when the session ends, however it does:
+//! - on the way out, also by an error or a signal that ends us, when [`Raw`] goes away;
+//! - when we are killed or abort, by a guard: a copy of this process that does nothing but wait for the end of a pipe that
+//!   only we hold. It is in a session of its own, so that neither keys nor a terminal that goes away reach it, it takes no
+//!   signals, and it holds nothing but that pipe and the terminal. If by then somebody else has set the terminal, such as
+//!   the shell that noticed our end, it stays as it is.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use hoist::engine::console::{CallersTerminal, Console};
+use hoist::engine::detach::Keys;
+use hoist::runtime::terminal::Size;
+use hoist::sys::process::{self, Child};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The user's terminal in raw mode; dropping it puts it back.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    terminal: OwnedFd,
+    before: Termios,
+    /// The end of the pipe that the guard waits for, and the guard.
+    guard: Option<(OwnedFd, Child)>,
+}
+
+impl Raw {
+    /// Puts the terminal that our stdin is into raw mode.
+    fn enter() -> io::Result<Self> {
+        let terminal = io::stdin().as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let guard = process::clone_child(process::CLONE_CLEAR_SIGHAND, None, || {
+            guard(terminal.as_fd(), read.as_fd(), write.as_fd(), &before, &raw)
+        })?;
+        let entered = Self { terminal, before, guard: Some((write, guard)) };
+        tcsetattr(&entered.terminal, OptionalActions::Now, &raw)?;
+        Ok(entered)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Err(error) = tcsetattr(&self.terminal, OptionalActions::Now, &self.before) {
+            tracing::debug!(%error, "the terminal is gone");
+        }
+        let Some((write, guard)) = self.guard.take() else { return };
+        drop(write);
+        let id = rustix::process::WaitId::PidFd(guard.pidfd.as_fd());
+        if let Err(error) = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED) {
+            tracing::debug!(%error, "the guard of the terminal");
+        }
+    }
+}
+
+/// Waits for the end of the process that it was copied from, and puts the terminal back if that has not. Between clone and
+/// exit, so it makes system calls and nothing else.
+fn guard(
+    terminal: BorrowedFd<'_>,
+    end: BorrowedFd<'_>,
+    other_end: BorrowedFd<'_>,
+    before: &Termios,
+    raw: &Termios,
+) -> std::convert::Infallible {
+    process::set_blocked(u64::MAX); // so SIGTTOU does not stop it either (tcsetattr(3), termios(4))
+    process::close_copy(other_end);
+    let kept = [terminal, end];
+    if process::close_copies_but(&kept).is_err() || rustix::process::setsid().is_err() {
+        process::exit_now(1);
+    }
+    // Without these a pipe that we were given would stay open for as long as this lives.
+    for standard in [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()] {
+        process::close_copy(standard);
+    }
+    let mut byte = [0_u8; 1];
+    while matches!(rustix::io::read(end, &mut byte), Ok(1..) | Err(rustix::io::Errno::INTR)) {}
+    if tcgetattr(terminal).is_ok_and(|now| same(&now, raw)) {
+        let _ = tcsetattr(terminal, OptionalActions::Now, before); // it may be gone
+    }
+    process::exit_now(0)
+}
+
+fn same(a: &Termios, b: &Termios) -> bool {
+    a.input_modes == b.input_modes && a.output_modes == b.output_modes && a.local_modes == b.local_modes
+}
+
+/// Takes the user's terminal for a program that has one in its container. `input`: what is typed goes there.
+///
+/// # Errors
+/// When stdin is no terminal, or a process cannot be made.
+pub(crate) fn take(keys: Keys, input: bool) -> io::Result<(Console, Raw)> {
+    let mut console = Console::own(input)?;
+    let raw = Raw::enter()?;
+    let (tell, size) = watch::channel(size_of(raw.terminal.as_fd()));
+    let mut changes = signal(SignalKind::window_change())?;
+    let terminal = raw.terminal.try_clone()?;
+    tokio::task::spawn_local(async move {
+        while changes.recv().await.is_some() && tell.send(size_of(terminal.as_fd())).is_ok() {}
+    });
+    console.terminal = Some(CallersTerminal { size, keys });
+    Ok((console, raw))
+}
+
+fn size_of(terminal: BorrowedFd<'_>) -> Size {
+    tcgetwinsize(terminal).map(|size| Size { rows: size.ws_row, columns: size.ws_col }).unwrap_or_default()
+}
+
+/// The signals that end us while the terminal is raw, after it was put back.
+pub(crate) struct Endings([tokio::signal::unix::Signal; 4]);
+
+impl Endings {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the signals cannot be had.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
+        let [hangup, interrupt, quit, terminate] = kinds.map(signal);
+        Ok(Self([hangup?, interrupt?, quit?, terminate?]))
+    }
+
+    /// Waits for the first one; returns the exit code that a shell gives for it.
+    pub(crate) async fn next(&mut self) -> u8 {
+        let [hangup, interrupt, quit, terminate] = &mut self.0;
+        let number = tokio::select! {
+            _ = hangup.recv() => SignalKind::hangup(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = quit.recv() => SignalKind::quit(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        u8::try_from(128 + number.as_raw_value()).unwrap_or(u8::MAX)
+    }
+}
