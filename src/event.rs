@@ -65,7 +65,7 @@ pub enum Event {
         progress: Progress,
         /// Time since the subject's first event.
         elapsed: Duration,
-        /// More, such as why it failed.
+        /// More, such as why it failed, or what was not as usual.
         detail: Option<String>,
     },
     /// So many bytes of a subject have come; sent a few times a second at most.

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use hoist::compose;
 use hoist::compose::model::Project;
 use hoist::diag::{Diagnostic, Report, Sources};
-use hoist::engine::Engine;
 use hoist::engine::backend::Backend;
+use hoist::engine::commands::Target;
 use hoist::engine::step::Plan;
+use hoist::engine::{Engine, Finish, Prepared};
 use hoist::name::{ProjectName, ServiceName};
 use hoist::network::firewall::choice;
 use hoist::paths::Paths;
 
-use super::{Globals, Output};
+use super::{Exit, Globals, Interrupts, Output};
 
 /// What every command has at hand.
 pub(crate) struct Context<B> {
@@ -35,6 +36,11 @@ impl Named {
     /// Returns the services of the file.
     pub(crate) fn services(&self) -> Vec<ServiceName> {
         self.project.iter().flat_map(|p| p.services.keys().chain(p.disabled.keys()).cloned()).collect()
+    }
+
+    /// Returns what a command is about that was given these services; `defined` is [`Named::services`].
+    pub(crate) fn target<'a>(&'a self, defined: &'a [ServiceName], services: &'a [String]) -> Target<'a> {
+        Target { project: &self.name, defined: self.project.as_ref().map(|_| defined), services }
     }
 }
 
@@ -63,6 +69,21 @@ impl<B: Backend> Context<B> {
         self.output.data(&plan.to_string());
         if plan.is_empty() && plan.warnings.is_empty() {
             self.output.note("Nothing to do: all is as the file says.");
+        }
+    }
+
+    /// Shows a plan, if it is only to be shown, or applies it; Ctrl-C ends that.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub(crate) async fn apply(&self, engine: &Engine<B>, prepared: Prepared<B::Lock>) -> Result<Exit, Report> {
+        if self.dry_run() {
+            self.show(&prepared.plan);
+            return Ok(Exit::Success);
+        }
+        match engine.apply(prepared, self.output(), Interrupts::listen().next()).await? {
+            Finish::Done => Ok(Exit::Success),
+            Finish::Interrupted => Ok(Exit::Interrupted),
         }
     }
 

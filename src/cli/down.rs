@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
-use hoist::engine::{DownRequest, Finish};
+use hoist::engine::{DownRequest, Finish, Grace};
 
 use super::{Context, Exit, Interrupts};
 
@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
+    /// Wait for that time even when the stop signal cannot reach a container's first process
+    #[arg(long)]
+    strict_grace: bool,
     /// Remove containers of services that the file does not have
     #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", value_parser = super::switch())]
     remove_orphans: bool,
@@ -34,7 +37,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         services: &args.services,
         volumes: args.volumes,
         remove_orphans: args.remove_orphans,
-        timeout: args.timeout,
+        grace: Grace { timeout: args.timeout, strict: args.strict_grace },
     };
     let prepared = engine.prepare_down(&request)?;
     if cx.dry_run() {

@@ -20,11 +20,8 @@ const LATER: &[(&str, &str)] = &[
     ("events", ""),
     ("export", ""),
     ("images", "list images with: hoist image ls"),
-    ("kill", "stop without a grace and remove with: hoist down -t 0"),
     ("ls", ""),
     ("network", ""),
-    ("pause", ""),
-    ("port", "hoist ps shows published ports"),
     ("publish", ""),
     ("pull", "load images from an archive with: hoist image load -i FILE"),
     ("push", ""),
@@ -32,12 +29,8 @@ const LATER: &[(&str, &str)] = &[
     ("run", "run a command in a running service with: hoist exec SERVICE COMMAND"),
     ("scale", ""),
     ("serve", ""),
-    ("start", "start with: hoist up -d SERVICE"),
     ("stats", ""),
-    ("stop", "stop and remove with: hoist down SERVICE"),
     ("system", ""),
-    ("top", ""),
-    ("unpause", ""),
     ("viz", ""),
     ("volume", ""),
     ("volumes", ""),
@@ -216,7 +209,7 @@ mod tests {
             "hoist upp",
             "hoist xyzzy",
             "hoist compose up",
-            "hoist stop web",
+            "hoist rm web",
             "hoist events",
             "hoist image rm x",
             "hoist image load x.tar",
@@ -238,7 +231,7 @@ mod tests {
         help: hoist --help lists the commands
         error: docker compose's commands stand at the top: there is no `hoist compose`
         help: leave `compose` out, as in: hoist up
-        error: `hoist stop` is not part of this version yet
+        error: `hoist rm` is not part of this version yet
         help: stop and remove with: hoist down SERVICE
         error: `hoist events` is not part of this version yet
         error: `hoist image rm` is not part of this version yet

@@ -9,11 +9,18 @@ mod down;
 mod exec;
 mod grammar;
 mod image;
+mod kill;
 mod logs;
 mod output;
+mod pause;
+mod port;
 mod ps;
 mod restart;
+mod start;
+mod stop;
 mod terminal;
+mod top;
+mod unpause;
 mod up;
 mod version;
 
@@ -101,6 +108,20 @@ enum Command {
     Attach(attach::Args),
     /// Stop and start containers
     Restart(restart::Args),
+    /// Start containers that were stopped, and those that they depend on
+    Start(start::Args),
+    /// Stop containers without removing them
+    Stop(stop::Args),
+    /// Send a signal to containers that run; without -s, kill them
+    Kill(kill::Args),
+    /// Pause containers: their processes are held where they are
+    Pause(pause::Args),
+    /// Unpause containers: their processes go on
+    Unpause(unpause::Args),
+    /// Print where a port of a service is published
+    Port(port::Args),
+    /// Show the processes of containers that run
+    Top(top::Args),
     /// Print the model as it is understood
     #[command(alias = "convert")]
     Config(config::Args),
@@ -158,6 +179,13 @@ pub(crate) fn run<B: Backend>(
             }
             Command::Attach(args) => attach::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
+            Command::Start(args) => start::run(&cx, args).await,
+            Command::Stop(args) => stop::run(&cx, args).await,
+            Command::Kill(args) => kill::run(&cx, args).await,
+            Command::Pause(args) => pause::run(&cx, args).await,
+            Command::Unpause(args) => unpause::run(&cx, args).await,
+            Command::Port(args) => port::run(&cx, args).await,
+            Command::Top(args) => top::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args),
             Command::Image(command) => image::run(&cx, command).await,
             Command::Version(args) => version::run(&cx, args),
@@ -268,6 +296,14 @@ mod tests {
             "hoist exec --interactive=false --no-TTY web true",
             "hoist attach --detach-keys ctrl-x --index 2 --no-stdin web",
             "hoist restart -t 0 web",
+            "hoist start --wait --wait-timeout 30 web",
+            "hoist stop -t 5 --strict-grace web db",
+            "hoist kill -s RTMIN+1 --remove-orphans web",
+            "hoist kill -s 9",
+            "hoist pause web",
+            "hoist unpause",
+            "hoist port --protocol UDP --index 2 web 53",
+            "hoist top web",
             "hoist config --hash *",
             "hoist image ls",
             "hoist image pull -q --platform linux/arm64 nginx redis:7",

@@ -146,6 +146,7 @@ impl Output {
             return;
         }
         let word = match (progress, detail) {
+            (Progress::Done(word), Some(detail)) => format!("{word} ({detail})"),
             (Progress::Working(word) | Progress::Done(word), _) => word.to_owned(),
             (Progress::Failed, Some(detail)) => format!("Error {}", detail.replace('\n', " ")),
             (Progress::Failed, None) => "Error".to_owned(),

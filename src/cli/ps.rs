@@ -80,6 +80,7 @@ fn command(row: &Row) -> String {
 
 fn state(row: &Row) -> &'static str {
     match row.status.state {
+        State::Starting | State::Running if row.status.paused => "paused",
         State::Created => "created",
         State::Starting | State::Running => "running",
         State::Restarting => "restarting",
@@ -109,6 +110,7 @@ fn status(row: &Row, now: i64) -> String {
         State::Starting | State::Running => {
             let up = format!("Up {}", since(row.status.started));
             match health(row) {
+                _ if row.status.paused => format!("{up} (Paused)"),
                 "" => up,
                 "starting" => format!("{up} (health: starting)"),
                 health => format!("{up} ({health})"),

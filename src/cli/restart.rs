@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hoist::diag::Report;
-use hoist::engine::Finish;
 use hoist::engine::backend::Backend;
+use hoist::engine::{Finish, Grace};
 
 use super::{Context, Exit, Interrupts};
 
@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
+    /// Wait for that time even when the stop signal cannot reach a container's first process
+    #[arg(long)]
+    strict_grace: bool,
     /// The services; none is all
     services: Vec<String>,
 }
@@ -22,7 +25,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let named = cx.named()?;
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
-    let prepared = engine.prepare_restart(&named.name, &args.services, args.timeout)?;
+    let grace = Grace { timeout: args.timeout, strict: args.strict_grace };
+    let prepared = engine.prepare_restart(&named.name, &args.services, grace)?;
     if cx.dry_run() {
         cx.show(&prepared.plan);
         return Ok(Exit::Success);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use hoist::diag::Report;
 use hoist::engine::backend::{Backend, Building};
+use hoist::engine::commands::Target;
 use hoist::engine::logs::{End, Selection};
 use hoist::engine::step::{ContainerRef, memory_words};
-use hoist::engine::{Engine, Failed, Finish, Replace, Up};
+use hoist::engine::{Engine, Failed, Finish, Grace, Replace, Up};
 use hoist::name::{ProjectName, ServiceName};
 
 use super::context::{hashes, with_sources};
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
+    /// Wait for that time even when the stop signal cannot reach a container's first process
+    #[arg(long)]
+    strict_grace: bool,
     /// Show logs without colours
     #[arg(long)]
     no_color: bool,
@@ -46,6 +50,12 @@ pub(crate) struct Args {
     no_log_prefix: bool,
     /// The services; none is all
     services: Vec<String>,
+}
+
+impl Args {
+    fn grace(&self) -> Grace {
+        Grace { timeout: self.timeout, strict: self.strict_grace }
+    }
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
@@ -63,7 +73,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             (_, true) => Replace::Never,
             _ => Replace::Changed,
         },
-        timeout: args.timeout,
+        grace: args.grace(),
         remove_orphans: args.remove_orphans,
         building: match (args.build, args.no_build || cx.dry_run()) {
             (_, true) => Building::Never,
@@ -86,7 +96,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     cx.output().hide_starts(!args.detach);
     match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources))? {
         Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
-        Finish::Interrupted => return stop(cx, &engine, &project.name, None, &mut interrupts).await,
+        Finish::Interrupted => return stop(cx, &engine, &project.name, &[], args.grace(), &mut interrupts).await,
         Finish::Done if args.detach => {
             for Failed { container, code, out_of_memory } in engine.failed_since(&project.name, start)? {
                 let ContainerRef { name, service, .. } = container;
@@ -122,10 +132,7 @@ async fn attach<B: Backend>(
     let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, false);
     match engine.follow(project, &selection, &mut |item| printer.show(&item), interrupts.next()).await? {
         End::AllExited => Ok(Exit::Success),
-        End::Stopped => {
-            let services = args.services.iter().filter_map(|name| ServiceName::new(name.as_str()).ok()).collect();
-            stop(cx, engine, project, (!args.services.is_empty()).then_some(services), interrupts).await
-        }
+        End::Stopped => stop(cx, engine, project, &args.services, args.grace(), interrupts).await,
     }
 }
 
@@ -134,17 +141,20 @@ async fn stop<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
     project: &ProjectName,
-    services: Option<BTreeSet<ServiceName>>,
+    services: &[String],
+    grace: Grace,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
     cx.output().note("Gracefully Stopping... press Ctrl+C again to force");
-    let prepared = engine.prepare_stop(project, services.as_ref(), None)?;
+    let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace)?;
     let stopping = engine.apply(prepared, cx.output(), std::future::pending());
     let mut stopping = std::pin::pin!(stopping);
     tokio::select! {
         result = &mut stopping => result?,
         () = interrupts.next() => {
-            let (killed, stopped) = tokio::join!(engine.kill(project, services.as_ref(), cx.output()), stopping);
+            let named = services.iter().filter_map(|name| ServiceName::new(name.as_str()).ok()).collect();
+            let named: Option<BTreeSet<ServiceName>> = (!services.is_empty()).then_some(named);
+            let (killed, stopped) = tokio::join!(engine.kill(project, named.as_ref(), cx.output()), stopping);
             killed?;
             stopped?
         }

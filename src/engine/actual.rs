@@ -55,7 +55,7 @@ pub struct ActualContainer {
     pub record: ContainerRecord,
     /// Where it is in its life, checked against the kernel.
     pub status: ContainerStatus,
-    /// Its network namespace is pinned and wired, and its ports are published: all of it.
+    /// Its network namespace is pinned and wired: all of it.
     pub attached: bool,
     /// Its network namespace is pinned: some of it may be done.
     pub pinned: bool,

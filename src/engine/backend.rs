@@ -15,7 +15,8 @@ use crate::event::Sink;
 use crate::name::{EngineId, ProjectName};
 use crate::network::PublishedPort;
 use crate::paths::Paths;
-use crate::state::record::ContainerStatus;
+use crate::runtime::processes::Process;
+use crate::state::record::{ContainerRecord, ContainerStatus};
 
 /// Whether images of services with `build` are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub trait Backend: Host {
     fn leave(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
 
     /// Binds every port that a plan takes and keeps it bound, handing it to the supervisor; ports in `released` are ours
-    /// until the plan gives them up, as are those that the project's supervisor keeps for stopped containers. Reports all
+    /// until the plan gives them up, as are those that the project's supervisor keeps for no container. Reports all
     /// conflicts at once, with the holder's name and pid, each at its `place` in the file.
     ///
     /// # Errors
@@ -161,6 +162,12 @@ pub trait Backend: Host {
     /// # Errors
     /// When it does not run, or the supervisor refuses.
     fn attach(&self, container: &ContainerRef, console: Console) -> impl Future<Output = Result<Left, Report>>;
+
+    /// Returns the processes of a container.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report>;
 
     /// Has everything written so far brought to the disk, once a command; does not wait for it.
     ///

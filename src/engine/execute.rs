@@ -19,6 +19,11 @@ pub trait Host {
     ///
     /// A future of a [`Step::Wait`] may be dropped before it is ready; no other is.
     fn perform(&self, step: &Step) -> impl Future<Output = Result<(), StepError>>;
+
+    /// Returns what people should know of how a step was done just now, if it is not as its word says.
+    fn note(&self, _step: &Step) -> Option<String> {
+        None
+    }
 }
 
 /// What happens to the rest when a step fails.
@@ -151,7 +156,7 @@ pub async fn execute<H: Host>(
         unfinished.remove(&id);
         let passed = match result {
             Ok(()) => {
-                teller.end(id);
+                teller.end(id, host.note(&plan.steps[id.0].step));
                 outcome.done.push(id);
                 true
             }
@@ -212,10 +217,10 @@ impl Teller<'_> {
         }
     }
 
-    fn end(&mut self, id: StepId) {
+    fn end(&mut self, id: StepId, note: Option<String>) {
         let planned = &self.plan.steps[id.0];
         if let (_, Some(word)) = planned.step.words(&planned.reason) {
-            self.tell(planned.step.subject(), Progress::Done(word), None);
+            self.tell(planned.step.subject(), Progress::Done(word), note);
         }
     }
 

@@ -28,6 +28,8 @@ use crate::name::{EngineId, ProjectName};
 use crate::network::ports::Conflict;
 use crate::network::{self, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
+use crate::runtime::cgroup::{Error as CgroupError, Hierarchy};
+use crate::runtime::processes::{self, Process};
 use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
@@ -98,22 +100,22 @@ impl Local {
         Ok(())
     }
 
-    /// Returns who of us has a port, in any project.
+    /// Returns whose a port is, in any project: a container's that runs, or will again by itself.
     fn owner(&self, conflict: &Conflict) -> Option<ContainerRecord> {
         let port = &conflict.port;
         let records = self.state.containers(None).ok()?;
         records.into_iter().find(|record| {
-            let has = self.is_up(record) || self.keeps(&record.project, conflict);
             let meets = |p: &PortRecord| {
                 let hosts = p.host_ip == port.host_ip || p.host_ip.is_unspecified() || port.host_ip.is_unspecified();
                 hosts && p.host_port == port.host_port && p.protocol == port.protocol.to_string()
             };
-            has && record.endpoints.iter().flat_map(|e| &e.ports).any(meets)
+            self.is_up(record) && record.endpoints.iter().flat_map(|e| &e.ports).any(meets)
         })
     }
 
     fn is_up(&self, record: &ContainerRecord) -> bool {
-        self.state.status(&record.project, &record.id).ok().flatten().is_some_and(|s| s.process.is_some())
+        let status = self.state.status(&record.project, &record.id).ok().flatten();
+        status.is_some_and(|s| s.process.is_some() || s.state == Life::Restarting)
     }
 
     /// Returns whether it is the project's own supervisor that has the port.
@@ -123,10 +125,15 @@ impl Local {
         supervisor.is_some_and(|s| [s.holder_pid, s.worker_pid].iter().any(|pid| u32::try_from(*pid) == Ok(holder.pid)))
     }
 
-    /// Returns whether a port is in use only for a moment: by nobody, or by a supervisor of the project that is leaving.
+    /// Returns whether a port is in use only for a moment: by nobody, which is a message between two processes; by a
+    /// supervisor of the project that is leaving; or by another project's that is giving it back.
     fn is_passing(&self, project: &ProjectName, conflict: &Conflict) -> bool {
         let Some(holder) = &conflict.holder else { return conflict.in_flight() };
-        !self.keeps(project, conflict) && client::is_supervisor(&self.state, project, holder.pid)
+        let records = || self.state.containers(None).unwrap_or_default();
+        let projects = || records().into_iter().map(|r| r.project).collect::<BTreeSet<_>>();
+        !self.keeps(project, conflict)
+            && (client::is_supervisor(&self.state, project, holder.pid)
+                || (self.owner(conflict).is_none() && projects().iter().any(|p| self.keeps(p, conflict))))
     }
 
     /// Says who has a port: one of our projects, or a process.
@@ -334,8 +341,9 @@ impl Backend for Local {
     ) -> Result<(), Report> {
         let mut wanted: Vec<PublishedPort> = taken.iter().filter(|p| !released.contains(p)).copied().collect();
         let mut found = network::ports::reserve(&wanted);
-        // A socket that nobody has is on its way to a supervisor, from a command that was killed just now; and one that
-        // a supervisor of ours has that is not the project's any more goes with it in a moment.
+        // The supervisor of this project may keep ports for the command that was before us, or for a start that it has
+        // been asked for: those are ours already, unless a container has them.
+        let ours = |c: &Conflict| self.keeps(project, c) && self.owner(c).is_none();
         for _ in 0..LOOKS {
             match &found {
                 Err(conflicts) if conflicts.iter().any(|c| self.is_passing(project, c)) => {
@@ -345,11 +353,10 @@ impl Backend for Local {
                 Ok(_) | Err(_) => break,
             }
         }
-        // The supervisor keeps the ports of containers that are stopped, for their next start: those are ours already.
         if let Err(conflicts) = &found
-            && conflicts.iter().any(|c| self.keeps(project, c))
+            && conflicts.iter().any(&ours)
         {
-            wanted.retain(|port| !conflicts.iter().any(|c| c.port == *port && self.keeps(project, c)));
+            wanted.retain(|port| !conflicts.iter().any(|c| c.port == *port && ours(c)));
             found = network::ports::reserve(&wanted);
         }
         let reserved = found.map_err(|conflicts| {
@@ -403,6 +410,17 @@ impl Backend for Local {
 
     async fn attach(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
         self.run_attach(container, console).await
+    }
+
+    fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report> {
+        let Some(relative) = container.spec.get("cgroup").and_then(serde_json::Value::as_str) else {
+            return Err(Report::message(format!("the record of container `{}` is damaged", container.name)));
+        };
+        let found = Hierarchy::find().and_then(|h| h.open(relative)).and_then(|c| processes::processes(&c, relative));
+        match found {
+            Err(CgroupError::Act { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            found => Ok(found?),
+        }
     }
 
     fn sync(&self) -> Result<(), Report> {

@@ -1,17 +1,20 @@
-//! The heart: up, down, restart, ps, logs, exec. The phases in order; every one has its own file.
+//! The heart: up, down, ps, exec here; logs and the commands about containers that are there in files of their own. The
+//! phases in order; every one has its own file.
 //!
-//! [`graph`] orders services, [`desired`] chooses, [`plan`](mod@plan) compares with [`actual`], [`execute`](mod@execute)
-//! obeys. [`backend`] is the seam to the host.
+//! [`graph`] orders services, [`desired`] chooses, [`plan`](mod@plan) compares with [`actual`], [`existing`] plans what
+//! needs no file, [`execute`](mod@execute) obeys. [`backend`] is the seam to the host.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod actual;
 pub mod backend;
 mod choices;
+pub mod commands;
 pub mod console;
 pub mod container;
 pub mod desired;
 pub mod detach;
 pub mod execute;
+pub mod existing;
 pub mod graph;
 mod host;
 pub mod isolation;
@@ -68,8 +71,8 @@ pub struct Up<'a> {
     pub services: &'a [String],
     /// When containers that are there are replaced.
     pub recreate: Replace,
-    /// Time from stop signal to kill for containers that are replaced.
-    pub timeout: Option<Duration>,
+    /// How containers that are replaced are stopped.
+    pub grace: Grace,
     /// Remove containers of services that the file does not have.
     pub remove_orphans: bool,
     /// Whether images are built.
@@ -85,6 +88,15 @@ pub struct Failed {
     pub code: i32,
     /// What is known if it was killed for want of memory.
     pub out_of_memory: Option<OutOfMemory>,
+}
+
+/// How containers are stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Grace {
+    /// Time from stop signal to kill, instead of each container's own.
+    pub timeout: Option<Duration>,
+    /// Wait for that time even when the signal cannot reach a container's first process, as Docker does.
+    pub strict: bool,
 }
 
 /// When `up` replaces containers that are there.
@@ -111,8 +123,8 @@ pub struct DownRequest<'a> {
     pub volumes: bool,
     /// Remove containers of services that the file does not have.
     pub remove_orphans: bool,
-    /// Time from stop signal to kill, instead of each container's own.
-    pub timeout: Option<Duration>,
+    /// How its containers are stopped.
+    pub grace: Grace,
 }
 
 /// A plan and the lock under which it is true.
@@ -127,7 +139,10 @@ pub struct Prepared<L> {
     project: ProjectName,
     verb: &'static str,
     on_failure: OnFailure,
-    _lock: L,
+    /// What the command cannot do, told when the rest is done.
+    refused: Vec<Diagnostic>,
+    /// None for a command that only asks supervisors: it must not wait for one that does.
+    lock: Option<L>,
 }
 
 /// How a run ended that did not fail.
@@ -183,7 +198,9 @@ impl<B: Backend> Engine<B> {
         let wished = desired::desired(&inputs, &mut self.backend.choices()?)
             .map_err(|diagnostics| Report { diagnostics, ..Report::default() })?;
         self.check_bind_sources(project, &wished)?;
-        let options = self.options(request.timeout, request.remove_orphans);
+        let kept = wished.containers.iter().filter(|c| c.creation.is_none());
+        commands::refuse_paused(kept.filter_map(|c| actual.container(&c.container.id)))?;
+        let options = self.options(request.grace, request.remove_orphans);
         let plan = plan::plan(&wished, &actual, &options);
         Ok(Prepared {
             places: places(project, &plan),
@@ -192,7 +209,8 @@ impl<B: Backend> Engine<B> {
             project: project.name.clone(),
             verb: "up",
             on_failure: OnFailure::Stop,
-            _lock: lock,
+            refused: Vec::new(),
+            lock: Some(lock),
         })
     }
 
@@ -247,8 +265,9 @@ impl<B: Backend> Engine<B> {
         })
     }
 
-    fn options(&self, timeout: Option<Duration>, remove_orphans: bool) -> Options<'_> {
-        Options { paths: self.backend.paths(), timeout, remove_orphans }
+    fn options(&self, grace: Grace, remove_orphans: bool) -> Options<'_> {
+        let Grace { timeout, strict } = grace;
+        Options { paths: self.backend.paths(), timeout, strict, remove_orphans }
     }
 
     /// A bind source that is missing and is not to be made is an error before anything is changed.
@@ -309,51 +328,12 @@ impl<B: Backend> Engine<B> {
             }
         };
         let down = plan::Down { services, defined: request.defined.clone(), volumes: request.volumes };
-        let options = self.options(request.timeout, request.remove_orphans);
+        let options = self.options(request.grace, request.remove_orphans);
         let mut plan = plan::down(request.project, &actual, &down, &options);
         if plan.is_empty() && plan.warnings.is_empty() {
             plan.warnings.push(format!("No resource found to remove for project \"{}\".", request.project));
         }
-        Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, lock))
-    }
-
-    /// Plans a stop and a start of the named services, or of all, and of those that asked to follow.
-    ///
-    /// # Errors
-    /// When what exists cannot be read, or a named service has no container.
-    pub fn prepare_restart(
-        &self,
-        project: &ProjectName,
-        services: &[String],
-        timeout: Option<Duration>,
-    ) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(project)?;
-        let actual = self.backend.observe(project)?;
-        self.refuse_other_namespace(project, &actual)?;
-        let all = plan::graph_of(&actual);
-        let graph = all.select_for_restart(services)?;
-        let named: BTreeSet<ServiceName> = all.select_alone(services)?.order().cloned().collect();
-        let mut plan = plan::restart(&actual, &graph, &named, &self.options(timeout, false));
-        if plan.is_empty() {
-            plan.warnings.push(format!("No containers to restart for project \"{project}\"."));
-        }
-        Ok(self.prepared(plan, project, "restart", OnFailure::Stop, lock))
-    }
-
-    /// Plans the stop of the named services, or of all; the containers stay.
-    ///
-    /// # Errors
-    /// When what exists cannot be read.
-    pub fn prepare_stop(
-        &self,
-        project: &ProjectName,
-        services: Option<&BTreeSet<ServiceName>>,
-        timeout: Option<Duration>,
-    ) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(project)?;
-        let actual = self.backend.observe(project)?;
-        let plan = plan::stop(&actual, services, &self.options(timeout, false));
-        Ok(self.prepared(plan, project, "stop", OnFailure::Continue, lock))
+        Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, Some(lock)))
     }
 
     fn prepared(
@@ -362,7 +342,7 @@ impl<B: Backend> Engine<B> {
         project: &ProjectName,
         verb: &'static str,
         on_failure: OnFailure,
-        lock: B::Lock,
+        lock: Option<B::Lock>,
     ) -> Prepared<B::Lock> {
         Prepared {
             plan,
@@ -371,7 +351,8 @@ impl<B: Backend> Engine<B> {
             project: project.clone(),
             verb,
             on_failure,
-            _lock: lock,
+            refused: Vec::new(),
+            lock,
         }
     }
 
@@ -392,10 +373,11 @@ impl<B: Backend> Engine<B> {
     /// Ports that are in use, before anything is changed; then every step that failed.
     pub async fn apply(
         &self,
-        prepared: Prepared<B::Lock>,
+        mut prepared: Prepared<B::Lock>,
         events: &dyn Sink,
         stop: impl Future<Output = ()>,
     ) -> Result<Finish, Report> {
+        let diagnostics = std::mem::take(&mut prepared.refused);
         let plan = &prepared.plan;
         for warning in &plan.warnings {
             events.send(Event::Warning(warning.clone()));
@@ -413,7 +395,10 @@ impl<B: Backend> Engine<B> {
         }
         let result = self.perform(&prepared, events, stop).await;
         events.send(Event::End);
-        result
+        match result {
+            Ok(Finish::Done) if !diagnostics.is_empty() => Err(Report { diagnostics, ..Report::default() }),
+            result => result,
+        }
     }
 
     async fn perform(
@@ -422,9 +407,11 @@ impl<B: Backend> Engine<B> {
         events: &dyn Sink,
         stop: impl Future<Output = ()>,
     ) -> Result<Finish, Report> {
-        let Prepared { plan, project, verb, on_failure, .. } = prepared;
+        let Prepared { plan, project, verb, on_failure, lock, .. } = prepared;
         if plan.is_empty() {
-            self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
+            if lock.is_some() {
+                self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
+            }
             return Ok(Finish::Done);
         }
         fault::point("plan.made");
@@ -439,9 +426,11 @@ impl<B: Backend> Engine<B> {
         fault::point("supervisor.there");
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
         fault::point("plan.executed");
-        self.backend.leave(project).await?;
-        fault::point("supervisor.left");
-        self.backend.sync()?;
+        if lock.is_some() {
+            self.backend.leave(project).await?;
+            fault::point("supervisor.left");
+            self.backend.sync()?;
+        }
         if !outcome.failed.is_empty() {
             return Err(outcome.report(plan, &format!("run `hoist {verb}` again to go on")));
         }
@@ -460,7 +449,8 @@ impl<B: Backend> Engine<B> {
         events: &dyn Sink,
     ) -> Result<(), Report> {
         let actual = self.backend.observe(project)?;
-        let plan = plan::stop(&actual, services, &self.options(Some(Duration::ZERO), false));
+        let grace = Grace { timeout: Some(Duration::ZERO), strict: false };
+        let plan = existing::stop(&actual, services, &self.options(grace, false));
         let outcome = execute::execute(&plan, &self.backend, events, OnFailure::Continue, std::future::pending()).await;
         if outcome.failed.is_empty() { Ok(()) } else { Err(outcome.report(&plan, "run the command again")) }
     }
@@ -551,7 +541,8 @@ impl<B: Backend> Engine<B> {
             Some(index) => running.iter().find(|c| c.record.number == index),
         };
         if let Some(container) = found {
-            return Ok(container.record.clone());
+            let paused = container.status.paused;
+            return if paused { Err(commands::paused(container).into()) } else { Ok(container.record.clone()) };
         }
         let message = match index {
             None => format!("service \"{service}\" is not running"),
@@ -598,16 +589,19 @@ pub struct Exec<'a> {
 /// Returns where the file publishes the ports that a plan takes.
 fn places(project: &Project, plan: &Plan) -> Vec<(PublishedPort, Span)> {
     let mut places = Vec::new();
+    let mut ports: Vec<(&ServiceName, &PublishedPort)> = plan.ports.iter().map(|(name, port)| (name, port)).collect();
     for planned in &plan.steps {
         let Step::Attach(attachment) = &planned.step else { continue };
-        let Some(service) = project.services.get(&attachment.container.service) else { continue };
-        for port in attachment.endpoints.iter().flat_map(|e| &e.ports) {
-            // Entries of a range share its place; the rest differ in their published port.
-            let number = port.host_port.to_string();
-            let exact = service.ports.iter().find(|p| p.published.as_deref() == Some(&number));
-            let entry = exact.or_else(|| service.ports.iter().find(|p| p.target == port.target));
-            places.extend(entry.map(|entry| (*port, entry.span)));
-        }
+        let endpoints = attachment.endpoints.iter();
+        ports.extend(endpoints.flat_map(|e| &e.ports).map(|port| (&attachment.container.service, port)));
+    }
+    for (service, port) in ports {
+        let Some(service) = project.services.get(service) else { continue };
+        // Entries of a range share its place; the rest differ in their published port.
+        let number = port.host_port.to_string();
+        let exact = service.ports.iter().find(|p| p.published.as_deref() == Some(&number));
+        let entry = exact.or_else(|| service.ports.iter().find(|p| p.target == port.target));
+        places.extend(entry.map(|entry| (*port, entry.span)));
     }
     places
 }

@@ -16,7 +16,7 @@ use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
 
 /// A dependency that has not got there after a day never will. Compose waits without end.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What planning is told besides the two states.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub paths: &'a Paths,
     /// Time from stop signal to kill, instead of each container's own.
     pub timeout: Option<Duration>,
+    /// Wait for that time even when the signal cannot reach a container's first process.
+    pub strict: bool,
     /// Remove containers of services that the file does not have.
     pub remove_orphans: bool,
 }
@@ -133,58 +135,6 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
     plan
 }
 
-/// Returns the steps that stop running containers, dependents first, and keep them.
-#[must_use]
-pub fn stop(actual: &Actual, services: Option<&BTreeSet<ServiceName>>, options: &Options<'_>) -> Plan {
-    let mut plan = Plan::default();
-    let specs = specs(actual);
-    let graph = graph_of(actual);
-    let mut stopped: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
-    for service in graph.order().rev().filter(|s| services.is_none_or(|wanted| wanted.contains(*s))) {
-        let after: Vec<StepId> =
-            graph.dependents(service).filter_map(|(name, _)| stopped.get(name)).flatten().copied().collect();
-        for container in actual.containers.iter().filter(|c| c.record.service == *service && c.is_up()) {
-            let step = stop_step(container, options);
-            let id = plan.push(step, Reason::Asked("stop"), after.iter().copied());
-            stopped.entry(&container.record.service).or_default().push(id);
-            if let Some(attachment) = attachment(&container.record, options.paths, &specs).filter(|_| container.pinned)
-            {
-                plan.push(Step::Detach(Box::new(attachment)), Reason::Asked("stop"), [id]);
-            }
-        }
-    }
-    plan
-}
-
-/// Returns the steps that stop and start the containers of the selected services, dependencies first. `graph` holds
-/// what was selected; services that are in it beyond `named` follow a dependency.
-#[must_use]
-pub fn restart(actual: &Actual, graph: &Graph, named: &BTreeSet<ServiceName>, options: &Options<'_>) -> Plan {
-    let mut plan = Plan::default();
-    let specs = specs(actual);
-    let mut started: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
-    for service in graph.order() {
-        let follows = graph.dependencies(service).iter().find(|e| e.restart && !named.contains(service));
-        let reason = follows.map_or(Reason::Asked("restart"), |e| Reason::RestartedWith(e.on.clone()));
-        let after: Vec<StepId> =
-            graph.dependencies(service).iter().filter_map(|e| started.get(&e.on)).flatten().copied().collect();
-        for container in actual.containers.iter().filter(|c| c.record.service == *service && !c.is_one_off()) {
-            let mut after = after.clone();
-            if container.is_up() {
-                after = vec![plan.push(stop_step(container, options), reason.clone(), after)];
-            }
-            if let Some(attachment) =
-                attachment(&container.record, options.paths, &specs).filter(|_| !container.attached)
-            {
-                after = vec![plan.push(Step::Attach(Box::new(attachment)), reason.clone(), after)];
-            }
-            let start = plan.push(Step::Start(ContainerRef::from(&container.record)), reason.clone(), after);
-            started.entry(&container.record.service).or_default().push(start);
-        }
-    }
-    plan
-}
-
 /// Returns the order of the services that have containers, from the labels that `up` wrote.
 #[must_use]
 pub fn graph_of(actual: &Actual) -> Graph {
@@ -215,7 +165,8 @@ pub fn graph_of(actual: &Actual) -> Graph {
 /// Returns the host ports that a plan takes, and those that it gives up before it takes them.
 #[must_use]
 pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
-    let (mut taken, mut released) = (Vec::new(), Vec::new());
+    let mut taken: Vec<PublishedPort> = plan.ports.iter().map(|(_, port)| *port).collect();
+    let mut released = Vec::new();
     for planned in &plan.steps {
         match &planned.step {
             Step::Attach(attachment) => taken.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied())),
@@ -231,13 +182,16 @@ pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
             | Step::Start(_)
             | Step::Wait(_)
             | Step::Stop { .. }
+            | Step::Kill { .. }
+            | Step::Pause(_)
+            | Step::Unpause(_)
             | Step::RemoveContainer(_) => {}
         }
     }
     (taken, released)
 }
 
-fn specs(actual: &Actual) -> BTreeMap<NetworkId, NetworkSpec> {
+pub(super) fn specs(actual: &Actual) -> BTreeMap<NetworkId, NetworkSpec> {
     actual.networks.iter().map(|n| (n.record.id.clone(), n.spec.clone())).collect()
 }
 
@@ -249,9 +203,22 @@ fn orphan_warning(names: &[&str]) -> String {
     )
 }
 
-fn stop_step(container: &ActualContainer, options: &Options<'_>) -> Step {
+pub(super) fn stop_step(container: &ActualContainer, restart: bool, options: &Options<'_>) -> Step {
     let own = Duration::from_millis(container.record.policy.stop_grace_ms);
-    Step::Stop { container: ContainerRef::from(&container.record), grace: options.timeout.unwrap_or(own) }
+    Step::Stop {
+        container: ContainerRef::from(&container.record),
+        grace: options.timeout.unwrap_or(own),
+        strict: options.strict,
+        restart,
+    }
+}
+
+/// Notes the ports that a container which is there takes again with its start. One that is attached anew brings them along.
+pub(super) fn take_ports(plan: &mut Plan, container: &ActualContainer) {
+    if container.attached && !container.is_up() {
+        let ports = container.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
+        plan.ports.extend(ports.map(|port| (container.record.service.clone(), port)));
+    }
 }
 
 /// Adds the steps that remove a container; the first one waits for `after`.
@@ -270,7 +237,7 @@ fn tear_down(
     };
     // One whose start failed is not up, and its process may still be on its way out.
     if container.is_up() || container.status.process.is_some() {
-        push(stop_step(container, options));
+        push(stop_step(container, false, options));
     }
     if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.pinned) {
         push(Step::Detach(Box::new(attachment)));
@@ -455,6 +422,9 @@ impl Up<'_> {
                 self.plan.running.push(container.container.name.clone());
             }
             return;
+        }
+        if let Some(there) = there.filter(|_| container.creation.is_none()) {
+            take_ports(&mut self.plan, there);
         }
         for edge in &container.after {
             for on in desired.containers.iter().filter(|c| c.container.service == edge.on) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::event::Subject;
 use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
-use crate::network::{EndpointSpec, NetworkSpec};
+use crate::network::{EndpointSpec, NetworkSpec, PublishedPort};
 use crate::runtime::ContainerSpec;
 use crate::state::record::{ContainerRecord, NetworkRecord, OutOfMemory, VolumeRecord};
 
@@ -28,21 +28,36 @@ pub enum Step {
     RemoveVolume(VolumeName),
     /// Writes the record, makes the directories and the generated files.
     CreateContainer(Box<Creation>),
-    /// Makes and pins the container's network namespace, wires its endpoints, publishes their ports, tells its names.
+    /// Makes and pins the container's network namespace and wires its endpoints.
     Attach(Box<Attachment>),
-    /// Unpublishes, unwires and unpins.
+    /// Unwires and unpins.
     Detach(Box<Attachment>),
-    /// Starts the process.
+    /// Publishes the ports, tells the names and starts the process.
     Start(ContainerRef),
     /// Waits for what a dependent needs.
     Wait(Wait),
-    /// Sends the stop signal, and kills when the grace is over.
+    /// Sends the stop signal, and kills when the grace is over. Ports that were published are free then.
     Stop {
         /// The container.
         container: ContainerRef,
         /// Time from the signal to the kill; zero kills at once.
         grace: Duration,
+        /// Wait for the grace even when the signal cannot reach the process.
+        strict: bool,
+        /// The container is started again by the same plan: its ports stay its own.
+        restart: bool,
     },
+    /// Sends a signal; the one that kills is waited for.
+    Kill {
+        /// The container.
+        container: ContainerRef,
+        /// Number of the signal.
+        signal: i32,
+    },
+    /// Holds all processes where they are.
+    Pause(ContainerRef),
+    /// Lets them go on.
+    Unpause(ContainerRef),
     /// Removes record, writable layer, log and volatile files of a container that does not run.
     RemoveContainer(ContainerRef),
 }
@@ -235,6 +250,9 @@ impl Step {
             Self::Wait(Wait { until: Until::Healthy, .. }) => "wait healthy",
             Self::Wait(Wait { until: Until::Completed, .. }) => "wait completed",
             Self::Stop { .. } => "stop",
+            Self::Kill { .. } => "kill",
+            Self::Pause(_) => "pause",
+            Self::Unpause(_) => "unpause",
             Self::RemoveContainer(_) => "remove container",
         }
     }
@@ -254,6 +272,9 @@ impl Step {
             Self::Start(container)
             | Self::Wait(Wait { on: container, .. })
             | Self::Stop { container, .. }
+            | Self::Kill { container, .. }
+            | Self::Pause(container)
+            | Self::Unpause(container)
             | Self::RemoveContainer(container) => Subject::Container(container.name.to_string()),
         }
     }
@@ -279,6 +300,9 @@ impl Step {
             Self::Wait(Wait { until: Until::Completed, .. }) => (Some("Waiting"), Some("Exited")),
             Self::Stop { grace: Duration::ZERO, .. } => (Some("Killing"), Some("Killed")),
             Self::Stop { .. } => (Some("Stopping"), Some("Stopped")),
+            Self::Kill { .. } => (Some("Killing"), Some("Killed")),
+            Self::Pause(_) => (Some("Pausing"), Some("Paused")),
+            Self::Unpause(_) => (Some("Unpausing"), Some("Unpaused")),
             Self::RemoveContainer(_) => (Some("Removing"), Some("Removed")),
         }
     }
@@ -312,6 +336,8 @@ pub struct Plan {
     pub steps: Vec<Planned>,
     /// Containers that are as they should be already.
     pub running: Vec<ContainerName>,
+    /// Host ports that containers gave back when they ended and take again with their start, besides those of attachments.
+    pub ports: Vec<(ServiceName, PublishedPort)>,
     /// What the user should know before the plan is executed.
     pub warnings: Vec<String>,
 }

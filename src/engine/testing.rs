@@ -248,7 +248,7 @@ impl World {
 
     pub(crate) fn plan_up(&self, project: &Project, remove_orphans: bool) -> (Desired, Plan) {
         let wished = self.desired(project, &[], &Recreate::Changed).expect("it can be chosen");
-        let options = Options { paths: &paths(), timeout: None, remove_orphans };
+        let options = Options { paths: &paths(), timeout: None, strict: false, remove_orphans };
         let steps = plan(&wished, &self.actual.borrow(), &options);
         (wished, steps)
     }
@@ -322,20 +322,7 @@ impl World {
                 }
                 actual.containers.push(ActualContainer {
                     record: record.clone(),
-                    status: ContainerStatus {
-                        id: record.id.clone(),
-                        state: State::Created,
-                        process: None,
-                        exit_code: None,
-                        reason: None,
-                        started: None,
-                        finished: None,
-                        restarts: 0,
-                        failures: 0,
-                        health: None,
-                        stopped_by_user: false,
-                        out_of_memory: None,
-                    },
+                    status: ContainerStatus::created(record.id.clone()),
                     attached: false,
                     pinned: false,
                     complete: true,
@@ -391,6 +378,21 @@ impl World {
                     c.status.state = State::Exited;
                     c.status.exit_code = Some(143);
                     c.status.health = None;
+                    Ok(())
+                });
+            }
+            Step::Kill { container, .. } => {
+                return self.with(&container.id, |c| {
+                    c.status.state = State::Exited;
+                    c.status.exit_code = Some(137);
+                    c.status.health = None;
+                    Ok(())
+                });
+            }
+            Step::Pause(container) | Step::Unpause(container) => {
+                let paused = matches!(step, Step::Pause(_));
+                return self.with(&container.id, |c| {
+                    c.status.paused = paused;
                     Ok(())
                 });
             }

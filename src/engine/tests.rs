@@ -10,6 +10,7 @@ use crate::compose::model::{Condition, Project};
 use crate::engine::actual::Actual;
 use crate::engine::desired::{Desired, Recreate};
 use crate::engine::execute::{OnFailure, Outcome, execute};
+use crate::engine::existing;
 use crate::engine::plan::{self, Down, Options};
 use crate::engine::step::{Plan, Step};
 use crate::engine::testing::{World, paths, project, service};
@@ -17,7 +18,7 @@ use crate::event::{Event, Progress, Silent, Sink};
 use crate::state::record::State;
 
 fn options(paths: &crate::paths::Paths) -> Options<'_> {
-    Options { paths, timeout: None, remove_orphans: false }
+    Options { paths, timeout: None, strict: false, remove_orphans: false }
 }
 
 fn up(world: &World, project: &Project) -> Plan {
@@ -102,7 +103,7 @@ fn a_changed_image_is_a_reason_too() {
 fn a_stopped_container_is_started_again() {
     let world = World::default();
     up(&world, &shop());
-    let stop = plan::stop(&world.actual.borrow(), None, &options(&paths()));
+    let stop = existing::stop(&world.actual.borrow(), None, &options(&paths()));
     assert_snapshot!(stop, @r"
     1  stop    shop-web-1           stop asked for
     2  detach  shop-web-1  after 1  stop asked for
@@ -117,6 +118,68 @@ fn a_stopped_container_is_started_again() {
     4  wait healthy  shop-db-1   after 2     web depends on it
     5  start         shop-web-1  after 3, 4  not running
     ");
+}
+
+#[test]
+fn start_goes_in_order_and_waits_for_what_dependents_need() {
+    let world = World::default();
+    up(&world, &shop());
+    let plan_of = |world: &World, wait| {
+        let actual = world.actual.borrow();
+        existing::start(&actual, &plan::graph_of(&actual), wait, &options(&paths()))
+    };
+    assert!(plan_of(&world, None).is_empty());
+    let stop = existing::stop(&world.actual.borrow(), None, &options(&paths()));
+    assert!(world.run(&stop, OnFailure::Continue, &Silent).is_complete());
+    let plan = plan_of(&world, Some(std::time::Duration::from_secs(30)));
+    assert_snapshot!(plan, @r"
+    1  attach        shop-db-1               not attached
+    2  start         shop-db-1   after 1     start asked for
+    3  attach        shop-web-1              not attached
+    4  wait healthy  shop-db-1   after 2     web depends on it
+    5  start         shop-web-1  after 3, 4  start asked for
+    6  wait healthy  shop-db-1   after 2     wait asked for
+    ");
+    assert_eq!(plan::ports(&plan).0.len(), 1, "the port is taken again");
+    assert!(world.run(&plan, OnFailure::Stop, &Silent).is_complete());
+    assert!(plan_of(&world, None).is_empty());
+}
+
+#[test]
+fn one_that_ended_by_itself_takes_its_ports_again_and_keeps_its_network() {
+    let world = World::default();
+    up(&world, &shop());
+    let web = |world: &World| world.actual.borrow().containers.iter().position(|c| c.record.service.as_str() == "web");
+    let at = web(&world).expect("web is there");
+    assert_eq!(plan::ports(&world.plan_up(&shop(), false).1), (vec![], vec![]), "what runs has its ports");
+    world.actual.borrow_mut().containers[at].status.state = State::Exited;
+    let (_, plan) = world.plan_up(&shop(), false);
+    assert_snapshot!(plan, @r"1  start  shop-web-1    not running");
+    let taken: Vec<u16> = plan::ports(&plan).0.iter().map(|p| p.host_port).collect();
+    assert_eq!(taken, [8000]);
+}
+
+#[test]
+fn what_is_held_is_let_go_and_the_rest_is_told() {
+    let world = World::default();
+    up(&world, &shop());
+    let (pause, already) = existing::pause(&world.actual.borrow(), |c| c.record.service.as_str() == "db");
+    assert_snapshot!(pause, @r"1  pause  shop-db-1    pause asked for");
+    assert!(already.is_empty());
+    assert!(world.run(&pause, OnFailure::Continue, &Silent).is_complete());
+    let (pause, already) = existing::pause(&world.actual.borrow(), |_| true);
+    assert_snapshot!(pause, @r"1  pause  shop-web-1    pause asked for");
+    assert_eq!(already.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["shop-db-1"]);
+    let (unpause, running) = existing::unpause(&world.actual.borrow(), |_| true);
+    assert_snapshot!(unpause, @r"1  unpause  shop-db-1    unpause asked for");
+    assert_eq!(running.len(), 1);
+    let kill = existing::kill(&world.actual.borrow(), |_| true, 9);
+    assert_snapshot!(kill, @r"
+    1  kill  shop-db-1     kill asked for
+    2  kill  shop-web-1    kill asked for
+    ");
+    assert!(world.run(&kill, OnFailure::Continue, &Silent).is_complete());
+    assert!(existing::kill(&world.actual.borrow(), |_| true, 9).is_empty());
 }
 
 #[test]
@@ -242,7 +305,7 @@ fn restart_goes_in_order_and_takes_along_who_asked() {
     let all = plan::graph_of(&actual);
     let named = BTreeSet::from([shop.services[1].name.clone()]);
     let graph = all.select_for_restart(&["db".into()]).expect("db is there");
-    assert_snapshot!(plan::restart(&actual, &graph, &named, &options(&paths())), @r"
+    assert_snapshot!(existing::restart(&actual, &graph, &named, &options(&paths())), @r"
     1  stop   shop-db-1            restart asked for
     2  start  shop-db-1   after 1  restart asked for
     3  stop   shop-web-1  after 2  db is restarted
@@ -540,7 +603,7 @@ proptest! {
         let world = World::default();
         world.seed.set(usize::from(seed));
         up(&world, &project);
-        let stop = plan::stop(&world.actual.borrow(), None, &options(&paths()));
+        let stop = existing::stop(&world.actual.borrow(), None, &options(&paths()));
         let outcome = world.run(&stop, OnFailure::Continue, &Silent);
         assert_order(&stop, &outcome);
         prop_assert!(world.actual.borrow().containers.iter().all(|c| !c.is_up()));

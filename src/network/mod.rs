@@ -353,7 +353,8 @@ pub fn create_namespace(path: &Path) -> Result<(), Error> {
     pinned.map_err(error)?
 }
 
-/// Takes the pin of a network namespace away; it goes with the last process and socket in it, and its links with it.
+/// Takes the pin of a network namespace away; it goes with the last process and socket in it, and its links with it:
+/// deleting one of them alone takes 20 ms.
 ///
 /// # Errors
 /// What the kernel said.
@@ -412,14 +413,6 @@ fn inside(spec: &EndpointSpec, address: Ipv4Net) -> Result<(), Error> {
     sysctl(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
     no_ipv6(name)?;
     link::set_up_endpoint(index, address, spec.gateway).map_err(error)
-}
-
-/// Takes a container's published ports away. The pair goes with the namespace: deleting it alone takes 20 ms.
-///
-/// # Errors
-/// What the kernel said.
-pub fn detach(spec: &EndpointSpec) -> Result<(), Error> {
-    unpublish(&spec.table, &mappings(spec))
 }
 
 /// Returns what [`publish`] takes for an endpoint.

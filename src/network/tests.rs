@@ -413,8 +413,8 @@ fn removing_leaves_nothing() {
         let mut a = host.container(&network, 2);
         a.ports = vec![tcp(Ipv4Addr::UNSPECIFIED, 8080)];
         publish(&a.table, &mappings(&a)).expect("a free port");
-        detach(&a).expect("it is there");
-        detach(&a).expect("a missing one is fine");
+        unpublish(&a.table, &mappings(&a)).expect("it is there");
+        unpublish(&a.table, &mappings(&a)).expect("a missing one is fine");
         remove_namespace(&a.netns).expect("it is pinned");
         remove_namespace(&a.netns).expect("a missing one is fine");
         assert!(!a.netns.exists());
@@ -424,7 +424,7 @@ fn removing_leaves_nothing() {
         let b = host.container(&network, 3);
         assert_eq!(remove(&host.host, &network).len(), 0);
         assert_eq!(remove(&host.host, &network).len(), 0);
-        detach(&b).expect("its table is gone");
+        unpublish(&b.table, &mappings(&b)).expect("its table is gone");
         remove_namespace(&b.netns).expect("it is pinned");
         eventually("nothing is left", || observe(&host.host.engine).expect("readable") == Observed::default());
     });

@@ -394,6 +394,14 @@ impl Cgroup {
         Ok(event(&self.read("cgroup.events", "watch")?, "frozen"))
     }
 
+    /// Returns whether it has been asked to stop its processes, be it done or not.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn is_freezing(&self) -> Result<bool, Error> {
+        Ok(self.read("cgroup.freeze", "watch")?.trim() == "1")
+    }
+
     /// Opens `cgroup.events`, which polls `POLLPRI` after each change. Read it once before the first poll.
     ///
     /// # Errors
@@ -410,6 +418,27 @@ impl Cgroup {
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
         let text = self.read("cgroup.procs", "list the processes of")?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Returns the ids of the processes in it and below, in no order; 0 for one that our pid namespace does not see. What
+    /// vanishes meanwhile is left out.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn pids_below(&self) -> Result<Vec<i32>, Error> {
+        let mut all = self.pids()?;
+        let entries = Dir::read_from(&self.dir).map_err(|errno| self.error("list the processes of", errno))?;
+        for entry in entries {
+            let entry = entry.map_err(|errno| self.error("list the processes of", errno))?;
+            let name = entry.file_name();
+            if entry.file_type() != FileType::Directory || matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(dir) = openat(&self.dir, name, DIRECTORY, Mode::empty()) else { continue };
+            let below = Self { dir, path: self.path.join(name.to_string_lossy().as_ref()) };
+            all.extend(below.pids_below().unwrap_or_default());
+        }
+        Ok(all)
     }
 
     /// Waits until no process is in it and below.
@@ -508,6 +537,16 @@ impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
+}
+
+/// Returns whether every process is stopped, as an open [`Cgroup::events`] says it now; a poll waits for the next change.
+///
+/// # Errors
+/// What pread(2) says.
+pub fn is_frozen_in(events: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut buffer = [0; 256];
+    let length = rustix::io::pread(events, &mut buffer, 0)?;
+    Ok(event(&String::from_utf8_lossy(&buffer[..length]), "frozen"))
 }
 
 /// Returns whether a line `key 1` is among the events.
@@ -629,7 +668,13 @@ pub(super) mod tests {
         assert!(first.pids().unwrap().is_empty());
         scratch.cgroup("shop/web");
         scratch.cgroup("shop/web/made/inside/deep");
-        scratch.cgroup("shop/web/made/beside");
+        let beside = scratch.cgroup("shop/web/made/beside");
+        let mut child = shell_in(&beside, "exec sleep 1000");
+        assert_eq!(first.pids_below().unwrap(), [child.id().cast_signed()]);
+        assert!(first.pids().unwrap().is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        beside.wait_empty(soon()).unwrap();
         scratch.cgroup("shop/db");
         hierarchy.remove(&web).unwrap();
         assert!(hierarchy.open(&web).is_err());

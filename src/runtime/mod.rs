@@ -15,6 +15,7 @@ pub mod exec;
 pub mod init;
 pub mod launch;
 pub mod nodes;
+pub mod processes;
 pub mod resources;
 pub mod rlimits;
 pub mod seccomp;

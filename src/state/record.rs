@@ -189,6 +189,15 @@ pub struct ContainerStatus {
     /// The kernel killed processes of the last run because they took more memory than the container may.
     #[serde(default)]
     pub out_of_memory: Option<OutOfMemory>,
+    /// Its processes are held where they are, until a command lets them go on.
+    #[serde(default)]
+    pub paused: bool,
+    /// A command has sent it a signal that ends it: its restart policy does not act when it has ended.
+    #[serde(default)]
+    pub signalled: bool,
+    /// Its first process could not receive its stop signal, so the last stop has killed it at once.
+    #[serde(default)]
+    pub unheard: bool,
 }
 
 /// What is known of kills for want of memory.
@@ -217,6 +226,9 @@ impl ContainerStatus {
             health: None,
             stopped_by_user: false,
             out_of_memory: None,
+            paused: false,
+            signalled: false,
+            unheard: false,
         }
     }
 }

@@ -44,12 +44,38 @@ pub enum Request {
         #[serde(default)]
         asked: Option<i64>,
     },
-    /// Stop a container; answered when it has ended. Nothing to do when it does not run.
+    /// Stop a container; answered when it has ended. Nothing to do when it does not run. One that is paused goes on, to
+    /// take its signal.
     Stop {
         /// Which.
         container: ContainerId,
         /// Milliseconds until it is killed, instead of its own grace period.
         grace_ms: Option<u64>,
+        /// Wait for the grace period even when the signal cannot reach it.
+        #[serde(default)]
+        strict: bool,
+        /// It is started again in a moment: its host ports stay reserved.
+        #[serde(default)]
+        restart: bool,
+    },
+    /// Send a signal to a container's first process; the one that kills ends all that is in the container, and is
+    /// answered when it has ended. A worker that dies between the signal and the answer makes it be sent again: one that
+    /// comes twice does less harm than one that is lost.
+    Kill {
+        /// Which.
+        container: ContainerId,
+        /// Which signal.
+        signal: i32,
+    },
+    /// Hold all processes of a container where they are; answered when they are held. Nothing to do when they are.
+    Pause {
+        /// Which.
+        container: ContainerId,
+    },
+    /// Let the processes of a paused container go on. Nothing to do when it is not paused.
+    Unpause {
+        /// Which.
+        container: ContainerId,
     },
     /// Forget a container that does not run: its descriptors, volatile state and cgroup go.
     Forget {
@@ -133,6 +159,9 @@ impl Carries for ToWorker {
             Request::KeepTerminal { .. } => 1,
             Request::Start { .. }
             | Request::Stop { .. }
+            | Request::Kill { .. }
+            | Request::Pause { .. }
+            | Request::Unpause { .. }
             | Request::Forget { .. }
             | Request::Exec { .. }
             | Request::ExecWait { .. }
@@ -262,7 +291,11 @@ mod tests {
         let id = ContainerId::from_bytes([7; 32]);
         let text = format!(r#"{{"version":1,"id":3,"request":{{"Start":{{"container":"{id}"}}}}}}"#);
         let frame: ToWorker = serde_json::from_str(&text).expect("understood");
-        assert!(matches!(frame.request, Request::Start { container, asked: None } if container == id));
+        assert!(matches!(&frame.request, Request::Start { container, asked: None } if *container == id));
+        let text = format!(r#"{{"version":1,"id":4,"request":{{"Stop":{{"container":"{id}","grace_ms":5}}}}}}"#);
+        let frame: ToWorker = serde_json::from_str(&text).expect("understood");
+        let plain = matches!(frame.request, Request::Stop { grace_ms: Some(5), strict: false, restart: false, .. });
+        assert!(plain, "{text}");
         let exec = r#""argv":["true"],"env":[],"user":null,"cwd":null"#;
         let text = format!(r#"{{"version":1,"id":4,"request":{{"Exec":{{"container":"{id}",{exec}}}}}}}"#);
         let frame: ToWorker = serde_json::from_str(&text).expect("understood");

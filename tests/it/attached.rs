@@ -127,7 +127,7 @@ services:
 }
 
 #[test]
-fn an_up_after_an_interrupt_takes_the_ports_that_its_supervisor_keeps() {
+fn an_up_after_an_interrupt_takes_its_ports_again() {
     require_root!();
     let compose = "services:\n  web:\n    image: busybox\n    command: sh -c 'echo ready; exec sleep 1000'\n    ports: [\"8080:80\"]\n";
     let shop = TestProject::new("shop", compose);

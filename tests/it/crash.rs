@@ -291,6 +291,105 @@ volumes:
   data:
 ";
 
+const HELD: &str = "
+services:
+  web:
+    image: busybox
+    command: sh -c 'trap \"exit 3\" TERM; while :; do usleep 2000; done'
+    ports: ['8080:80']
+    restart: always
+";
+
+/// Runs a command while the worker is killed: as soon as it is sent, or a little later, or when its first line is there.
+#[track_caller]
+fn run_and_kill_worker(shop: &TestProject, arguments: &[&str], round: u32) {
+    let worker = shop.supervisor().worker_pid;
+    let mut run = shop.spawn(arguments);
+    match round % 3 {
+        0 => {}
+        1 => super::support::pause(),
+        _ => drop(run.has_next_line()),
+    }
+    send(worker, Signal::SIGKILL);
+    let _ = run.finish(30.secs()).code(0);
+    next_worker(shop, worker);
+}
+
+#[test]
+fn stop_kill_and_pause_are_obeyed_whatever_happens_to_the_worker() {
+    require_root!();
+    let shop = TestProject::new("shop", HELD);
+    shop.up();
+    let frozen = || {
+        let relative = shop.record("web").spec["cgroup"].as_str().expect("a cgroup").to_owned();
+        let hierarchy = hoist::runtime::cgroup::Hierarchy::find().expect("cgroup2");
+        hierarchy.open(&relative).and_then(|c| c.is_frozen()).expect("it is there")
+    };
+    let is_free = || std::net::TcpListener::bind("0.0.0.0:8080").is_ok();
+    for round in 0..rounds() {
+        run_and_kill_worker(&shop, &["pause"], round);
+        assert!(frozen(), "round {round}");
+        // The next one hears from the kernel that it is paused.
+        let worker = shop.supervisor().worker_pid;
+        send(worker, Signal::SIGKILL);
+        next_worker(&shop, worker);
+        assert!(shop.status("web").paused && frozen(), "round {round}");
+        if round % 2 == 0 {
+            run_and_kill_worker(&shop, &["unpause"], round);
+            eventually(10.secs(), "it goes on", || holds(!frozen() && !shop.status("web").paused));
+        }
+        assert!(!is_free(), "round {round}");
+        run_and_kill_worker(&shop, &["stop"], round);
+        assert_eq!(shop.status("web").exit_code, Some(3), "round {round}: it took its signal");
+        eventually(10.secs(), "the port is free", || holds(is_free()));
+        run_and_kill_worker(&shop, &["start"], round);
+        shop.pid("web");
+        assert!(!is_free(), "round {round}");
+        run_and_kill_worker(&shop, &["kill"], round);
+        let status = shop.status("web");
+        assert_eq!((status.state, status.exit_code), (State::Exited, Some(137)), "round {round}");
+        eventually(10.secs(), "the port is free", || holds(is_free()));
+        run_and_kill_worker(&shop, &["start"], round);
+    }
+    let name = shop.record("web").endpoints[0].host_link.clone();
+    assert!(shop.host().objects().links.contains(&name));
+    shop.down();
+}
+
+#[test]
+fn a_pause_outlives_both_processes_and_so_does_a_stop() {
+    require_root!();
+    let shop = TestProject::new("shop", HELD);
+    shop.up();
+    shop.hoist(&["pause"]).ok();
+    let pid = shop.pid("web");
+    let both_killed = || {
+        let old = shop.supervisor();
+        send(old.holder_pid, Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(old.worker_pid), Signal::SIGKILL); // it may have seen it and ended
+        for pid in [old.holder_pid, old.worker_pid] {
+            eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
+        }
+    };
+    both_killed();
+    let table = shop.hoist(&["ps"]).ok();
+    assert!(table.contains("(Paused)"), "{table}");
+    assert_eq!(shop.pid("web"), pid);
+    both_killed();
+    shop.hoist(&["unpause"]).ok();
+    shop.hoist(&["stop"]).ok();
+    assert_eq!(shop.status("web").state, State::Exited);
+    both_killed();
+    // Nobody has the port now: whoever takes it is told.
+    let listener = std::net::TcpListener::bind("0.0.0.0:8080").expect("free");
+    let message = shop.hoist(&["start"]).fails();
+    assert!(message.contains("port 0.0.0.0:8080/tcp is in use by"), "{message}");
+    drop(listener);
+    shop.hoist(&["start"]).ok();
+    std::net::TcpListener::bind("0.0.0.0:8080").expect_err("held again");
+    assert_eq!(shop.status("web").state, State::Running);
+}
+
 /// Moments at which a command is killed: after so many lines of its progress.
 fn moments() -> Vec<usize> {
     if is_soak() { (1..=24).collect() } else { vec![1, 2, 3, 5, 8, 12] }

@@ -4,6 +4,7 @@
 
 mod attached;
 mod build;
+mod commands;
 mod connectivity;
 mod crash;
 mod cycles;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+use super::containers::{Container, StopWanted};
 use super::{Source, Timer, Worker};
 use crate::fault;
 use crate::name::ContainerId;
@@ -40,6 +41,13 @@ pub(super) struct Client {
 pub(super) struct Waiter {
     pub(super) client: u64,
     request: u64,
+}
+
+impl Waiter {
+    /// Returns the client's number.
+    pub(super) fn client(self) -> u64 {
+        self.client
+    }
 }
 
 /// A process that was run in a container on request.
@@ -122,6 +130,7 @@ impl Worker {
         let Some(client) = self.clients.remove(&id) else { return };
         self.unwatch(&Source::Client(id));
         self.leave_taps(id);
+        self.give_restarts_up(id);
         if client.holds && !self.clients.values().any(|c| c.holds) {
             self.drop_unclaimed_ports();
         }
@@ -144,7 +153,12 @@ impl Worker {
         match message.request {
             Request::Hold { ports } => self.request_hold(&ports, fds, waiter),
             Request::Start { container, asked } => self.request_start(&container, asked, waiter),
-            Request::Stop { container, grace_ms } => self.request_stop(&container, grace_ms, waiter),
+            Request::Stop { container, grace_ms, strict, restart } => {
+                self.request_stop(&container, StopWanted { grace_ms, strict, restart }, waiter);
+            }
+            Request::Kill { container, signal } => self.request_kill(&container, signal, waiter),
+            Request::Pause { container } => self.request_pause(&container, waiter),
+            Request::Unpause { container } => self.request_unpause(&container, waiter),
             Request::Forget { container } => self.request_forget(&container, waiter),
             Request::Subscribe => self.subscribe(waiter),
             Request::Leave => self.leave_if_empty(),
@@ -269,6 +283,9 @@ impl Worker {
         }
         if container.has_ended() {
             return Err(not_running()); // its number may mean another process by now
+        }
+        if container.is_held() {
+            return Err("the container is paused".to_owned()); // it would be held before it could report
         }
         let mut spec: ProcessSpec = container.spec.process.clone();
         spec.argv = wanted.argv;
@@ -406,7 +423,7 @@ impl Worker {
     pub(super) fn start_probe(&mut self, id: &ContainerId) {
         let now = Instant::now();
         let Some(container) = self.containers.get_mut(id) else { return };
-        if container.probe.is_some() {
+        if container.probe.is_some() || container.is_held() {
             return;
         }
         let Some(argv) = container.record.policy.health.as_ref().map(|h| h.argv.clone()) else { return };
@@ -459,7 +476,9 @@ impl Worker {
 
     /// A probe took too long: it is killed with what its shell has started, and its end counts as a failure.
     pub(super) fn probe_timed_out(&mut self, pid: i32) {
-        if let Some(run) = self.execs.get(&pid) {
+        if let Some(run) = self.execs.get(&pid)
+            && !self.containers.get(&run.container).is_some_and(Container::is_held)
+        {
             let _ = process::send_signal_to_group(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
         }
     }

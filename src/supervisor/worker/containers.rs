@@ -1,6 +1,5 @@
 //! A container's life: adopted, started, ended, started again, stopped, forgotten.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -14,13 +13,12 @@ use super::terminals::Tap;
 use super::{Source, Timer, WRITE_AGAIN, Worker};
 use crate::fault;
 use crate::name::ContainerId;
-use crate::network::{self, PublishedPort, Transport};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::controllers::Limits;
 use crate::runtime::devices;
 use crate::runtime::launch::{self, Launch, Stdio};
 use crate::runtime::{self, ContainerSpec, Outcome, Started};
-use crate::state::record::{ContainerRecord, ContainerStatus, Health, PortRecord, State as Life};
+use crate::state::record::{ContainerRecord, ContainerStatus, Health, State as Life};
 use crate::state::{self};
 use crate::supervisor::health::Monitor;
 use crate::supervisor::identity;
@@ -48,7 +46,7 @@ pub(super) struct Container {
     /// Who waits for the start.
     start_waiters: Vec<Waiter>,
     /// Who waits for the end.
-    stop_waiters: Vec<Waiter>,
+    pub(super) stop_waiters: Vec<Waiter>,
     /// Who waits for it to be forgotten, while a process whose start failed is on its way out.
     forget_waiters: Vec<Waiter>,
     /// The exit code of a process that has ended, until its last output is in the log. `Some(None)`: nobody knows it.
@@ -65,6 +63,13 @@ pub(super) struct Container {
     pub(super) taps: Vec<Tap>,
     /// Whether its stop signal has reached it.
     asking: Option<Asking>,
+    /// The client that has stopped it in order to start it again.
+    pub(super) restarted_by: Option<u64>,
+    /// It has given its host ports back.
+    pub(super) released: bool,
+    /// Its processes are being held; who waits for that is beside.
+    pub(super) freezing: bool,
+    pub(super) pause_waiters: Vec<Waiter>,
     pub(super) health: Option<Monitor>,
     /// The exec that asks for its health now.
     pub(super) probe: Option<i32>,
@@ -83,6 +88,17 @@ impl Container {
 
     pub(super) fn starting(&self) -> bool {
         self.starting.is_some()
+    }
+
+    /// Its first process runs its program, as far as we know.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_alive() && !self.starting() && !self.has_ended()
+    }
+
+    /// Whether its host ports are its own: it runs, or will again without anybody publishing them anew.
+    pub(super) fn keeps_ports(&self) -> bool {
+        let comes_back = self.status.state == Life::Restarting || self.restarted_by.is_some();
+        self.is_alive() || comes_back || !self.start_waiters.is_empty()
     }
 
     /// Its process has ended, and its last output is on its way to the log.
@@ -137,6 +153,7 @@ impl Worker {
         // A terminal's pipe was held by the holder alone, and is a new one if that has died.
         let held = alive && !spec.process.terminal;
         let streams = self.open_streams(&id, &mut log, held).map_err(|e| at(&directory, &e))?;
+        let released = matches!(status.state, Life::Created | Life::Exited);
         let container = Container {
             record,
             spec,
@@ -157,6 +174,10 @@ impl Worker {
             settling: false,
             taps: Vec::new(),
             asking: None,
+            restarted_by: None,
+            released,
+            freezing: false,
+            pause_waiters: Vec::new(),
             health: None,
             probe: None,
         };
@@ -180,6 +201,7 @@ impl Worker {
                 // The child was not on record, so it was never released; whoever asked asks again.
                 Life::Starting => {
                     container.status.state = Life::Created;
+                    container.released = true;
                     self.write_status(id);
                 }
                 Life::Created | Life::Running | Life::Exited => {}
@@ -211,6 +233,7 @@ impl Worker {
             container.health = Some(Monitor::new(policy, started, container.status.health));
             self.set_timer(started, Timer::Probe(id.clone()));
         }
+        let paused = self.see_if_paused(id, stopping);
         if stopping {
             // Whoever asked may have gone too; if not, it is asked again and this time is set anew.
             self.set_timer(Instant::now() + grace, Timer::Kill(id.clone()));
@@ -220,7 +243,7 @@ impl Worker {
             // Another holder made it: its end shows on the pidfd alone.
             self.watch_process(id)?;
         }
-        if released {
+        if released || paused {
             self.write_status(id);
         }
         self.hold_ports(id);
@@ -234,7 +257,7 @@ impl Worker {
 
     /// Takes up a container that could not be taken up before, if it runs. What cannot be read may still run: then
     /// everything in its cgroup is killed, because nobody else will ever do it.
-    fn take_up_late(&mut self, id: &ContainerId) -> Result<(), String> {
+    pub(super) fn take_up_late(&mut self, id: &ContainerId) -> Result<(), String> {
         if self.containers.contains_key(id) {
             return Ok(());
         }
@@ -317,6 +340,7 @@ impl Worker {
     fn begin_start_for_user(&mut self, id: &ContainerId) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.status.stopped_by_user = false;
+        container.status.signalled = false;
         container.status.failures = 0;
         container.status.restarts = 0;
         self.clear_timer(&Timer::Restart(id.clone()));
@@ -369,9 +393,12 @@ impl Worker {
         container.take_in(started.pid).map_err(|e| (e, 128))?; // dropping `started` ends the child
         let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.start_failed = false;
+        container.restarted_by = None;
         container.status.state = Life::Starting;
         container.status.process = Some(identity::of(started.pid).map_err(plain)?);
         container.status.reason = None;
+        container.status.unheard = false;
+        container.status.paused = false;
         container.status.started = Some(now_ns());
         container.began = Some(Instant::now());
         container.status.health = container.record.policy.health.as_ref().map(|_| Health::Starting);
@@ -387,6 +414,8 @@ impl Worker {
         // If it fails, dropping `started` ends the child.
         self.try_write_status(id).map_err(|e| (chain(&e), 128))?;
         fault::point("start.recorded");
+        self.publish_ports(id).map_err(|e| (chain(e.as_ref()), 128))?;
+        fault::point("start.published");
         self.publish_names();
         fault::point("start.names");
         started.release().map_err(plain)?;
@@ -476,6 +505,7 @@ impl Worker {
             }
         } else {
             container.status.process = None;
+            self.release_ports(id);
         }
         self.write_status(id);
         for waiter in waiters {
@@ -526,6 +556,7 @@ impl Worker {
         container.health = None;
         container.probe = None;
         self.note_kills(id);
+        self.forget_pause(id);
         self.clear_timer(&Timer::Kill(id.clone()));
         self.clear_timer(&Timer::SignalAgain(id.clone()));
         self.clear_timer(&Timer::Probe(id.clone()));
@@ -562,7 +593,7 @@ impl Worker {
             container.status.reason =
                 code.is_none().then(|| "it ended while no supervisor was there to see its exit code".to_owned());
         }
-        let stopped = container.status.stopped_by_user;
+        let stopped = container.status.stopped_by_user || container.status.signalled;
         let policy = container.record.policy.restart;
         let (failures, restarts) = (container.status.failures, container.status.restarts);
         let decision = restart::decide(policy, code, stopped, failures, restarts, ran);
@@ -574,8 +605,9 @@ impl Worker {
         self.drop_kept(&pidfd_key(id));
         self.drop_kept(&stdin_key(id));
         self.drop_terminal(id);
-        if let Some(after) = again {
-            self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
+        match again {
+            Some(after) => self.set_timer(Instant::now() + after, Timer::Restart(id.clone())),
+            None => self.release_ports(id), // before the end is told: who hears of it may want them
         }
         let written = self.write_status(id);
         if let Some(process) = process {
@@ -602,25 +634,23 @@ impl Worker {
     }
 
     /// Stops a container because somebody asked.
-    pub(super) fn request_stop(&mut self, id: &ContainerId, grace_ms: Option<u64>, waiter: Waiter) {
+    pub(super) fn request_stop(&mut self, id: &ContainerId, wanted: StopWanted, waiter: Waiter) {
         if let Err(e) = self.take_up_late(id) {
             return self.answer_failed(waiter, &e, 1);
         }
         let Some(container) = self.containers.get_mut(id) else { return self.answer(waiter, Reply::Done) };
         container.status.stopped_by_user = true;
+        container.restarted_by = wanted.restart.then(|| waiter.client());
         if !container.is_alive() {
-            if container.status.state == Life::Restarting {
-                container.status.state = Life::Exited;
-            }
-            self.clear_timer(&Timer::Restart(id.clone()));
-            self.write_status(id);
+            self.cancel_restart(id);
             return self.answer(waiter, Reply::Done);
         }
         container.stop_waiters.push(waiter);
-        let grace = grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
+        let grace = wanted.grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
         let signal = container.record.policy.stop_signal;
-        let asking = container.look().map(|look| Asking::begin(&look));
+        let asking = if wanted.strict { None } else { container.look().map(|look| Asking::begin(&look)) };
         container.asking = asking.map(|(asking, _)| asking);
+        container.status.paused = false;
         self.write_status(id); // before the signal: a worker that takes over must not start it again
         fault::point("stop.recorded");
         let Some(container) = self.containers.get(id) else { return };
@@ -629,6 +659,7 @@ impl Worker {
             return self.kill_now(id);
         }
         fault::point("stop.signalled");
+        self.let_go(id); // it takes the signal when it goes on
         let at = Instant::now() + Duration::from_millis(grace);
         self.set_timer(at, Timer::Kill(id.clone()));
         if let Some((_, then)) = asking {
@@ -658,9 +689,23 @@ impl Worker {
             }
             Then::Kill => {
                 tracing::info!("container {}: its stop signal has no handler, so it is killed at once", id.short());
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.status.unheard = true; // told with its end, which is a moment away
+                }
                 self.kill_now(id);
             }
         }
+    }
+
+    /// Has a container that waits for its restart not be started again.
+    pub(super) fn cancel_restart(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.status.state == Life::Restarting {
+            container.status.state = Life::Exited;
+        }
+        self.clear_timer(&Timer::Restart(id.clone()));
+        self.release_ports(id);
+        self.write_status(id);
     }
 
     /// Kills everything in a container.
@@ -693,9 +738,12 @@ impl Worker {
         self.close_resolver(id);
         self.drop_terminal(id);
         self.refuse_taps(id, "the container was removed", 1);
-        let mut keys = vec![pidfd_key(id), stdin_key(id)];
+        if let Some(container) = self.containers.get_mut(id) {
+            container.restarted_by = None;
+            self.release_ports(id);
+        }
+        let keys = [pidfd_key(id), stdin_key(id)];
         if let Some(container) = self.containers.remove(id) {
-            keys.extend(container.record.endpoints.iter().flat_map(|e| &e.ports).map(port_key));
             self.close_streams(id);
             let removed = self.remove_cgroup(&container).map_err(|e| chain(&e));
             let limits = self.remove_limits(&container.spec.cgroup, &container.spec.resources);
@@ -739,56 +787,6 @@ impl Worker {
         self.hierarchy.remove(&container.spec.cgroup)
     }
 
-    /// Keeps reserved port sockets.
-    pub(super) fn request_hold(&mut self, ports: &[PortRecord], fds: Vec<OwnedFd>, waiter: Waiter) {
-        for (port, fd) in ports.iter().zip(fds) {
-            if let Err(e) = self.keep(&port_key(port), fd) {
-                return self.answer_failed(waiter, &e.to_string(), 1);
-            }
-        }
-        fault::point("hold.kept");
-        self.note_holds(waiter);
-        self.answer(waiter, Reply::Done);
-    }
-
-    /// Lets go of the ports that no container which was ever started publishes: whoever reserved them for one has left
-    /// before its start, and the next who wants them must be able to have them.
-    pub(super) fn drop_unclaimed_ports(&mut self) {
-        let records = self.containers.values().map(|c| &c.record);
-        let claimed: BTreeSet<String> =
-            records.flat_map(|r| &r.endpoints).flat_map(|e| &e.ports).map(port_key).collect();
-        let unclaimed: Vec<String> =
-            self.kept.keys().filter(|k| k.starts_with("port/") && !claimed.contains(*k)).cloned().collect();
-        for key in unclaimed {
-            self.drop_kept(&key);
-        }
-    }
-
-    /// Reserves a container's ports that nobody keeps: those of a container that replaced another, or whose supervisor
-    /// had died. One that cannot be had does not matter to the container, whose rule in the firewall comes first.
-    fn hold_ports(&mut self, id: &ContainerId) {
-        let Some(container) = self.containers.get(id) else { return };
-        let ports: Vec<PortRecord> = container.record.endpoints.iter().flat_map(|e| e.ports.clone()).collect();
-        for record in ports {
-            let key = port_key(&record);
-            if self.kept.contains_key(&key) {
-                continue;
-            }
-            let protocol = if record.protocol == "udp" { Transport::Udp } else { Transport::Tcp };
-            let PortRecord { host_ip, host_port, target, .. } = record;
-            match network::ports::reserve(&[PublishedPort { host_ip, host_port, target, protocol }]) {
-                Ok(reserved) => {
-                    for one in reserved {
-                        if let Err(e) = self.keep(&key, one.socket) {
-                            tracing::warn!("port {host_port}: {e}");
-                        }
-                    }
-                }
-                Err(conflicts) => tracing::warn!("{}", conflicts.iter().map(ToString::to_string).collect::<String>()),
-            }
-        }
-    }
-
     /// Writes a container's status and tells whoever listens; `false` when it could not be written, which is tried again.
     pub(super) fn write_status(&mut self, id: &ContainerId) -> bool {
         let Err(e) = self.try_write_status(id) else { return true };
@@ -816,15 +814,22 @@ impl Worker {
     }
 }
 
+/// How a container is to be stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StopWanted {
+    /// Milliseconds until it is killed, instead of its own grace period.
+    pub(super) grace_ms: Option<u64>,
+    /// Wait for them even when the signal cannot reach it.
+    pub(super) strict: bool,
+    /// It is started again in a moment.
+    pub(super) restart: bool,
+}
+
 /// Returns whether a container's program is known to have run since it was asked for. Codes from 126 to 128 are those of
 /// a child that never came to run it, and those of a signal begin above them.
 fn has_run_since(status: &ContainerStatus, asked: i64) -> bool {
     let ended = status.state == Life::Exited && status.process.is_none();
     ended && status.started.is_some_and(|s| s >= asked) && !matches!(status.exit_code, None | Some(126..=128))
-}
-
-fn port_key(port: &PortRecord) -> String {
-    format!("port/{}:{}/{}", port.host_ip, port.host_port, port.protocol)
 }
 
 /// Returns the key of the writing end of a container's standard input.

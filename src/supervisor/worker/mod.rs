@@ -14,6 +14,8 @@ mod clients;
 mod containers;
 mod limits;
 mod names;
+mod pause;
+mod ports;
 mod streams;
 mod terminals;
 
@@ -52,6 +54,8 @@ enum Source {
     Start(ContainerId),
     /// The process of a container that is not the holder's child.
     Process(ContainerId),
+    /// The events of the cgroup of a container whose processes are being held.
+    Freezing(ContainerId),
     /// The report of an exec that is starting.
     ExecStart(i32),
     /// The output of a health probe.
@@ -70,6 +74,8 @@ enum Timer {
     Kill(ContainerId),
     /// A stop signal that was discarded may be taken now.
     SignalAgain(ContainerId),
+    /// Its processes could not be held in time.
+    GivePauseUp(ContainerId),
     /// Ask for its health.
     Probe(ContainerId),
     /// A probe took too long.
@@ -301,6 +307,7 @@ impl Worker {
                 Source::Stream(id, index) => drop(self.due.insert((id, index))),
                 Source::Start(id) => self.start_reported(&id),
                 Source::Process(id) => self.adopted_ended(&id),
+                Source::Freezing(id) => self.freezing_changed(&id),
                 Source::ExecStart(pid) => self.exec_reported(pid),
                 Source::Probe(pid) => self.probe_output(pid),
                 Source::Tap(id, _, index) => self.pump(&id, index),
@@ -332,6 +339,7 @@ impl Worker {
                 Timer::Restart(id) => self.restart_due(&id),
                 Timer::Kill(id) => self.kill_now(&id),
                 Timer::SignalAgain(id) => self.signal_again(&id),
+                Timer::GivePauseUp(id) => self.give_pause_up(&id),
                 Timer::Probe(id) => self.start_probe(&id),
                 Timer::ProbeTimeout(pid) => self.probe_timed_out(pid),
                 Timer::Attached(id) => self.drop_stuck_taps(&id),

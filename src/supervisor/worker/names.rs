@@ -79,16 +79,10 @@ impl Worker {
     }
 
     fn publish_zone(&mut self, id: &NetworkId, entries: Vec<Entry>) -> io::Result<()> {
-        if !self.names.networks.contains_key(id) {
-            let path = self.state.paths().network(id);
-            let record: Option<state::record::NetworkRecord> = state::read_json(&path).map_err(io::Error::other)?;
-            let Some(record) = record else {
-                self.names.written.remove(id); // the network is gone, and nobody is on it
-                return Ok(());
-            };
-            self.names.networks.insert(id.clone(), serde_json::from_value(record.spec)?);
-        }
-        let spec = &self.names.networks[id];
+        let Some(spec) = self.network_of(id)? else {
+            self.names.written.remove(id); // the network is gone, and nobody is on it
+            return Ok(());
+        };
         let zone = Zone { subnet: spec.subnet, internal: spec.internal, entries };
         if self.names.written.get(id) == Some(&zone) {
             return Ok(());
@@ -103,6 +97,20 @@ impl Worker {
         fault::point("names.written");
         self.names.written.insert(id.clone(), zone);
         Ok(())
+    }
+
+    /// Returns what a network is like; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When its record cannot be read.
+    pub(super) fn network_of(&mut self, id: &NetworkId) -> io::Result<Option<&NetworkSpec>> {
+        if !self.names.networks.contains_key(id) {
+            let path = self.state.paths().network(id);
+            let record: Option<state::record::NetworkRecord> = state::read_json(&path).map_err(io::Error::other)?;
+            let Some(record) = record else { return Ok(None) };
+            self.names.networks.insert(id.clone(), serde_json::from_value(record.spec)?);
+        }
+        Ok(self.names.networks.get(id))
     }
 
     /// Serves a container's questions, on the sockets that are kept or on new ones.
