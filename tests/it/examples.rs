@@ -47,3 +47,48 @@ fn nginx_node_redis_counts_hits_and_leaves_nothing() {
     counter.hoist(&["down", "-v"]).ok();
     counter.host().is_again(&before);
 }
+
+#[test]
+fn postgres_is_filled_once_and_keeps_its_data() {
+    require_root!("postgres");
+    let shop = TestProject::of_example("postgres", &["postgres"]);
+    let before = shop.host().objects();
+    let visit = |number: u32| {
+        let line = format!("visit {number}");
+        shop.wait_log("report", &line, |found| found == line);
+        assert_eq!(shop.wait_exit("report"), 0);
+    };
+    let scripts = || {
+        let text = shop.log_text("db");
+        ["10-schema.sql", "20-products.sh"]
+            .map(|name| text.matches(&format!("running /docker-entrypoint-initdb.d/{name}")).count())
+    };
+    let ask = |sql: &str| shop.hoist(&["exec", "-T", "db", "psql", "-U", "shop", "-Atc", sql]).ok();
+    shop.up();
+    assert_eq!(shop.status("db").health, Some(hoist::state::record::Health::Healthy));
+    visit(1);
+    assert_eq!(scripts(), [1, 1]);
+    assert_eq!(ask("SELECT sum(price) FROM products"), "17\n");
+    let as_postgres = shop.shell("db", "stat -c '%U %a' $PGDATA; cat /proc/1/comm; stat -c %u /proc/1; echo $LANG");
+    assert_eq!(as_postgres, "postgres 700\npostgres\n999\nen_US.utf8");
+    let _ = shop.hoist(&["exec", "-T", "db", "touch", "/docker-entrypoint-initdb.d/file"]).fails();
+
+    // It is asked to stop with the signal that ends all sessions, and has done so in peace.
+    shop.hoist(&["stop"]).ok();
+    assert_eq!(shop.wait_exit("db"), 0);
+    assert!(shop.log_text("db").contains("received fast shutdown request"), "{}", shop.log_text("db"));
+    shop.hoist(&["start"]).ok();
+    visit(2);
+    assert_eq!(scripts(), [1, 1], "once, as the container keeps its log");
+
+    shop.down();
+    shop.up();
+    visit(3);
+    assert_eq!(scripts(), [0, 0], "the volume is not empty");
+    shop.hoist(&["down", "-v"]).ok();
+    shop.host().is_again(&before);
+    shop.up();
+    visit(1);
+    assert_eq!(scripts(), [1, 1], "it is empty again");
+    shop.hoist(&["down", "-v"]).ok();
+}

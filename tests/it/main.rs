@@ -3,6 +3,7 @@
 //! Nothing here touches the machine's network, mounts or images: see `support/host.rs`.
 
 mod attached;
+mod base_images;
 mod build;
 mod commands;
 mod connectivity;
