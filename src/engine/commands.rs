@@ -118,6 +118,7 @@ impl<B: Backend> Engine<B> {
     pub fn prepare_stop(&self, target: &Target<'_>, grace: Grace) -> Result<Prepared<B::Lock>, Report> {
         let lock = self.backend.lock(target.project)?;
         let actual = self.backend.observe(target.project)?;
+        self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
         let services: BTreeSet<ServiceName> =
             actual.containers.iter().map(|c| &c.record.service).filter(|s| target.has(s)).cloned().collect();
@@ -155,6 +156,7 @@ impl<B: Backend> Engine<B> {
     /// When what exists cannot be read, or a named service is unknown.
     pub fn prepare_kill(&self, target: &Target<'_>, signal: i32, orphans: bool) -> Result<Prepared<B::Lock>, Report> {
         let actual = self.backend.observe(target.project)?;
+        self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
         let all = orphans && target.services.is_empty();
         let plan = existing::kill(&actual, |c| all || target.has(&c.record.service), signal);
@@ -179,6 +181,7 @@ impl<B: Backend> Engine<B> {
 
     fn prepare_hold(&self, target: &Target<'_>, paused: bool) -> Result<Prepared<B::Lock>, Report> {
         let actual = self.backend.observe(target.project)?;
+        self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
         let chosen = |c: &ActualContainer| target.has(&c.record.service);
         let (verb, state, (plan, as_asked)) = match paused {

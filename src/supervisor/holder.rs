@@ -317,6 +317,11 @@ impl Holder {
                     worker.send(ToWorkerFromHolder::Settled { key }); // there is no such terminal, or none any more
                 }
             }
+            ToHolder::Sync => {
+                if let Some(worker) = &mut self.worker {
+                    worker.send(ToWorkerFromHolder::Synced);
+                }
+            }
             ToHolder::Consume { key, bytes } => {
                 let Some(kept) = self.kept.get_mut(&key) else { return };
                 fault::point("consume");

@@ -253,6 +253,8 @@ pub(super) enum ToHolder {
     Keep { key: String, consumed: u64 },
     /// Close what is kept under a key.
     Drop { key: String },
+    /// Say when all that was asked for before is done.
+    Sync,
     /// Take so many bytes out of a stream: they are in the log.
     Consume { key: String, bytes: u64 },
     /// Move what a kept terminal says into the pipe that is kept under another key, or throw it away; until it ends.
@@ -274,6 +276,8 @@ pub(super) enum ToWorkerFromHolder {
     Kept { key: String, consumed: u64 },
     /// A child ended.
     Ended { pid: i32, status: i32 },
+    /// All that was asked for before a [`ToHolder::Sync`] is done.
+    Synced,
     /// So many bytes in all have been taken out of a stream.
     Consumed { key: String, total: u64 },
     /// All that a terminal has said has been moved.

@@ -164,8 +164,8 @@ fn a_service_that_was_stopped_gives_its_ports_to_who_wants_them() {
     assert_eq!(message, "0.0.0.0:8080\n");
     TcpListener::bind("0.0.0.0:8080").expect_err("held");
     shop.hoist(&["stop", "web"]).ok();
-    let listener = eventually(10.secs(), "the port is free", || TcpListener::bind("0.0.0.0:8080").ok());
-    let udp = eventually(10.secs(), "the port is free", || std::net::UdpSocket::bind("127.0.0.1:8081").ok());
+    let listener = TcpListener::bind("0.0.0.0:8080").expect("free at once");
+    let udp = std::net::UdpSocket::bind("127.0.0.1:8081").expect("free at once");
     // Whoever comes reaches the new owner.
     let to: std::net::SocketAddr = "127.0.0.1:8080".parse().expect("an address");
     drop(std::net::TcpStream::connect(to).expect("it listens"));
@@ -242,7 +242,7 @@ services:
     shop.up();
     TcpListener::bind("0.0.0.0:8080").expect_err("held again");
     shop.hoist(&["stop", "-t", "0"]).ok();
-    eventually(10.secs(), "the port is free", || TcpListener::bind("0.0.0.0:8082").ok());
+    TcpListener::bind("0.0.0.0:8082").expect("free at once");
 }
 
 #[test]

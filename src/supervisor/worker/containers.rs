@@ -605,10 +605,13 @@ impl Worker {
         self.drop_kept(&pidfd_key(id));
         self.drop_kept(&stdin_key(id));
         self.drop_terminal(id);
-        match again {
-            Some(after) => self.set_timer(Instant::now() + after, Timer::Restart(id.clone())),
+        let dropped = match again {
+            Some(after) => {
+                self.set_timer(Instant::now() + after, Timer::Restart(id.clone()));
+                false
+            }
             None => self.release_ports(id), // before the end is told: who hears of it may want them
-        }
+        };
         let written = self.write_status(id);
         if let Some(process) = process {
             if written {
@@ -621,8 +624,12 @@ impl Worker {
         }
         self.publish_names();
         fault::point("end.names");
-        for waiter in waiters {
-            self.answer(waiter, Reply::Done);
+        if dropped {
+            self.answer_when_dropped(waiters);
+        } else {
+            for waiter in waiters {
+                self.answer(waiter, Reply::Done);
+            }
         }
         self.end_taps(id, code);
         if self.containers.get(id).is_some_and(|c| !c.start_waiters.is_empty()) {
@@ -642,8 +649,7 @@ impl Worker {
         container.status.stopped_by_user = true;
         container.restarted_by = wanted.restart.then(|| waiter.client());
         if !container.is_alive() {
-            self.cancel_restart(id);
-            return self.answer(waiter, Reply::Done);
+            return self.cancel_restart(id, waiter);
         }
         container.stop_waiters.push(waiter);
         let grace = wanted.grace_ms.unwrap_or(container.record.policy.stop_grace_ms);
@@ -698,14 +704,19 @@ impl Worker {
     }
 
     /// Has a container that waits for its restart not be started again.
-    pub(super) fn cancel_restart(&mut self, id: &ContainerId) {
+    pub(super) fn cancel_restart(&mut self, id: &ContainerId, waiter: Waiter) {
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.status.state == Life::Restarting {
             container.status.state = Life::Exited;
         }
         self.clear_timer(&Timer::Restart(id.clone()));
-        self.release_ports(id);
+        let dropped = self.release_ports(id);
         self.write_status(id);
+        if dropped {
+            self.answer_when_dropped(vec![waiter]);
+        } else {
+            self.answer(waiter, Reply::Done);
+        }
     }
 
     /// Kills everything in a container.

@@ -19,7 +19,7 @@ mod ports;
 mod streams;
 mod terminals;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -128,6 +128,8 @@ struct Worker {
     /// Ends of processes that an earlier worker started, by number: their exit codes, until their clients ask.
     unclaimed: BTreeMap<i32, i32>,
     timers: BTreeSet<(Instant, Timer)>,
+    /// Who waits until the holder has closed port sockets, by the order in which it was asked.
+    dropping: VecDeque<Vec<Waiter>>,
     /// Streams of output that are to be looked at in this turn.
     due: BTreeSet<(ContainerId, usize)>,
     names: Names,
@@ -163,6 +165,7 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
         execs: BTreeMap::new(),
         unclaimed: BTreeMap::new(),
         timers: BTreeSet::new(),
+        dropping: VecDeque::new(),
         due: BTreeSet::new(),
         quit: false,
         names,
@@ -205,6 +208,7 @@ impl Worker {
                     self.consumed.insert(key, total);
                 }
                 Received::Message(ToWorkerFromHolder::Settled { .. }, _) => {} // for the one before; it is asked again
+                Received::Message(ToWorkerFromHolder::Synced, _) => {}         // we have asked for nothing yet
                 Received::Message(ToWorkerFromHolder::Ready, _) => return Ok(ends),
                 Received::Empty => {
                     let mut fds = [PollFd::new(&self.pair, PollFlags::IN)];
@@ -367,6 +371,7 @@ impl Worker {
                 Received::Message(ToWorkerFromHolder::Ended { pid, status }, _) => self.ended(pid, status),
                 Received::Message(ToWorkerFromHolder::Consumed { key, total }, _) => self.consumed(&key, total),
                 Received::Message(ToWorkerFromHolder::Settled { key }, _) => self.settled(&key),
+                Received::Message(ToWorkerFromHolder::Synced, _) => self.ports_dropped(),
                 Received::Message(ToWorkerFromHolder::Kept { .. } | ToWorkerFromHolder::Ready, _) => {}
                 Received::Empty => return Ok(()),
                 // Without the holder nobody would reap or remember: the next command starts a new pair.

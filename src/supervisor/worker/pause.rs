@@ -183,7 +183,7 @@ impl Worker {
         let ends = signal == libc::SIGKILL || signal == container.record.policy.stop_signal;
         if !container.is_alive() {
             if ends {
-                self.cancel_restart(id);
+                return self.cancel_restart(id, waiter);
             }
             return self.answer(waiter, Reply::Done);
         }

@@ -13,7 +13,7 @@ use crate::fault;
 use crate::name::ContainerId;
 use crate::network::{self, PublishedPort, Transport};
 use crate::state::record::{EndpointRecord, PortRecord};
-use crate::supervisor::protocol::Reply;
+use crate::supervisor::protocol::{Reply, ToHolder};
 
 impl Worker {
     /// Keeps reserved port sockets.
@@ -62,13 +62,17 @@ impl Worker {
         }
     }
 
-    /// Gives a container's ports and its place for questions back, unless it will run again by itself.
-    pub(super) fn release_ports(&mut self, id: &ContainerId) {
-        let Some(container) = self.containers.get_mut(id).filter(|c| !c.keeps_ports() && !c.released) else { return };
+    /// Gives a container's ports and its place for questions back, unless it will run again by itself. Returns whether
+    /// there were any: who waits for them uses [`Worker::answer_when_dropped`].
+    pub(super) fn release_ports(&mut self, id: &ContainerId) -> bool {
+        let Some(container) = self.containers.get_mut(id).filter(|c| !c.keeps_ports() && !c.released) else {
+            return false;
+        };
         container.released = true;
         let endpoints = container.record.endpoints.clone();
         self.close_resolver(id);
         let claimed = self.claimed(Some(id));
+        let mut dropped = false;
         for endpoint in &endpoints {
             let ports: Vec<&PortRecord> = endpoint.ports.iter().filter(|p| !claimed.contains(&key(p))).collect();
             if let Err(e) = self.unpublish(endpoint, &ports) {
@@ -77,7 +81,25 @@ impl Worker {
             fault::point("release.unpublished");
             for port in ports {
                 self.drop_kept(&key(port));
+                dropped = true;
             }
+        }
+        dropped
+    }
+
+    /// Tells who waits that it is done, once the holder has closed what was dropped: they may want the ports at once.
+    pub(super) fn answer_when_dropped(&mut self, waiters: Vec<Waiter>) {
+        if waiters.is_empty() {
+            return;
+        }
+        self.dropping.push_back(waiters);
+        let _ = self.tell_holder(&ToHolder::Sync, &[]); // without a holder they ask the next worker
+    }
+
+    /// The holder has closed what was dropped.
+    pub(super) fn ports_dropped(&mut self) {
+        for waiter in self.dropping.pop_front().into_iter().flatten() {
+            self.answer(waiter, Reply::Done);
         }
     }
 
