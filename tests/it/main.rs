@@ -31,6 +31,7 @@ mod probe;
 mod process;
 mod publish;
 mod pull;
+mod release;
 mod restart;
 mod support;
 mod terminal;
