@@ -1,8 +1,9 @@
 //! Bridges, addresses, NAT and names. Knows nothing of Compose.
 //!
 //! The driver comes in pairs: [`create`]/[`remove`] a network, [`create_namespace`]/[`remove_namespace`],
-//! [`attach`]/[`detach`] a container, [`publish`]/[`unpublish`] ports. What makes may be repeated; when it fails it
-//! leaves the host as it found it. What removes goes on past failures and returns them all; a missing piece is fine.
+//! [`publish`]/[`unpublish`] ports; what [`attach`] made goes with its namespace. What makes may be repeated; when it
+//! fails it leaves the host as it found it. What removes goes on past failures and returns them all; a missing piece is
+//! fine.
 //! Calls that change a firewall table are made under the engine's lock, which the caller holds.
 //!
 //! All of it acts in the calling thread's network namespace.

@@ -26,7 +26,7 @@ fn left() -> MutexGuard<'static, Option<Left>> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins to collect. From now on somebody has to [take](take) what is left before the process ends.
+/// Begins to collect. From now on somebody has to [`take`] what is left before the process ends.
 pub fn begin() {
     left().get_or_insert_default();
 }
