@@ -66,6 +66,17 @@ pub fn build(spec: &BuildSpec, store: &Store) -> Result<Built, Report> {
     }
 }
 
+/// Returns the image that a Dockerfile builds upon and where it says so; `None` when it is none, or cannot be told, which
+/// the build will say.
+#[must_use]
+pub fn base_image(dockerfile: &std::path::Path) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(dockerfile).ok()?;
+    let mut sources = Sources::default();
+    let parsed = dockerfile::parse(&text, sources.add(dockerfile, text.as_str())).ok()?;
+    let name = expand(&parsed.from.raw, parsed.escape, &|_| None).ok().filter(|name| name != "scratch")?;
+    Some((name, sources.place(parsed.from.span)))
+}
+
 type Failure = Box<Diagnostic>;
 
 fn fail(span: Span, message: impl Into<String>) -> Failure {
@@ -166,7 +177,8 @@ fn base(file: &Dockerfile, store: &Store) -> Result<(ImageConfig, Vec<PathBuf>),
             let names: Vec<String> =
                 listed.iter().filter_map(|l| l.reference.as_ref()).map(Reference::familiar).collect();
             let near = nearest(&name, names.iter().map(String::as_str));
-            let help = near.map_or("load it first, with `hoist image load`".into(), |n| format!("did you mean `{n}`?"));
+            let help =
+                near.map_or("fetch it first, with `hoist image pull`".into(), |n| format!("did you mean `{n}`?"));
             Err(Box::new(fail(file.from.span, format!("the image `{name}` is not here")).help(help)))
         }
         Err(e) => Err(image_failure(Some(file.from.span), &e)),

@@ -15,6 +15,7 @@ mod output;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod restart;
 mod start;
 mod stop;
@@ -100,6 +101,8 @@ enum Command {
     Down(down::Args),
     /// List containers
     Ps(ps::Args),
+    /// Fetch the images of services
+    Pull(pull::Args),
     /// Show what containers wrote
     Logs(logs::Args),
     /// Run a command in a running container
@@ -171,6 +174,7 @@ pub(crate) fn run<B: Backend>(
             Command::Up(args) => up::run(&cx, args).await,
             Command::Down(args) => down::run(&cx, args).await,
             Command::Ps(args) => ps::run(&cx, args).await,
+            Command::Pull(args) => pull::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
             Command::Exec(args) => exec::run(&cx, args).await,
@@ -306,6 +310,8 @@ mod tests {
             "hoist top web",
             "hoist config --hash *",
             "hoist image ls",
+            "hoist pull --ignore-buildable --ignore-pull-failures --include-deps -q --policy always web",
+            "hoist up --pull always --quiet-pull -d",
             "hoist image pull -q --platform linux/arm64 nginx redis:7",
             "hoist version --short",
         ] {

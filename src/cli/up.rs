@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hoist::compose::model::{PullPolicy, pull_policy};
 use hoist::diag::Report;
 use hoist::engine::backend::{Backend, Building};
 use hoist::engine::commands::Target;
 use hoist::engine::logs::{End, Selection};
 use hoist::engine::step::{ContainerRef, memory_words};
 use hoist::engine::{Engine, Failed, Finish, Grace, Replace, Up};
+use hoist::event::{Silent, Sink};
 use hoist::name::{ProjectName, ServiceName};
 
 use super::context::{hashes, with_sources};
@@ -24,6 +26,12 @@ pub(crate) struct Args {
     /// Build images before starting
     #[arg(long)]
     build: bool,
+    /// When images are fetched, instead of what the file says
+    #[arg(long, value_name = "always|missing|never", value_parser = policy)]
+    pull: Option<PullPolicy>,
+    /// Show no progress of fetching images
+    #[arg(long)]
+    quiet_pull: bool,
     /// Do not build images, even if they are missing
     #[arg(long, conflicts_with = "build")]
     no_build: bool,
@@ -58,6 +66,13 @@ impl Args {
     }
 }
 
+fn policy(text: &str) -> Result<PullPolicy, String> {
+    match text {
+        "always" | "missing" | "if_not_present" | "never" | "build" => pull_policy(text),
+        _ => Err("expected `always`, `missing` or `never`".to_owned()),
+    }
+}
+
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let now = jiff::Timestamp::now();
     let (began, start) = (log_time(now), i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX));
@@ -80,9 +95,16 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             (true, _) => Building::Always,
             _ => Building::Missing,
         },
+        // A plan that is only looked at fetches nothing.
+        pulling: if cx.dry_run() { Some(PullPolicy::Never) } else { args.pull },
+        pull_events: args.quiet_pull.then_some(&Silent as &dyn Sink),
     };
     cx.note_wait(&engine, &project.name);
-    let prepared = match engine.prepare_up(&request, cx.output()).await {
+    let prepared = tokio::select! {
+        prepared = engine.prepare_up(&request, cx.output()) => prepared,
+        () = interrupts.next() => return Ok(Exit::Interrupted),
+    };
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(report) => return Err(with_sources(sources)(report)),
     };

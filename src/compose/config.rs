@@ -49,12 +49,12 @@ pub fn config_json(project: &Project) -> String {
 }
 
 /// Returns the hash that tells whether a container must be made anew: 64 hexadecimal digits of SHA-256 over the canonical
-/// JSON of the service without `build`, `depends_on` and `profiles` (compose.md §1.16 lists them; `scale` and
-/// `pull_policy` are not part of the model).
+/// JSON of the service without `build`, `depends_on`, `profiles` and `pull_policy` (compose.md §1.16 lists them; `scale` is
+/// not part of the model).
 #[must_use]
 pub fn service_hash(service: &Service) -> String {
     let Value::Map(mut fields) = self::service(service, Form::Json) else { return String::new() };
-    fields.retain(|(key, _)| !matches!(key.as_str(), "build" | "depends_on" | "profiles"));
+    fields.retain(|(key, _)| !matches!(key.as_str(), "build" | "depends_on" | "profiles" | "pull_policy"));
     let text = json::compact(&Value::Map(fields));
     crate::name::hex(&Sha256::digest(text.as_bytes()))
 }
@@ -230,11 +230,13 @@ fn service(service: &Service, form: Form) -> Value {
     out.put_true("oom_kill_disable", limits.oom_kill_disable.as_ref().is_some_and(|disable| disable.value));
     out.put_number("oom_score_adj", limits.oom_score_adj.as_ref());
     out.put_number("pids_limit", limits.pids_limit.as_ref());
+    out.put_text("platform", service.fetching.platform.as_ref().map(|platform| platform.value.as_str()));
     let ports: Vec<Value> = service.ports.iter().map(|p| port(p, form)).collect();
     if !ports.is_empty() {
         out.put("ports", Value::List(ports));
     }
     out.put_true("privileged", isolation.privileged.as_ref().is_some_and(|privileged| privileged.value));
+    out.put_text("pull_policy", service.fetching.policy.as_ref().map(|(_, written)| written.as_str()));
     out.put_true("read_only", service.read_only);
     let restart = restart(service.restart);
     if service.written.restart || service.restart != Restart::No {

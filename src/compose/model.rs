@@ -110,10 +110,23 @@ pub struct Service {
     pub isolation: Isolation,
     /// Names that it knows besides those of its networks.
     pub lookup: Lookup,
+    /// When and for which machine its image is fetched.
+    pub fetching: Fetching,
     /// `env_file`; what is in the files is in [`Self::environment`] already.
     pub env_files: Vec<EnvFile>,
     /// What `config` prints of it and nothing else needs.
     pub written: ServiceWritten,
+}
+
+pub use super::short::pull::{PullPolicy, policy as pull_policy};
+
+/// When and for which machine an image is fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fetching {
+    /// `pull_policy`, and how it was written.
+    pub policy: Option<(PullPolicy, String)>,
+    /// `platform`, as written.
+    pub platform: Option<Spanned<String>>,
 }
 
 /// How a service was written, where the meaning is the same either way.

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::compose::model::Service;
-use crate::diag::{Report, Span};
+use crate::compose::model::{Build, Service};
+use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::Actual;
 use crate::engine::console::{Console, Left};
 use crate::engine::container::ImageFacts;
@@ -27,6 +27,44 @@ pub enum Building {
     Always,
     /// Never: a missing image is an error. What a dry run uses.
     Never,
+}
+
+/// An image that is to be fetched from its registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Its name as written.
+    pub reference: String,
+    /// For which machine, as written; `None` is this one.
+    pub platform: Option<String>,
+    /// Where the file names it.
+    pub place: Option<Span>,
+    /// The place in a Dockerfile that builds upon it.
+    pub base_of: Option<String>,
+    /// Nothing else is fetched when it cannot be had.
+    pub required: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Fetched {
+    /// It is here.
+    Here,
+    /// It could not be had.
+    Failed(Diagnostic),
+    /// It was left, since a required one could not be had.
+    Left,
+}
+
+/// Whether an image is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is not, or not for the platform.
+    Absent,
+    /// It is.
+    Here {
+        /// When its registry was last asked for it, in seconds since the epoch.
+        pulled: Option<i64>,
+    },
 }
 
 /// A command to run in a running container.
@@ -79,6 +117,24 @@ pub trait Backend: Host {
     /// # Errors
     /// When a record cannot be read.
     fn observe(&self, project: &ProjectName) -> Result<Actual, Report>;
+
+    /// Returns whether an image is in the store, for a platform if one is named.
+    ///
+    /// # Errors
+    /// When it is no name or no platform, or the store cannot be read.
+    fn presence(&self, reference: &str, platform: Option<&str>) -> Result<Presence, Report>;
+
+    /// Returns the image that a build starts from, if there is one, and the place that says so.
+    fn base_image(&self, build: &Build) -> Option<(String, String)>;
+
+    /// Returns the time, in seconds since the epoch.
+    fn now(&self) -> i64;
+
+    /// Fetches images from their registries, all at once; returns what became of each.
+    ///
+    /// # Errors
+    /// When none of them can be fetched for a reason of this host.
+    fn fetch(&self, wanted: &[Fetch], events: &dyn Sink) -> impl Future<Output = Result<Vec<Fetched>, Report>>;
 
     /// Finds the service's image, building it if the service says how and `building` allows it.
     ///

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::actual::Actual;
-use super::backend::{Backend, Building, ExecRequest};
+use super::backend::{Backend, Building, ExecRequest, Fetch, Fetched, Presence};
 use super::choices::LocalChoices;
 use super::console::{Console, Left};
 use super::container::ImageFacts;
@@ -18,7 +18,7 @@ use super::desired::{Choices, HostFacts};
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
-use crate::compose::model::{Healthcheck, Service};
+use crate::compose::model::{Build, Healthcheck, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
@@ -220,6 +220,22 @@ impl Backend for Local {
         super::observe::observe(self, project)
     }
 
+    fn presence(&self, reference: &str, platform: Option<&str>) -> Result<Presence, Report> {
+        super::fetch::presence(&self.images, reference, platform)
+    }
+
+    fn base_image(&self, build: &Build) -> Option<(String, String)> {
+        build::base_image(&build.dockerfile)
+    }
+
+    fn now(&self) -> i64 {
+        super::fetch::now()
+    }
+
+    async fn fetch(&self, wanted: &[Fetch], events: &dyn Sink) -> Result<Vec<Fetched>, Report> {
+        super::fetch::fetch(&self.images, wanted, events).await
+    }
+
     async fn image(
         &self,
         project: &ProjectName,
@@ -276,7 +292,7 @@ impl Backend for Local {
                 service.image.as_ref().map(|i| i.span),
                 format!("image `{reference}` of service `{}` is not in the store", service.name),
             )
-            .help("load it from an archive with: hoist image load -i FILE (hoist image ls shows what is there)")
+            .help("fetch it with `hoist pull`, or load it from an archive with `hoist image load -i FILE` (hoist image ls shows what is there)")
             .into()),
         }
     }

@@ -15,8 +15,10 @@ pub mod desired;
 pub mod detach;
 pub mod execute;
 pub mod existing;
+mod fetch;
 pub mod graph;
 mod host;
+pub mod images;
 pub mod isolation;
 pub mod limits;
 pub mod local;
@@ -36,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{self, Project, Service};
+use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, Building, ExecRequest};
@@ -61,7 +63,6 @@ pub struct Engine<B> {
 }
 
 /// What `up` is asked for.
-#[derive(Debug)]
 pub struct Up<'a> {
     /// The model.
     pub project: &'a Project,
@@ -77,6 +78,10 @@ pub struct Up<'a> {
     pub remove_orphans: bool,
     /// Whether images are built.
     pub building: Building,
+    /// When images are fetched, instead of what the services say.
+    pub pulling: Option<PullPolicy>,
+    /// Who hears of that, if not who hears of all the rest.
+    pub pull_events: Option<&'a dyn Sink>,
 }
 
 /// A container that ended, other than well.
@@ -181,6 +186,8 @@ impl<B: Backend> Engine<B> {
             }
             return Err(diagnostic.into());
         }
+        self.fetch_images(project, &graph, request.pulling, request.building, request.pull_events.unwrap_or(events))
+            .await?;
         let images = self.images(request, &graph, events).await?;
         let lock = self.backend.lock(&project.name)?;
         let actual = self.backend.observe(&project.name)?;
@@ -235,7 +242,10 @@ impl<B: Backend> Engine<B> {
             return Err(missing);
         }
         for service in built {
-            let facts = self.backend.image(&project.name, service, request.building, events).await?;
+            let is_policy = service.fetching.policy.as_ref().is_some_and(|(policy, _)| *policy == PullPolicy::Build);
+            let is_asked = is_policy && request.pulling.is_none() && request.building == Building::Missing;
+            let building = if is_asked { Building::Always } else { request.building };
+            let facts = self.backend.image(&project.name, service, building, events).await?;
             images.insert(service.name.clone(), facts);
         }
         Ok(images)

@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::model::{
-    Condition, Dependency, Healthcheck, Isolation, Lookup, Mount, MountSource, MountWritten, Network, Port, Project,
-    Protocol, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Volume,
+    Condition, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, MountWritten, Network, Port,
+    Project, Protocol, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Volume,
 };
 use crate::compose::value::Extensions;
 use crate::diag::{Diagnostic, Span};
@@ -66,6 +66,7 @@ pub(crate) fn service(name: &str) -> Service {
         deploy: None,
         isolation: Isolation::default(),
         lookup: Lookup::default(),
+        fetching: Fetching::default(),
         env_files: Vec::new(),
         written: ServiceWritten::default(),
     }

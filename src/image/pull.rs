@@ -146,7 +146,8 @@ pub async fn pull(
         match &plan {
             Ok(plan) if plan.fetched.is_none() => tell(wanted, Progress::Done("Pulled"), None),
             Ok(_) => {}
-            Err(_) => tell(wanted, Progress::Failed, None),
+            Err(_) if wanted.required => tell(wanted, Progress::Failed, None),
+            Err(_) => tell(wanted, Progress::Done("Warning"), None),
         }
         plan
     }))
@@ -172,7 +173,7 @@ pub async fn pull(
                 Outcome::Pulled(pulled)
             }
             Some(Err(error)) => {
-                tell(wanted, Progress::Failed, None);
+                tell(wanted, if wanted.required { Progress::Failed } else { Progress::Done("Warning") }, None);
                 if wanted.required {
                     stop.set(true);
                     stopped.notify_waiters();

@@ -133,14 +133,14 @@ networks:
 #[test]
 fn an_image_that_is_not_in_the_store() {
     require_root!();
-    insta::assert_snapshot!(refused("services:\n  web:\n    image: example.org/shop/web:1.2\n"), @r#"
+    insta::assert_snapshot!(refused("services:\n  web:\n    image: example.org/shop/web:1.2\n    pull_policy: never\n"), @r#"
     error: image `example.org/shop/web:1.2` of service `web` is not in the store
      --> compose.yaml:3:12
       |
     3 |     image: example.org/shop/web:1.2
       |            ^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: load it from an archive with: hoist image load -i FILE (hoist image ls shows what is there)
+      = help: fetch it with `hoist pull`, or load it from an archive with `hoist image load -i FILE` (hoist image ls shows what is there)
     "#);
 }
 
@@ -149,7 +149,7 @@ fn all_missing_images_are_named_before_anything_is_built() {
     require_root!();
     let message = refused("services:\n  a:\n    build: ./nowhere\n  b:\n    image: one\n  c:\n    image: two\n");
     for image in ["one", "two"] {
-        assert!(message.contains(&format!("image `{image}` of service")), "{message}");
+        assert!(message.contains(&format!("cannot pull `{image}`: cannot reach Docker Hub")), "{message}");
     }
     assert!(!message.contains("nowhere"), "{message}");
 }

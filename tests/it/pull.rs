@@ -6,10 +6,11 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::support::net::page;
 use super::support::project::TestProject;
 use super::support::registry::{
-    DockerRegistry, FakeRegistry, Fault, Guard, Image, MANIFEST, OCI_INDEX, OCI_MANIFEST, digest, gzip, layer, noise,
-    unfinished,
+    DockerRegistry, FakeRegistry, Fault, Guard, Image, MANIFEST, OCI_INDEX, OCI_MANIFEST, certificates, digest, gzip,
+    layer, noise, tls, tunnels, unfinished,
 };
 use super::support::run::{Run, Running};
 use super::support::{Secs as _, eventually, holds, require_root};
@@ -515,4 +516,256 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_fetched() {
     assert!(message.contains("there is no room for"), "{message}");
     assert_eq!(unfinished(&disk), Vec::<String>::new());
     rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::empty()).expect("unmounted");
+}
+
+/// Makes an image that runs: busybox with one more file.
+fn runnable(content: &str) -> Image {
+    let mut busybox = Image::of_archive("busybox");
+    let extra = layer("srv/extra", content.as_bytes());
+    let mut config: serde_json::Value = serde_json::from_slice(&busybox.config).expect("JSON");
+    config["rootfs"]["diff_ids"].as_array_mut().expect("a list").push(digest(&extra).into());
+    busybox.blobs.push(gzip(&extra));
+    Image::with(config.to_string().into_bytes(), busybox.blobs)
+}
+
+#[test]
+fn an_example_is_pulled_built_and_run_and_then_needs_no_registry() {
+    require_root!("nginx", "redis", "node");
+    let counter = TestProject::of_example("nginx-node-redis", &[]);
+    let registry = DockerRegistry::start();
+    for (image, repository, tag) in [
+        ("nginx", "library/nginx", "latest"),
+        ("redis", "library/redis", "latest"),
+        ("node", "library/node", "12-slim"),
+    ] {
+        registry.push(repository, tag, &Image::of_archive(image));
+    }
+    let mut up = counter.command(&["up", "-d"]);
+    up.env("HOIST_REGISTRY_MIRROR", format!("http://{}", registry.address));
+    let up = Run::of(up, 180.secs()).code(0);
+    for line in [" Image nginx Pulled ", " Image redis Pulled ", " Image node:12-slim Pulled ", "-api Built "] {
+        assert!(up.stderr.contains(line), "{up}");
+    }
+    assert_eq!(page("127.0.0.1:8080", "/"), "Hits: 1\n");
+    drop(registry);
+    counter.down();
+    counter.up();
+    assert_eq!(page("127.0.0.1:8080", "/"), "Hits: 2\n");
+}
+
+#[test]
+fn up_fetches_what_its_policies_say() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    let fake = FakeRegistry::start();
+    let write = |policy: &str| {
+        let text = format!(
+            "services:\n  web:\n    image: {}/web\n    pull_policy: {policy}\n    command: sleep 1000\n",
+            fake.address
+        );
+        shop.write("compose.yaml", &text);
+    };
+    let content = || shop.shell("web", "cat /srv/extra");
+    let push = |content: &str| fake.push("web", "latest", &runnable(content));
+    push("one");
+    write("never");
+    let refused = shop.hoist(&["up", "-d"]).fails();
+    assert!(refused.contains("is not in the store") && fake.asked().is_empty(), "{refused}");
+    write("missing");
+    let quiet = shop.hoist(&["up", "-d", "--quiet-pull"]).code(0);
+    assert!(!quiet.stderr.contains("Pull"), "{quiet}");
+    assert_eq!(content(), "one");
+    push("two");
+    for policy in ["missing", "daily", "every_1h"] {
+        let asked = fake.asked().len();
+        write(policy);
+        shop.up();
+        assert_eq!((content().as_str(), fake.asked().len()), ("one", asked), "{policy}");
+    }
+    write("always");
+    shop.up();
+    assert_eq!(content(), "two");
+    push("three");
+    shop.hoist(&["up", "-d", "--pull", "missing"]).ok();
+    assert_eq!(content(), "two", "the option wins");
+    write("missing");
+    shop.hoist(&["up", "-d", "--pull", "always"]).ok();
+    assert_eq!(content(), "three");
+    let wrong = shop.hoist(&["up", "-d", "--pull", "perhaps"]).fails();
+    assert!(wrong.contains("expected `always`, `missing` or `never`"), "{wrong}");
+    push("four");
+    let plan = shop.hoist(&["--dry-run", "up", "--pull", "always"]).code(0);
+    assert!(!plan.stderr.contains("Pull"), "{plan}");
+}
+
+#[test]
+fn what_cannot_be_had_is_told_at_its_place_before_any_layer_is_fetched() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    let fake = FakeRegistry::start();
+    fake.push("there", "1", &runnable("there"));
+    let at = fake.address;
+    let text = format!(
+        "services:\n  a:\n    image: {at}/gone:1\n  b:\n    image: {at}/there:1\n    platform: linux/s390x\n  c:\n    image: {at}/there:1\n"
+    );
+    shop.write("compose.yaml", &text);
+    let message = shop.hoist(&["up", "-d"]).fails();
+    let config = digest(&runnable("there").config);
+    let asked = fake.asked();
+    let mut blobs = asked.iter().filter(|a| a.path.contains("/blobs/"));
+    assert!(message.contains("compose.yaml:3:12") && message.contains("compose.yaml:5:12"), "{message}");
+    assert!(message.contains("is not available for linux/s390x"), "{message}");
+    assert!(blobs.all(|a| a.path.ends_with(&config)), "{asked:?}");
+    let wrong = text.replace("linux/s390x", "linux/");
+    shop.write("compose.yaml", &wrong);
+    let message = shop.hoist(&["up", "-d"]).fails();
+    assert!(message.contains("`linux/` is no platform"), "{message}");
+}
+
+#[test]
+fn pull_fetches_the_images_of_services_each_once() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    let fake = FakeRegistry::start();
+    fake.push("one", "1", &runnable("one"));
+    fake.push("two", "1", &runnable("two"));
+    let at = fake.address;
+    let text = format!(
+        "services:\n  a:\n    image: {at}/one:1\n    depends_on: [c]\n  b:\n    image: {at}/one:1\n  c:\n    image: {at}/two:1\n  \
+         d:\n    build: .\n  e:\n    image: {at}/own:1\n    build: .\n"
+    );
+    shop.write("compose.yaml", &text);
+    let listed = || shop.hoist(&["image", "ls"]).ok();
+    shop.hoist(&["pull", "a"]).ok();
+    assert!(listed().contains("/one") && !listed().contains("/two"));
+    let run = shop.hoist(&["pull", "--include-deps", "--ignore-buildable", "a"]).code(0);
+    assert!(listed().contains("/two"), "{run}");
+    let again = shop.hoist(&["pull", "--policy", "missing", "a"]).code(0);
+    assert!(again.stderr.contains("Skipped - Image is already present locally"), "{again}");
+    let asked = fake.asked().len();
+    let all = shop.hoist(&["pull", "--ignore-buildable"]).code(0);
+    assert!(
+        all.stderr.contains("d Skipped - No image to be pulled") && all.stderr.contains("Skipped - Image can be built")
+    );
+    assert_eq!(fake.asked().len(), asked + 2, "one question for each image, although three services have them");
+    let failed = shop.hoist(&["pull"]).fails();
+    assert!(
+        failed.contains("has no image") && failed.contains("must be built from source: hoist up --build e"),
+        "{failed}"
+    );
+    let ignored = shop.hoist(&["pull", "-q", "--ignore-pull-failures"]).code(0);
+    assert_eq!(ignored.stderr, "");
+}
+
+#[test]
+fn an_image_that_can_be_built_need_not_be_had_and_its_base_is_fetched() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    let fake = FakeRegistry::start();
+    fake.push("base", "1", &runnable("base"));
+    let at = fake.address;
+    let text = format!("services:\n  web:\n    image: {at}/own:1\n    build: .\n    command: sleep 1000\n");
+    shop.write("compose.yaml", &text);
+    shop.write("Dockerfile", &format!("FROM {at}/base:1\nCOPY file /srv/file\n"));
+    shop.write("file", "built\n");
+    shop.up();
+    assert_eq!(shop.shell("web", "cat /srv/extra /srv/file"), "basebuilt");
+    shop.down();
+    let other = shop.beside("other", &text.replace("own:1", "theirs:1"));
+    fake.push("theirs", "1", &runnable("theirs"));
+    other.up();
+    assert_eq!(other.shell("web", "cat /srv/extra"), "theirs", "what the registry has comes before a build");
+}
+
+/// Other names for this machine, in the test's own mount namespace, until it is dropped.
+struct Names;
+
+impl Names {
+    fn new(shop: &TestProject, names: &str) -> Self {
+        shop.write("hosts", &format!("127.0.0.1 localhost {names}\n"));
+        rustix::mount::mount_bind(shop.path("hosts"), "/etc/hosts").expect("mounted");
+        Self
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        rustix::mount::unmount("/etc/hosts", rustix::mount::UnmountFlags::DETACH).expect("unmounted");
+    }
+}
+
+#[test]
+fn https_is_spoken_with_whom_the_host_trusts_and_nobody_else() {
+    require_root!();
+    let shop = TestProject::new("shop", COMPOSE);
+    let _names = Names::new(&shop, "registry.test other.test");
+    certificates(&shop.path("tls"), "registry.test");
+    certificates(&shop.path("foreign"), "registry.test");
+    let fake = FakeRegistry::listen("127.0.0.1:0", tls(&shop.path("tls")));
+    let app = image(&[layer("a", &noise(300_000))]);
+    fake.push("app", "1", &app);
+    let port = fake.address.port();
+    let trust = |folder: &str| shop.path(folder).join("ca.crt").to_str().expect("UTF-8").to_owned();
+    let (ours, foreign) = (trust("tls"), trust("foreign"));
+    let name = format!("registry.test:{port}/app:1");
+    let refused = |name: &str, ca: &str| {
+        let message = pull(&shop, name, &[("SSL_CERT_FILE", ca)]).fails();
+        let lines = message.lines().filter(|line| !line.starts_with(" Image "));
+        lines.collect::<Vec<_>>().join("\n").replace(&port.to_string(), "[PORT]")
+    };
+    insta::assert_snapshot!(refused(&name, &foreign), @"
+    error: cannot reach registry.test:[PORT]: its certificate is not accepted: nobody whom this host trusts has signed it
+    help: if you trust its authority, put the authority's certificate into /etc/docker/certs.d/registry.test:[PORT]/ca.crt or into the system's store (update-ca-certificates), or point SSL_CERT_FILE at it
+    ");
+    insta::assert_snapshot!(refused(&format!("other.test:{port}/app:1"), &ours), @"
+    error: cannot reach other.test:[PORT]: its certificate is not accepted: it is for another host
+    help: check the host in the image's name and this machine's clock
+    ");
+    let plain = FakeRegistry::start();
+    let message = refused(&format!("registry.test:{}/app:1", plain.address.port()), &ours);
+    assert!(message.contains("it does not speak TLS"), "{message}");
+    // It may not send us where everybody could listen in.
+    fake.fail(&digest(&app.blobs[0]), [Fault::Redirect(format!("http://{}/x", plain.address))]);
+    let message = refused(&name, &ours);
+    assert!(message.contains("from https to http"), "{message}");
+    assert!(plain.asked().iter().all(|asked| asked.path != "/x"));
+    pull(&shop, &name, &[("SSL_CERT_FILE", &ours)]).ok();
+}
+
+#[test]
+fn proxies_are_used_but_for_this_machine() {
+    require_root!();
+    let shop = TestProject::new("shop", COMPOSE);
+    let app = image(&[layer("a", &noise(300_000))]);
+    // Plain http: the proxy is told the whole URL, and knows the host's address itself.
+    let fake = FakeRegistry::start();
+    fake.push("library/app", "1", &app);
+    let proxy = format!("http://me:secret@{}", fake.address);
+    let env =
+        [("HOIST_REGISTRY_MIRROR", "http://mirror.invalid"), ("http_proxy", proxy.as_str()), ("HOIST_LOG", "trace")];
+    let run = pull(&shop, "app:1", &env).code(0);
+    assert!(!run.stderr.contains("secret"), "{run}");
+    let asked = fake.asked();
+    let authorization = format!("Basic {}", base64("me:secret"));
+    for one in &asked {
+        assert!(one.path.starts_with("http://mirror.invalid/v2/library/app/"), "{one:?}");
+        assert_eq!(one.headers.get("proxy-authorization"), Some(&authorization));
+        assert_eq!(one.headers.get("host").map(String::as_str), Some("mirror.invalid"));
+    }
+    let own = format!("{}/library/app:1", fake.address);
+    pull(&shop, &own, &[("HTTP_PROXY", "http://proxy.invalid"), ("HTTPS_PROXY", "http://proxy.invalid")]).ok();
+
+    // https: a tunnel.
+    certificates(&shop.path("tls"), "registry.invalid");
+    let secure = FakeRegistry::listen("127.0.0.1:0", tls(&shop.path("tls")));
+    secure.push("app", "1", &app);
+    let (proxy, tunnelled) = tunnels(secure.address);
+    let ca = shop.path("tls/ca.crt");
+    let proxy = format!("me:secret@{proxy}");
+    let env = [("SSL_CERT_FILE", ca.to_str().expect("UTF-8")), ("HTTPS_PROXY", proxy.as_str())];
+    pull(&shop, "registry.invalid/app:1", &env).ok();
+    let asked = tunnelled.lock().expect("not poisoned").clone();
+    assert_eq!(asked[0], format!("CONNECT registry.invalid:443 HTTP/1.1 {authorization}"));
+    let gone = pull(&shop, "registry.invalid/other:1", &[("HTTPS_PROXY", "http://127.0.0.1:1")]).fails();
+    assert!(gone.contains("the proxy 127.0.0.1:1 cannot be reached"), "{gone}");
 }

@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use super::{Binder, extensions};
 use crate::compose::keys;
 use crate::compose::model::{
-    Build, Condition, Dependency, Healthcheck, Isolation, Lookup, Resources, Restart, Service, ServiceNetwork,
-    ServiceWritten, Spanned,
+    Build, Condition, Dependency, Fetching, Healthcheck, Isolation, Lookup, PullPolicy, Resources, Restart, Service,
+    ServiceNetwork, ServiceWritten, Spanned, pull_policy,
 };
 use crate::compose::short::command;
 use crate::compose::yaml::{Entry, Kind};
@@ -62,6 +62,8 @@ impl Binder<'_> {
                         self.error(entry.place(), error.to_string());
                     }
                 }
+                "platform" => service.fetching.platform = self.spanned(entry, key, &owner),
+                "pull_policy" => service.fetching.policy = self.pull_policy(entry, key, &owner),
                 "deploy" => service.deploy = self.deploy(entry, &owner),
                 "stdin_open" => service.stdin_open = self.boolean(entry, key, &owner).unwrap_or(false),
                 "tty" => service.tty = self.boolean(entry, key, &owner).unwrap_or(false),
@@ -80,6 +82,21 @@ impl Binder<'_> {
         self.distinct_targets(&service, &owner);
         self.equal_limits(&service, &owner);
         Some(service)
+    }
+
+    fn pull_policy(&mut self, entry: &Entry, key: &str, owner: &str) -> Option<(PullPolicy, String)> {
+        let text = self.spanned(entry, key, owner)?.value;
+        match pull_policy(&text) {
+            Ok(policy) if policy == PullPolicy::Missing => Some((policy, "missing".to_owned())),
+            Ok(policy) => Some((policy, text)),
+            Err(why) => {
+                self.error(entry.place(), format!("`{key}` of {owner} is wrong: {why}")).help = Some(
+                    "it is `always`, `missing`, `never`, `build`, `daily`, `weekly`, or `every_` and a time such as `12h`"
+                        .into(),
+                );
+                None
+            }
+        }
     }
 
     fn build(&mut self, entry: &Entry, owner: &str) -> Option<Build> {
@@ -371,6 +388,7 @@ fn empty(name: ServiceName, span: Span) -> Service {
         deploy: None,
         isolation: Isolation::default(),
         lookup: Lookup::default(),
+        fetching: Fetching::default(),
         env_files: Vec::new(),
         written: ServiceWritten::default(),
     }

@@ -6,5 +6,6 @@ pub(crate) mod command;
 pub(crate) mod hosts;
 pub(crate) mod mounts;
 pub(crate) mod ports;
+pub(crate) mod pull;
 pub(crate) mod tmpfs;
 pub(crate) mod units;

@@ -303,14 +303,16 @@ fn tls_error(error: &io::Error) -> ConnectError {
         Some(rustls::Error::InvalidMessage(_)) => ConnectError::NotTls,
         Some(rustls::Error::InvalidCertificate(why)) => ConnectError::Certificate {
             reason: match why {
-                CertificateError::UnknownIssuer => "nobody whom this host trusts has signed it".into(),
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "nobody whom this host trusts has signed it".into()
+                }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     "it is for another host".into()
                 }
                 other => clean(&other.to_string()),
             },
-            unknown_issuer: matches!(why, CertificateError::UnknownIssuer),
+            unknown_issuer: matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature),
         },
         // A server that expects plain http may close at what it cannot read.
         None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {

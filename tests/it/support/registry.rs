@@ -495,3 +495,65 @@ pub(crate) fn unfinished(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("images/layers/tmp")).into_iter().flatten();
     entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
 }
+
+/// An authority of the test's own, and a certificate that it has signed, as files in a folder.
+pub(crate) fn certificates(folder: &Path, host: &str) {
+    fs::create_dir_all(folder).expect("a directory");
+    fs::write(folder.join("ext"), format!("subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n")).expect("written");
+    let openssl = |line: &str| {
+        let mut command = Command::new("openssl");
+        command.args(line.split(' ')).current_dir(folder);
+        super::run::Run::of(command, 60.secs()).ok();
+    };
+    let authority = folder.file_name().expect("a name").to_string_lossy();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -days 2 -subj /CN={authority} -keyout ca.key -out ca.crt"));
+    openssl(&format!("req {key} -subj /CN={host} -keyout key.pem -out request.pem"));
+    openssl("x509 -req -in request.pem -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem");
+}
+
+/// Has a server speak TLS with the certificate in a folder.
+pub(crate) fn tls(folder: &Path) -> Wrap {
+    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+    let chain = vec![CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they fit");
+    let config = Arc::new(config);
+    Arc::new(move |stream| {
+        let connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(connection, stream)))
+    })
+}
+
+/// A proxy that makes tunnels: all lead to `target`, whatever is asked for. Returns its address and what it was asked.
+pub(crate) fn tunnels(target: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let told = Arc::clone(&told);
+            std::thread::spawn(move || -> io::Result<()> {
+                let mut reader = BufReader::new(stream.try_clone()?);
+                let (first, headers) = read_head(&mut reader)?;
+                let who = headers.get("proxy-authorization").cloned().unwrap_or_default();
+                told.lock().expect("not poisoned").push(format!("{first} {who}"));
+                let (mut client, mut server) = (stream, TcpStream::connect(target)?);
+                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+                let (mut back, mut there) = (client.try_clone()?, server.try_clone()?);
+                std::thread::spawn(move || drop(io::copy(&mut server, &mut back)));
+                io::copy(&mut reader, &mut there).map(drop)
+            });
+        }
+    });
+    (address, asked)
+}
