@@ -306,7 +306,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
 }
 
 /// Sends a signal to the process group that the process behind a pidfd leads (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9);
-/// on an older kernel by number, which is checked just before.
+/// on an older kernel by number, which is checked just before. One that does not lead a group yet gets it alone.
 ///
 /// # Errors
 /// `ESRCH` when it has ended, else what the kernel says.
@@ -316,9 +316,13 @@ pub fn send_signal_to_group(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<
     // SAFETY: no siginfo is passed; the descriptor is open for the length of the call.
     let sent =
         check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, PROCESS_GROUP) });
-    match sent {
+    let sent = match sent {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => send_signal_to_group_by_number(pidfd, signal),
         result => result.map(drop),
+    };
+    match sent {
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => send_signal(pidfd, signal),
+        result => result,
     }
 }
 
@@ -474,6 +478,17 @@ mod tests {
         let code = exit_code_of(|| exit_now(i32::from(close_copies_but(&[]).is_err())));
         assert_eq!(code, 0);
     }
+    #[test]
+    fn a_signal_for_a_group_reaches_one_that_leads_none() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("a program");
+        let pid = rustix::process::Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it runs");
+        send_signal_to_group(pidfd.as_fd(), libc::SIGKILL).expect("sent");
+        child.wait().expect("it is ours");
+        let gone = send_signal_to_group(pidfd.as_fd(), libc::SIGKILL).expect_err("it is gone");
+        assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    }
+
     #[test]
     fn a_signal_reaches_the_whole_group() {
         use std::io::Read as _;
