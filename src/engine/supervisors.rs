@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, watch};
 
 use crate::name::{ContainerId, ProjectName};
+use crate::runtime::exec::NOT_BEGUN;
 use crate::state::State;
 use crate::state::record::ContainerStatus;
 use crate::supervisor::channel::Received;
@@ -63,6 +64,10 @@ struct Ask {
     fds: Vec<OwnedFd>,
     /// Every reply goes here; dropping it ends the interest.
     replies: mpsc::UnboundedSender<Answer>,
+    /// The worker that was asked first has died.
+    again: bool,
+    /// That worker told that an exec runs.
+    started: bool,
 }
 
 impl std::fmt::Debug for Ask {
@@ -91,7 +96,7 @@ impl Link {
     /// When the supervisor is gone for good.
     pub(super) fn begin(&self, request: Request, fds: Vec<OwnedFd>) -> Result<mpsc::UnboundedReceiver<Answer>, Error> {
         let (replies, receiver) = mpsc::unbounded_channel();
-        self.asks.send(Ask { request, fds, replies }).map_err(|_| Error::Gone)?;
+        self.asks.send(Ask { request, fds, replies, again: false, started: false }).map_err(|_| Error::Gone)?;
         Ok(receiver)
     }
 
@@ -216,7 +221,8 @@ impl Driver {
         self.known.clear();
         self.subscription = connection.send(&Request::Subscribe, &[])?;
         let mut again = std::mem::take(&mut self.pending).into_values();
-        while let Some(ask) = again.next() {
+        while let Some(mut ask) = again.next() {
+            ask.again = true;
             if let Err(e) = self.send(&mut connection, ask) {
                 // None of the others may be forgotten, or its caller would hear that the supervisor is gone.
                 self.pending.extend((0..u64::MAX).rev().zip(again));
@@ -269,7 +275,7 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, id: u64, reply: Reply, fds: Vec<OwnedFd>) {
+    fn take(&mut self, id: u64, mut reply: Reply, fds: Vec<OwnedFd>) {
         if id == self.subscription {
             match reply {
                 Reply::Status(status) => {
@@ -298,6 +304,11 @@ impl Driver {
                 let (container, pid, start_time) = (container.clone(), *pid, *start_time);
                 ask.request = Request::ExecWait { container, pid, start_time }; // what the next worker would be asked
                 ask.fds.clear();
+            }
+            ask.started |= matches!(reply, Reply::ExecStarted) && !ask.again;
+            if matches!(reply, Reply::ExecEnded { code: NOT_BEGUN }) && ask.again && !ask.started {
+                let message = "the supervisor went away before the command had begun: run it again".to_owned();
+                reply = Reply::Failed { message, code: 1 };
             }
             let _ = ask.replies.send((reply, fds)); // nobody may wait any more
         }

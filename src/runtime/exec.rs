@@ -24,6 +24,9 @@ use crate::sys::process;
 const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
 
+/// Exit code of a process that was never released, because whoever cloned it went away: its program has not begun.
+pub const NOT_BEGUN: i32 = 125;
+
 /// What a process is run on.
 #[derive(Debug)]
 pub enum Streams {
@@ -100,6 +103,9 @@ impl Exec {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
+            if failure.stage == Stage::Release {
+                process::exit_now(NOT_BEGUN); // whoever would read the report is gone
+            }
             child::report_and_exit(report_write.as_fd(), failure)
         });
         process::join_namespaces(own.as_fd(), libc::CLONE_NEWPID)?;
