@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
@@ -107,8 +108,9 @@ fn open(port: PublishedPort) -> io::Result<Reserved> {
     Ok(Reserved { port: PublishedPort { host_port: address.port(), ..port }, socket })
 }
 
-/// Returns the process that has a port, as far as it can be seen: by the socket's inode (proc_net(5)) in some
-/// process' descriptors.
+/// Returns the process that has a port, as far as it can be seen: by the socket's inode (proc_net(5)) in some process'
+/// descriptors. Of several it is the one that started first: a child has its parent's descriptors until it runs its own
+/// program.
 #[must_use]
 pub fn holder_of(port: &PublishedPort) -> Option<Holder> {
     let tables: &[&str] = match port.protocol {
@@ -158,6 +160,7 @@ fn process_with(inodes: &[u64]) -> Option<Holder> {
     if links.is_empty() {
         return None;
     }
+    let mut first: Option<(u64, Holder)> = None;
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
         // A process may end while we look, and without privilege most are not ours to look into.
@@ -166,11 +169,24 @@ fn process_with(inodes: &[u64]) -> Option<Holder> {
             std::fs::read_link(fd.path()).is_ok_and(|to| links.iter().any(|l| to.as_os_str() == l.as_str()))
         };
         if descriptors.flatten().any(has) {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(Holder { pid, name: name.trim_end().to_owned() });
+            let Some((name, started)) = name_and_start(&process.path()) else { continue };
+            if first.as_ref().is_none_or(|(earliest, _)| started < *earliest) {
+                first = Some((started, Holder { pid, name }));
+            }
         }
     }
-    None
+    first.map(|(_, holder)| holder)
+}
+
+/// Returns a process' name and when it started, in ticks since the boot (proc_pid_stat(5)).
+fn name_and_start(process: &Path) -> Option<(String, u64)> {
+    in_stat(&std::fs::read_to_string(process.join("stat")).ok()?)
+}
+
+fn in_stat(stat: &str) -> Option<(String, u64)> {
+    let (head, fields) = stat.rsplit_once(") ")?; // a name may have brackets in it
+    let (_, name) = head.split_once('(')?;
+    Some((name.to_owned(), fields.split(' ').nth(19)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -198,6 +214,14 @@ mod tests {
         }
         drop(held);
         reserve(&ports).expect("free again");
+    }
+
+    #[test]
+    fn a_process_has_a_name_and_a_start() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 5\n";
+        assert_eq!(in_stat(stat), Some(("a (b) c".to_owned(), 4711)));
+        assert_eq!(in_stat("7 (gone) Z 1"), None);
+        assert!(name_and_start(Path::new("/proc/self")).is_some_and(|(_, started)| started > 0));
     }
 
     #[test]
