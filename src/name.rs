@@ -165,6 +165,13 @@ impl ContainerId {
     pub fn short(&self) -> &str {
         &self.0[..12]
     }
+
+    /// Returns whether its first 12 digits can be a host's name. One in 281 ids begins with decimal digits alone, and that is
+    /// an address to the resolver, a wrong one, before it looks into any file or asks anybody (`inet_aton(3)`).
+    #[must_use]
+    pub fn can_be_a_hostname(&self) -> bool {
+        self.short().bytes().any(|digit| digit.is_ascii_lowercase())
+    }
 }
 
 impl NetworkId {
@@ -245,6 +252,14 @@ mod tests {
         assert!(ContainerName::new("x").is_err());
         assert!(ContainerName::new("../x").is_err());
         assert!(serde_json::from_str::<ContainerId>("\"../../etc\"").is_err());
+    }
+
+    #[test]
+    fn a_number_is_no_hostname() {
+        let id = |text: &str| ContainerId::new(format!("{text:f<64}")).expect("an id");
+        assert!(!id("012345678901").can_be_a_hostname());
+        assert!(id("01234567890").can_be_a_hostname());
+        assert!(id("a23456789012").can_be_a_hostname());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Refusal {
 
 /// What depends on the host, on chance, or on another module's rules.
 pub trait Choices {
-    /// Returns 32 random bytes for an id.
+    /// Returns 32 random bytes for an id that [can be a hostname](ContainerId::can_be_a_hostname).
     fn id(&mut self) -> [u8; 32];
 
     /// Returns a free subnet for the network of that full name, away from `taken` and from the host's routes.
