@@ -168,6 +168,7 @@ async fn stop<B: Backend>(
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
     cx.output().note("Gracefully Stopping... press Ctrl+C again to force");
+    cx.note_wait(engine, project);
     let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace)?;
     let stopping = engine.apply(prepared, cx.output(), std::future::pending());
     let mut stopping = std::pin::pin!(stopping);

@@ -1,6 +1,7 @@
 //! Files that change between `up` and `down`, and commands that change one project at the same time.
 
 use super::support::project::TestProject;
+use super::support::run::Running;
 use super::support::{Secs as _, require_root};
 
 const BEFORE: &str = "
@@ -137,12 +138,42 @@ fn who_waits_for_another_command_says_so() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("a lock");
     let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).expect("free");
     std::fs::write(&path, "4242").expect("written");
-    let mut up = shop.spawn(&["up", "-d"]);
-    up.wait_for("who has the lock", |line| {
-        line.contains("waiting for another hoist command (pid 4242)") && line.contains("project `shop`")
-    });
+    let changing = [&["up", "-d"][..], &["start"], &["stop"], &["restart"], &["down"]];
+    let mut waiting: Vec<Running> = changing.iter().map(|arguments| shop.spawn(arguments)).collect();
+    for command in &mut waiting {
+        command.wait_for("who has the lock", |line| {
+            line.contains("waiting for another hoist command (pid 4242)") && line.contains("project `shop`")
+        });
+    }
+    // What does not wait must not say so.
+    assert!(!shop.hoist(&["pause"]).code(0).stderr.contains("waiting"));
+    assert!(!shop.hoist(&["unpause"]).code(0).stderr.contains("waiting"));
+    let killed = shop.hoist(&["kill", "-s", "USR1"]).code(0);
+    assert!(!killed.stderr.contains("waiting"), "{killed}");
     drop(lock);
-    let _ = up.finish(20.secs()).code(0);
+    // `start` may come after `down`, and then there is nothing to start.
+    for (arguments, command) in changing.iter().zip(waiting) {
+        let run = command.finish(20.secs());
+        let nothing = run.stderr.contains("has no container to start");
+        assert!(run.code == Some(0) || nothing && arguments == &["start"], "{run}");
+    }
+}
+
+#[test]
+fn an_interrupted_up_that_waits_for_another_command_says_so() {
+    require_root!();
+    let compose = "services:\n  web:\n    image: busybox\n    command: sh -c 'echo ready; exec sleep 1000'\n";
+    let shop = TestProject::new("shop", compose);
+    let mut up = shop.spawn(&["up"]);
+    up.wait_for("ready", |line| line.ends_with("ready"));
+    let path = shop.run_dir().join("lock");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("a lock");
+    let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).expect("free");
+    std::fs::write(&path, "4242").expect("written");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.wait_for("who has the lock", |line| line.contains("waiting for another hoist command (pid 4242)"));
+    drop(lock);
+    let _ = up.finish(20.secs()).code(130);
 }
 
 #[test]
