@@ -8,7 +8,6 @@ use hoist::diag::{Diagnostic, Report};
 use hoist::engine::Exec;
 use hoist::engine::backend::Backend;
 use hoist::engine::console::{Console, Left};
-use hoist::engine::detach::Keys;
 
 use super::terminal::{self, Endings};
 use super::{Context, Exit};
@@ -84,8 +83,9 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         let left = engine.exec(&named.name, &exec, Some(console)).await?;
         return Ok(exit(cx, left));
     }
+    let keys = terminal::keys(cx, "")?;
     let mut endings = Endings::listen().map_err(streams)?;
-    let (console, raw) = terminal::take(Keys::default(), args.interactive).map_err(streams)?;
+    let (console, raw) = terminal::take(keys, args.interactive).map_err(streams)?;
     let left = tokio::select! {
         left = engine.exec(&named.name, &exec, Some(console)) => left,
         code = endings.next() => return Ok(Exit::Code(code)),

@@ -17,6 +17,7 @@ mod port;
 mod ps;
 mod pull;
 mod restart;
+mod signals;
 mod start;
 mod stop;
 mod terminal;

@@ -10,14 +10,19 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
+use hoist::diag::{Diagnostic, Report};
+use hoist::engine::backend::Backend;
 use hoist::engine::console::{CallersTerminal, Console};
-use hoist::engine::detach::Keys;
+use hoist::engine::detach::{self, Keys};
 use hoist::runtime::terminal::Size;
 use hoist::sys::process::{self, Child};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use super::Context;
 
 /// The user's terminal in raw mode; dropping it puts it back.
 #[derive(Debug)]
@@ -88,6 +93,36 @@ fn guard(
 
 fn same(a: &Termios, b: &Termios) -> bool {
     a.input_modes == b.input_modes && a.output_modes == b.output_modes && a.local_modes == b.local_modes
+}
+
+/// Returns the keys that detach: those of the option, else of Docker's `config.json`, else Docker's own.
+///
+/// # Errors
+/// When they are no keys.
+pub(crate) fn keys<B: Backend>(cx: &Context<B>, option: &str) -> Result<Keys, Report> {
+    let refused = |e: detach::Error| Diagnostic::error(None, e.to_string()).help(e.help());
+    if !option.is_empty() {
+        return Keys::parse(option).map_err(|e| refused(e).into());
+    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
+    let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(Keys::default()) };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => detach::of_docker_config(&text),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(String::new()),
+        Err(e) => Err(e.to_string()),
+    };
+    match text {
+        Ok(text) => Keys::parse(&text).map_err(|e| {
+            let named = format!("`detachKeys` in `{}`", path.display());
+            Report::from(Diagnostic { message: format!("{named}: {e}"), ..refused(e) })
+        }),
+        // As with docker, a broken file does not stand in the way of what does not need it.
+        Err(why) => {
+            cx.output().warning(&format!("cannot read the keys that detach in `{}`: {why}", path.display()));
+            Ok(Keys::default())
+        }
+    }
 }
 
 /// Takes the user's terminal for a program that has one in its container. `input`: what is typed goes there.

@@ -53,6 +53,21 @@ impl Keys {
     }
 }
 
+/// Returns the keys that Docker's `config.json` names, as a text for [`Keys::parse`]; empty when it names none.
+///
+/// # Errors
+/// Where the file breaks the form of such a file.
+pub fn of_docker_config(json: &str) -> Result<String, String> {
+    /// The file, as far as it is about us.
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(default, rename = "detachKeys")]
+        keys: String,
+    }
+    let config: Result<Config, _> = serde_json::from_str(json);
+    config.map(|c| c.keys).map_err(|e| format!("line {}, column {}: not Docker's form", e.line(), e.column()))
+}
+
 /// What is typed, on its way to the program.
 #[derive(Debug)]
 pub struct Filter {
@@ -107,6 +122,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn dockers_configuration_names_keys() {
+        for (json, keys) in [
+            (r#"{"detachKeys": "ctrl-a,b"}"#, Some("ctrl-a,b")),
+            (r#"{"auths": {"x": {}}, "detachKeys": ""}"#, Some("")),
+            ("{}", Some("")),
+            ("{", None),
+            ("[]x", None),
+            (r#"{"detachKeys": 7}"#, None),
+        ] {
+            assert_eq!(of_docker_config(json).ok().as_deref(), keys, "{json}");
+        }
+    }
 
     #[test]
     fn keys_have_dockers_names() {

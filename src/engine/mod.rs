@@ -48,13 +48,13 @@ use crate::engine::desired::{Desired, Inputs, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::graph::Graph;
 use crate::engine::plan::Options;
-use crate::engine::step::{ContainerRef, Plan, Step};
+use crate::engine::step::{ContainerRef, Plan, Step, StepError};
 use crate::event::{Event, Sink, Subject};
 use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
-use crate::state::record::{ContainerRecord, OutOfMemory};
+use crate::state::record::{OutOfMemory, State};
 
 /// The engine on one host.
 #[derive(Debug)]
@@ -487,7 +487,11 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When the service is not running, or the supervisor refuses.
     pub async fn exec(&self, project: &ProjectName, exec: &Exec<'_>, console: Option<Console>) -> Result<Left, Report> {
-        let record = self.running(project, exec.service, exec.defined, exec.index).await?;
+        let container = self.running(project, exec.service, exec.defined, exec.index).await?;
+        if container.status.paused {
+            return Err(commands::paused(&container).into());
+        }
+        let record = container.record;
         let request = ExecRequest {
             container: ContainerRef::from(&record),
             argv: exec.argv.to_vec(),
@@ -519,7 +523,22 @@ impl<B: Backend> Engine<B> {
         defined: &[ServiceName],
         index: Option<u32>,
     ) -> Result<Attachable, Report> {
-        let record = self.running(project, service, defined, index).await?;
+        let ActualContainer { record, status, .. } = self.running(project, service, defined, index).await?;
+        // In docker's words.
+        let refused = match status.state {
+            _ if status.paused => {
+                let help = format!("let it go on with: hoist unpause {}", record.service);
+                Some(("cannot attach to a paused container, unpause it first", help))
+            }
+            State::Restarting => {
+                let help = format!("see why it ended: hoist logs {}", record.service);
+                Some(("cannot attach to a restarting container, wait until it is running", help))
+            }
+            State::Created | State::Starting | State::Running | State::Exited => None,
+        };
+        if let Some((message, help)) = refused {
+            return Err(Diagnostic::error(None, message).help(help).into());
+        }
         let terminal = record.spec.pointer("/process/terminal").and_then(serde_json::Value::as_bool).unwrap_or(false);
         Ok(Attachable { container: ContainerRef::from(&record), terminal, input: record.policy.stdin_open })
     }
@@ -532,6 +551,14 @@ impl<B: Backend> Engine<B> {
         self.backend.attach(container, console).await
     }
 
+    /// Sends a signal to a container's first process.
+    ///
+    /// # Errors
+    /// When it is just starting, or the supervisor refuses.
+    pub async fn signal(&self, container: &ContainerRef, signal: i32) -> Result<(), StepError> {
+        self.backend.perform(&Step::Kill { container: container.clone(), signal }).await
+    }
+
     /// Returns the running container of a service with this number, or the one with the lowest.
     async fn running(
         &self,
@@ -539,7 +566,7 @@ impl<B: Backend> Engine<B> {
         service: &String,
         defined: &[ServiceName],
         index: Option<u32>,
-    ) -> Result<ContainerRecord, Report> {
+    ) -> Result<ActualContainer, Report> {
         self.backend.adopt(project).await?;
         let actual = self.backend.observe(project)?;
         check_names(&actual, defined, std::slice::from_ref(service))?;
@@ -551,8 +578,7 @@ impl<B: Backend> Engine<B> {
             Some(index) => running.iter().find(|c| c.record.number == index),
         };
         if let Some(container) = found {
-            let paused = container.status.paused;
-            return if paused { Err(commands::paused(container).into()) } else { Ok(container.record.clone()) };
+            return Ok((*container).clone());
         }
         let message = match index {
             None => format!("service \"{service}\" is not running"),

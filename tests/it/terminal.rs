@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::support::project::TestProject;
-use super::support::run::Run;
+use super::support::run::{Run, Running};
 use super::support::tmux::Tmux;
 use super::support::{Secs as _, eventually, holds, require_root};
 
@@ -434,6 +434,123 @@ services:
     // Each has every line once: what the first had from the beginning is what is in the log.
     let log: String = shop.log("web").iter().filter(|l| l.stream == "stdout").map(|l| l.log.clone()).collect();
     assert_eq!(format!("begun\n{first_out}"), log);
+}
+
+/// Says which signals it gets, until one ends it. It never stops talking, so that a client knows when it is attached.
+const LISTENER: &str = r#"
+services:
+  web:
+    image: busybox
+    stdin_open: true
+    command:
+      - sh
+      - -c
+      - |
+        trap 'echo hup' HUP; trap 'echo usr1' USR1; trap 'echo tstp' TSTP
+        trap 'echo last words; exit 5' TERM; trap 'echo int; exit 6' INT
+        echo ready >&2
+        while :; do echo .; sleep 0.02; done
+    restart: always
+"#;
+
+#[test]
+fn signals_to_an_attached_client_go_to_the_container() {
+    require_root!();
+    let shop = TestProject::new("shop", LISTENER);
+    shop.up();
+    shop.wait_log("web", "ready", |line| line == "ready");
+    let pid = shop.pid("web");
+    let mut attach = shop.spawn(&["attach", "web"]);
+    assert!(attach.has_next_line());
+    for (signal, said) in [(Signal::SIGHUP, "hup"), (Signal::SIGUSR1, "usr1"), (Signal::SIGTSTP, "tstp")] {
+        attach.signal(signal);
+        shop.wait_log("web", said, |line| line == said);
+    }
+    kill_worker(&shop);
+    attach.signal(Signal::SIGUSR1);
+    attach.wait_for("the signal that a new worker passed on", |line| line == "usr1");
+    // Two clients: who was interrupted says so, the other has the container's exit code. Neither is restarted, as after
+    // `kill` with the stop signal.
+    let mut watch = shop.spawn(&["attach", "--no-stdin", "--sig-proxy=true", "web"]);
+    assert!(watch.has_next_line());
+    assert_eq!(shop.pid("web"), pid);
+    attach.signal(Signal::SIGTERM);
+    let run = attach.finish(20.secs()).code(130);
+    assert!(run.stdout.ends_with("last words\n"), "{run}");
+    let run = watch.finish(20.secs()).code(5);
+    assert!(run.stdout.ends_with("last words\n"), "{run}");
+    assert_eq!(shop.wait_exit("web"), 5);
+}
+
+#[test]
+fn signals_and_input_stay_with_the_client_that_says_so() {
+    require_root!();
+    let shop = TestProject::new("shop", LISTENER);
+    shop.up();
+    shop.wait_log("web", "ready", |line| line == "ready");
+    let pid = shop.pid("web");
+    let mut attach = shop.spawn(&["attach", "--sig-proxy=false", "web"]);
+    assert!(attach.has_next_line());
+    attach.signal(Signal::SIGINT);
+    assert_eq!(attach.finish(20.secs()).code, None);
+    assert_eq!(shop.pid("web"), pid);
+    // Its words are docker's.
+    shop.hoist(&["pause"]).ok();
+    let refused = shop.hoist(&["attach", "web"]).code(1);
+    assert!(refused.stderr.contains("cannot attach to a paused container, unpause it first"), "{refused}");
+    shop.hoist(&["unpause"]).ok();
+
+    let one_line = "services:\n  web:\n    image: busybox\n    stdin_open: true\n    command: sh -c 'while ! read -t 1 line; do echo waiting; done; echo got $$line'\n";
+    let other = shop.beside("other", one_line);
+    other.up();
+    let with_input = |flags: &[&str], text: &str| {
+        let mut command = other.command(&["attach"]);
+        command.args(flags).arg("web");
+        Running::of(command, Some(text))
+    };
+    let mut watching = with_input(&["--no-stdin"], "nothing for it\n");
+    assert!(watching.has_next_line());
+    for client in [with_input(&[], "something\n"), watching] {
+        let run = client.finish(20.secs()).code(0);
+        assert!(run.stdout.ends_with("got something\n"), "{run}");
+    }
+}
+
+#[test]
+fn keys_of_dockers_configuration_detach() {
+    require_root!("debian");
+    let shop = TestProject::with_images("shop", &["debian"], SHELL);
+    let config = shop.host().directory().join(".docker/config.json");
+    std::fs::create_dir_all(config.parent().expect("a folder")).expect("made");
+    let keys =
+        |text: &str| std::fs::write(&config, format!(r#"{{"auths": {{}}, "detachKeys": "{text}"}}"#)).expect("written");
+    shop.up();
+    let tmux = Tmux::open(&shop);
+    keys("ctrl-x,y");
+    for command in ["hoist exec -it web bash", "hoist attach web"] {
+        tmux.line(&format!("clear; {command}"));
+        tmux.wait_last(PROMPT);
+        tmux.key("C-x");
+        tmux.text("y");
+        tmux.wait("the host's prompt", |s| s.lines().last().is_some_and(|line| line.trim() == "#"));
+        tmux.line("code=$?; clear; echo $code");
+        tmux.wait("its exit code", |s| s == "1\n#");
+    }
+    // The option is stronger, and so is DOCKER_CONFIG, where there is no such file.
+    for command in ["hoist attach --detach-keys=ctrl-a,ctrl-b web", "DOCKER_CONFIG=/nowhere hoist attach web"] {
+        let (first, second) = if command.contains("ctrl-a") { ("C-a", "C-b") } else { ("C-p", "C-q") };
+        tmux.line(&format!("clear; {command}"));
+        tmux.wait_last(PROMPT);
+        tmux.key(first);
+        tmux.key(second);
+        tmux.wait("the host's prompt", |s| s.lines().last().is_some_and(|line| line.trim() == "#"));
+    }
+    keys("ctrl-ä");
+    let refused = shop.hoist(&["attach", "web"]).code(1);
+    assert!(refused.stderr.contains("/.docker/config.json`: invalid detach keys"), "{refused}");
+    std::fs::write(&config, "{").expect("written");
+    tmux.line("clear; hoist exec web true; echo code $?");
+    tmux.wait("a warning", |s| s.contains("cannot read the keys that detach in") && s.ends_with("\ncode 0\n#"));
 }
 
 #[test]
