@@ -72,7 +72,6 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("down", &["--rmi"]),
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
-    ("attach", &["--sig-proxy"]),
     ("restart", &["--no-deps"]),
     (
         "config",
