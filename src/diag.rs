@@ -28,6 +28,12 @@ impl Span {
         let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self { file, lo: clamp(lo), hi: clamp(hi.max(lo)) }
     }
+
+    /// Returns whether `other` lies within it.
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        self.file == other.file && self.lo <= other.lo && other.hi <= self.hi
+    }
 }
 
 /// The texts of all files that were read in a run, so that a span can be shown.

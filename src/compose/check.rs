@@ -32,7 +32,7 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], o
     let (mut services, disabled): (IndexMap<_, _>, IndexMap<_, _>) =
         declared.services.into_iter().partition(|(_, service)| enabled(service));
     let mut networks = declared.networks;
-    for service in services.values().filter(|_| !declared.partial) {
+    for service in services.values() {
         if service.image.is_none() && service.build.is_none() && !declared.incomplete.contains(&service.name) {
             let name = &service.name;
             out.push(
@@ -40,7 +40,10 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], o
                     .help("add `image: NAME` or `build: DIRECTORY`"),
             );
         }
-        references(service, &services, &disabled, &networks, &declared.volumes, out);
+        // What is not there may have been meant to come from a file that could not be included.
+        if !declared.partial {
+            references(service, &services, &disabled, &networks, &declared.volumes, out);
+        }
     }
     container_names(&services, out);
     for service in services.values_mut() {

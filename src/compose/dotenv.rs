@@ -5,9 +5,23 @@
 //!
 //! Invariant: pure; the environment is an argument.
 
+use std::collections::BTreeMap;
+
 use super::Env;
 use super::interpolate;
 use crate::diag::{Diagnostic, Span};
+
+/// A variable of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assigned {
+    /// Its value.
+    pub(crate) value: String,
+    /// Place of its name.
+    pub(crate) at: Span,
+}
+
+/// The variables of some files.
+pub(crate) type Found = BTreeMap<String, Assigned>;
 
 /// Adds the variables of `text`, which is file `file` of the sources, to `found`. `outer` wins over what is found in
 /// expressions; warnings go to `warnings`.
@@ -18,7 +32,7 @@ pub(crate) fn parse(
     file: u16,
     text: &str,
     outer: &Env,
-    found: &mut Env,
+    found: &mut Found,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut reader = Reader { file, text, at: 0 };
@@ -26,7 +40,7 @@ pub(crate) fn parse(
         reader.at = '\u{feff}'.len_utf8();
     }
     while reader.skip_to_statement() {
-        let Statement { name, value } = reader.statement()?;
+        let Statement { name, at, value } = reader.statement()?;
         let value = match value {
             Value::Inherit => match outer.get(&name) {
                 Some(value) => value.clone(),
@@ -35,19 +49,20 @@ pub(crate) fn parse(
             Value::Literal(value) => value,
             Value::Expand(value, span) => {
                 let mut unset = Vec::new();
-                let lookup = |name: &str| outer.get(name).or_else(|| found.get(name)).cloned();
+                let lookup = |name: &str| outer.get(name).or_else(|| found.get(name).map(|f| &f.value)).cloned();
                 let value = interpolate::expand_into(&value, &lookup, &mut unset).map_err(|e| e.diagnostic(span))?;
                 warnings.extend(unset.iter().map(|name| interpolate::unset_warning(span, name)));
                 value
             }
         };
-        found.insert(name, value);
+        found.insert(name, Assigned { value, at });
     }
     Ok(())
 }
 
 struct Statement {
     name: String,
+    at: Span,
     value: Value,
 }
 
@@ -93,9 +108,9 @@ impl Reader<'_> {
 
     fn statement(&mut self) -> Result<Statement, Diagnostic> {
         if let Some(rest) = self.rest().strip_prefix("export")
-            && rest.starts_with([' ', '\t'])
+            && rest.starts_with(is_blank)
         {
-            let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+            let blanks = rest.len() - rest.trim_start_matches(is_blank).len();
             self.at += "export".len() + blanks;
         }
         let start = self.at;
@@ -117,16 +132,16 @@ impl Reader<'_> {
         }
         let Some(separator) = separator else {
             self.at += end;
-            return Ok(Statement { name, value: Value::Inherit });
+            return Ok(Statement { name, at: named, value: Value::Inherit });
         };
         self.at += end + separator.len_utf8();
         let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t', '\r']).len();
+        self.at += rest.len() - rest.trim_start_matches(is_blank).len();
         let value = match self.rest().chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(quote)?,
             _ => self.unquoted(),
         };
-        Ok(Statement { name, value })
+        Ok(Statement { name, at: named, value })
     }
 
     fn unquoted(&mut self) -> Value {
@@ -161,44 +176,51 @@ impl Reader<'_> {
     }
 }
 
-/// Replaces the escapes of double quotes; `\$` becomes `$$`, which interpolation turns into a dollar sign.
+/// Blank space within a line, as compose-go counts it.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{a0}')
+}
+
+/// Replaces the escapes of double quotes; `\$` becomes `$$`, which interpolation turns into a dollar sign. Any other
+/// backslash is one.
 fn unescape(text: &str) -> String {
     let mut value = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('n') => value.push('\n'),
-            Some('r') => value.push('\r'),
-            Some('t') => value.push('\t'),
-            Some('a') => value.push('\u{7}'),
-            Some('b') => value.push('\u{8}'),
-            Some('f') => value.push('\u{c}'),
-            Some('v') => value.push('\u{b}'),
-            Some('c') => {}
-            Some('\\') => value.push('\\'),
-            Some('"') => value.push('"'),
-            Some('$') => value.push_str("$$"),
-            Some('0') => {
-                let mut code = 0_u32;
-                for _ in 0..3 {
-                    let Some(digit) = chars.peek().and_then(|c| c.to_digit(8)) else { break };
-                    code = code * 8 + digit;
-                    chars.next();
-                }
-                value.extend(char::from_u32(code));
-            }
-            Some(other) => {
-                value.push('\\');
-                value.push(other);
-            }
-            None => value.push('\\'),
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        value.push_str(before);
+        let c = after.chars().next();
+        let replacement = match c {
+            Some('n') => "\n",
+            Some('r') => "\r",
+            Some('t') => "\t",
+            Some('a') => "\u{7}",
+            Some('b') => "\u{8}",
+            Some('f') => "\u{c}",
+            Some('v') => "\u{b}",
+            Some('\\') => "\\",
+            Some('"') => "\"",
+            Some('$') => "$$",
+            _ => "",
+        };
+        if !replacement.is_empty() {
+            value.push_str(replacement);
+            rest = &after[1..];
+        } else if let Some(byte) = after.strip_prefix('0').and_then(octal) {
+            value.push(char::from(byte));
+            rest = &after[4..];
+        } else {
+            value.push('\\');
+            rest = after;
         }
     }
+    value.push_str(rest);
     value
+}
+
+/// Returns the byte that three octal digits name.
+fn octal(text: &str) -> Option<u8> {
+    let digits = text.get(..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    u8::from_str_radix(digits, 8).ok()
 }
 
 #[cfg(test)]
@@ -206,11 +228,11 @@ mod tests {
     use super::*;
     use crate::diag::{Sources, render};
 
-    fn read(text: &str) -> Result<Env, String> {
+    fn read(text: &str) -> Result<Found, String> {
         let mut sources = Sources::default();
         let file = sources.add(".env", text);
         let outer: Env = [("HOME".to_owned(), "/root".to_owned())].into();
-        let mut found = Env::new();
+        let mut found = Found::new();
         match parse(file, text, &outer, &mut found, &mut Vec::new()) {
             Ok(()) => Ok(found),
             Err(error) => Err(render(&error, &sources, false)),
@@ -232,14 +254,16 @@ mod tests {
             ("NOWHERE\nA=1", "NOWHERE", None),
             ("A='single $HOME \\' \\n'", "A", Some("single $HOME ' \\n")),
             ("A=\"line\\nbreak\\t\\\"q\\\" \\$x \\0101\"", "A", Some("line\nbreak\t\"q\" $x A")),
+            ("A=\"\\c \\012 \\0400 \\q \\0377\"", "A", Some("\\c \\012 \\0400 \\q ÿ")),
             ("A=\"a\nb\" # more", "A", Some("a\nb")),
+            ("export\tA\u{a0}=\u{a0}x", "A", Some("x")),
             ("A=${HOME}/x", "A", Some("/root/x")),
             ("B=1\nA=$B-${C:-d}", "A", Some("1-d")),
             ("A-b.c[0]=1", "A-b.c[0]", Some("1")),
             ("1A=1", "1A", Some("1")),
         ] {
             let found = read(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-            assert_eq!(found.get(name).map(String::as_str), value, "{text}");
+            assert_eq!(found.get(name).map(|f| f.value.as_str()), value, "{text}");
         }
     }
 

@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 
 use super::Env;
-use super::dotenv;
+use super::dotenv::{self, Assigned, Found};
 use super::model::{EnvFile, Service};
 use crate::diag::{Diagnostic, Sources, Span};
 
@@ -30,7 +30,7 @@ pub(crate) fn resolve(
     let written = service.environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
     let mut outer: Env = written.collect();
     outer.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let mut found = Env::new();
+    let mut found = Found::new();
     for file in &service.env_files {
         let number = match read(file, sources) {
             Ok(Some(number)) => number,
@@ -59,13 +59,13 @@ pub(crate) fn resolve(
     }
     let explicit = std::mem::take(&mut service.environment);
     let mut all: IndexMap<String, Option<String>> =
-        found.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        found.into_iter().map(|(name, found)| (name, Some(found.value))).collect();
     all.extend(explicit);
     service.environment = all;
 }
 
 /// Reads `NAME=value` lines as they are; `NAME` alone takes the value that it has outside.
-fn raw(file: u16, text: &str, outer: &Env, found: &mut Env) -> Result<(), Diagnostic> {
+fn raw(file: u16, text: &str, outer: &Env, found: &mut Found) -> Result<(), Diagnostic> {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let start = at;
@@ -73,6 +73,7 @@ fn raw(file: u16, text: &str, outer: &Env, found: &mut Env) -> Result<(), Diagno
         let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
         let line = if start == 0 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
+        let start = start + (text[start..].len() - text[start..].trim_start_matches(['\u{feff}', ' ', '\t']).len());
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -88,15 +89,9 @@ fn raw(file: u16, text: &str, outer: &Env, found: &mut Env) -> Result<(), Diagno
         if name.contains(char::is_whitespace) {
             return wrong(format!("the variable name `{name}` contains a space"));
         }
-        match value {
-            Some(value) => {
-                found.insert(name.to_owned(), value.to_owned());
-            }
-            None => {
-                if let Some(value) = outer.get(name) {
-                    found.insert(name.to_owned(), value.clone());
-                }
-            }
+        if let Some(value) = value.or_else(|| outer.get(name).map(String::as_str)) {
+            let at = Span::new(file, start, start + name.len());
+            found.insert(name.to_owned(), Assigned { value: value.to_owned(), at });
         }
     }
     Ok(())
@@ -109,10 +104,10 @@ mod tests {
     #[test]
     fn raw_files_are_taken_as_they_are() {
         let outer: Env = [("HOME".to_owned(), "/root".to_owned())].into();
-        let mut found = Env::new();
+        let mut found = Found::new();
         let text = "\u{feff}A='{\"k\": 1}' # x\n# comment\n\n  B=$HOME\r\nHOME\nNOWHERE\nC=\nA2=a=b";
         raw(0, text, &outer, &mut found).expect("valid");
-        let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={}", value.value)).collect();
         assert_eq!(shown, ["A='{\"k\": 1}' # x", "A2=a=b", "B=$HOME", "C=", "HOME=/root"]);
         for text in ["=x", "a b=c", "a b"] {
             assert!(raw(0, text, &outer, &mut found).is_err(), "{text}");

@@ -5,32 +5,155 @@
 //!
 //! Invariant: pure; the environment is an argument.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use super::Env;
+use super::cast::Cast;
+use super::dotenv::Found;
 use super::yaml::{Kind, MAX_DEPTH, Node};
 use crate::diag::{Diagnostic, Sources, Span};
 
 /// How long a value may become, in bytes. Variables that name each other twice double with every step.
 const MAX_LENGTH: usize = 16 << 20;
+/// How much text all variables of a run may give, in bytes.
+const MAX_TOTAL: usize = 256 << 20;
 
-/// Replaces the variables in every value below `node`.
-pub(crate) fn tree(node: &mut Node, env: &Env, sources: &Sources, out: &mut Vec<Diagnostic>) {
-    match &mut node.kind {
-        Kind::Str(text) if text.contains('$') => match expand(text, env) {
-            Ok((value, unset)) => {
+/// The variables of a project, and those of its files where they were set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Variables {
+    /// Their values.
+    pub(crate) values: Env,
+    /// Where a file sets one; the others are of the process.
+    pub(crate) origins: BTreeMap<String, Span>,
+}
+
+impl Variables {
+    /// Adds what is not set yet.
+    pub(crate) fn adopt(&mut self, found: Found) {
+        for (name, found) in found {
+            if let std::collections::btree_map::Entry::Vacant(vacant) = self.values.entry(name) {
+                self.origins.insert(vacant.key().clone(), found.at);
+                vacant.insert(found.value);
+            }
+        }
+    }
+}
+
+/// A variable that a value was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VariableUse {
+    /// Its name.
+    pub(crate) name: String,
+    /// The value that it is a part of.
+    pub(crate) at: Span,
+    /// Where a file of variables sets it; `None` is the environment of the process.
+    pub(crate) origin: Option<Span>,
+}
+
+/// What came of the variables of some files.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Errors and warnings.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Text that is no number or boolean where one is wanted; who knows more about the place may say so better.
+    pub(crate) misfits: Vec<Diagnostic>,
+    /// Every variable that a value was made of.
+    pub(crate) uses: Vec<VariableUse>,
+    /// How much text the variables gave, in bytes.
+    total: usize,
+}
+
+/// Replaces the variables in every value of `document`, and reads text as a number or a boolean where one is wanted.
+pub(crate) fn tree(document: &mut Node, variables: &Variables, sources: &Sources, outcome: &mut Outcome) {
+    Walk { variables, sources, outcome }.below(document, &mut Vec::new());
+}
+
+struct Walk<'a> {
+    variables: &'a Variables,
+    sources: &'a Sources,
+    outcome: &'a mut Outcome,
+}
+
+impl Walk<'_> {
+    fn below<'n>(&mut self, node: &'n mut Node, path: &mut Vec<&'n str>) {
+        if let Kind::Str(text) = &mut node.kind {
+            if text.contains('$') && !self.replace(text, node.span) {
+                return;
+            }
+            if let Some(cast) = Cast::at(path) {
+                self.cast(cast, node, path);
+            }
+            return;
+        }
+        match &mut node.kind {
+            Kind::Seq(items) => {
+                path.push("-");
+                items.iter_mut().for_each(|item| self.below(item, path));
+                path.pop();
+            }
+            Kind::Map(map) => {
+                for (key, entry) in map {
+                    path.push(key);
+                    self.below(&mut entry.value, path);
+                    path.pop();
+                }
+            }
+            Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Time(_) | Kind::Str(_) => {}
+        }
+    }
+
+    /// Replaces the variables of one text; false when that cannot be done.
+    fn replace(&mut self, text: &mut String, span: Span) -> bool {
+        let found = RefCell::new(Vec::new());
+        let lookup = |name: &str| {
+            let value = self.variables.values.get(name)?;
+            let origin = self.variables.origins.get(name).copied();
+            found.borrow_mut().push(VariableUse { name: name.to_owned(), at: span, origin });
+            Some(value.clone())
+        };
+        let mut unset = Vec::new();
+        let result = expand_into(text, &lookup, &mut unset);
+        self.outcome.uses.append(&mut found.into_inner());
+        match result {
+            Ok(value) => {
+                self.outcome.total += value.len();
+                if self.outcome.total > MAX_TOTAL {
+                    let message = format!("the variables of this project give more than {MAX_TOTAL} bytes of text");
+                    if self.outcome.total - value.len() <= MAX_TOTAL {
+                        self.outcome.diagnostics.push(Diagnostic::error(Some(span), message));
+                    }
+                    return false;
+                }
                 for name in unset {
-                    let at = locate(node.span, &name, sources);
-                    out.push(unset_warning(at, &name));
+                    let at = locate(span, &name, self.sources);
+                    self.outcome.diagnostics.push(unset_warning(at, &name));
                 }
                 *text = value;
+                true
             }
             Err(error) => {
-                let at = locate(node.span, &error.expression, sources);
-                out.push(error.diagnostic(at));
+                let at = locate(span, &error.expression, self.sources);
+                self.outcome.diagnostics.push(error.diagnostic(at));
+                false
             }
-        },
-        Kind::Seq(items) => items.iter_mut().for_each(|item| tree(item, env, sources, out)),
-        Kind::Map(map) => map.values_mut().for_each(|entry| tree(&mut entry.value, env, sources, out)),
-        Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Time(_) | Kind::Str(_) => {}
+        }
+    }
+
+    fn cast(&mut self, cast: Cast, node: &mut Node, path: &[&str]) {
+        let Kind::Str(text) = &node.kind else { return };
+        let Some(meaning) = cast.read(text) else {
+            let key = path.last().copied().unwrap_or("");
+            let message = format!("`{key}` must be {}, not `{text}`", cast.wanted());
+            self.outcome.misfits.push(Diagnostic::error(Some(node.span), message));
+            return;
+        };
+        if meaning.old {
+            let help = format!("write `{}`", meaning.kind == Kind::Bool(true));
+            let message = format!("`{text}` is no boolean of YAML 1.2");
+            self.outcome.diagnostics.push(Diagnostic::warning(Some(node.span), message).help(help));
+        }
+        node.kind = meaning.kind;
     }
 }
 
@@ -120,105 +243,102 @@ pub(crate) fn expand_into(
     lookup: &dyn Fn(&str) -> Option<String>,
     unset: &mut Vec<String>,
 ) -> Result<String, BadExpression> {
-    expand_at(0, text, lookup, unset)
+    Expansion { lookup, unset, work: 0 }.expand(0, text)
 }
 
-fn expand_at(
-    depth: usize,
-    text: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<String>,
-) -> Result<String, BadExpression> {
-    if depth > MAX_DEPTH {
-        return Err(BadExpression { expression: text.to_owned(), reason: Reason::TooDeep });
-    }
-    let mut value = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        value.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            value.push('$');
-            rest = tail;
-        } else if let Some(inner) = after.strip_prefix('{') {
-            let bad = |end: usize| BadExpression { expression: rest[at..end].to_owned(), reason: Reason::Syntax };
-            let Some(close) = closing_brace(inner) else { return Err(bad(rest.len())) };
-            let end = at + 2 + close + 1;
-            let body = &inner[..close];
-            let (name, operation) = body.split_at(name_len(body));
-            if name.is_empty() {
-                return Err(bad(end));
-            }
-            // An error of a nested expression knows its own text.
-            let substituted = substitute(depth, name, operation, lookup, unset).map_err(|mut error| {
-                if error.expression.is_empty() {
-                    rest[at..end].clone_into(&mut error.expression);
-                }
-                error
-            })?;
-            match substituted {
-                Some(text) => value.push_str(&text),
-                None => return Err(bad(end)),
-            }
-            rest = &rest[end..];
-        } else {
-            let len = name_len(after);
-            if len == 0 {
+struct Expansion<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    unset: &'a mut Vec<String>,
+    /// How many bytes were looked at for closing braces, which may be all the rest for every one that opens.
+    work: usize,
+}
+
+impl Expansion<'_> {
+    fn expand(&mut self, depth: usize, text: &str) -> Result<String, BadExpression> {
+        if depth > MAX_DEPTH {
+            return Err(BadExpression { expression: text.to_owned(), reason: Reason::TooDeep });
+        }
+        let mut value = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            value.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(tail) = after.strip_prefix('$') {
                 value.push('$');
-            } else {
-                match lookup(&after[..len]) {
-                    Some(text) => value.push_str(&text),
-                    None => unset.push(after[..len].to_owned()),
+                rest = tail;
+            } else if let Some(inner) = after.strip_prefix('{') {
+                let bad = |end: usize| BadExpression { expression: rest[at..end].to_owned(), reason: Reason::Syntax };
+                let Some(close) = end_of_expression(inner, &mut self.work) else {
+                    return Err(bad(inner.find('}').map_or(rest.len(), |close| at + 2 + close + 1)));
+                };
+                let end = at + 2 + close + 1;
+                let body = &inner[..close];
+                let (name, operation) = body.split_at(name_len(body));
+                if name.is_empty() {
+                    return Err(bad(end));
                 }
+                // An error of a nested expression knows its own text.
+                let substituted = self.substitute(depth, name, operation).map_err(|mut error| {
+                    if error.expression.is_empty() {
+                        rest[at..end].clone_into(&mut error.expression);
+                    }
+                    error
+                })?;
+                match substituted {
+                    Some(text) => value.push_str(&text),
+                    None => return Err(bad(end)),
+                }
+                rest = &rest[end..];
+            } else {
+                let len = name_len(after);
+                if len == 0 {
+                    value.push('$');
+                } else {
+                    match (self.lookup)(&after[..len]) {
+                        Some(text) => value.push_str(&text),
+                        None => self.unset.push(after[..len].to_owned()),
+                    }
+                }
+                rest = &after[len..];
             }
-            rest = &after[len..];
+            if value.len() > MAX_LENGTH || self.work > MAX_TOTAL {
+                return Err(BadExpression { expression: String::new(), reason: Reason::TooLong });
+            }
         }
-        if value.len() > MAX_LENGTH {
-            return Err(BadExpression { expression: String::new(), reason: Reason::TooLong });
-        }
+        value.push_str(rest);
+        Ok(value)
     }
-    value.push_str(rest);
-    Ok(value)
-}
 
-/// Returns what `${name operation}` stands for, or `None` when the operation is not one.
-fn substitute(
-    depth: usize,
-    name: &str,
-    operation: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<String>,
-) -> Result<Option<String>, BadExpression> {
-    let found = lookup(name);
-    if operation.is_empty() {
-        if found.is_none() {
-            unset.push(name.to_owned());
+    /// Returns what `${name operation}` stands for, or `None` when the operation is not one.
+    fn substitute(&mut self, depth: usize, name: &str, operation: &str) -> Result<Option<String>, BadExpression> {
+        let found = (self.lookup)(name);
+        if operation.is_empty() {
+            if found.is_none() {
+                self.unset.push(name.to_owned());
+            }
+            return Ok(Some(found.unwrap_or_default()));
         }
-        return Ok(Some(found.unwrap_or_default()));
+        let (colon, operation) = operation.strip_prefix(':').map_or((false, operation), |rest| (true, rest));
+        let mut chars = operation.chars();
+        let operator = chars.next();
+        let word = chars.as_str();
+        // With a colon an empty value counts as missing.
+        let found = found.filter(|text| !colon || !text.is_empty());
+        let text = match (operator, found) {
+            (Some('-' | '?'), Some(text)) => text,
+            (Some('-'), None) | (Some('+'), Some(_)) => self.expand(depth + 1, word)?,
+            (Some('+'), None) => String::new(),
+            (Some('?'), None) => {
+                let message = self.expand(depth + 1, word)?;
+                return Err(BadExpression {
+                    expression: String::new(),
+                    reason: Reason::Required { name: name.to_owned(), message },
+                });
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(text))
     }
-    let (colon, operation) = operation.strip_prefix(':').map_or((false, operation), |rest| (true, rest));
-    let mut chars = operation.chars();
-    let operator = chars.next();
-    let word = chars.as_str();
-    if word.contains('\n') {
-        return Ok(None);
-    }
-    // With a colon an empty value counts as missing.
-    let found = found.filter(|text| !colon || !text.is_empty());
-    let text = match (operator, found) {
-        (Some('-' | '?'), Some(text)) => text,
-        (Some('-'), None) | (Some('+'), Some(_)) => expand_at(depth + 1, word, lookup, unset)?,
-        (Some('+'), None) => String::new(),
-        (Some('?'), None) => {
-            let message = expand_at(depth + 1, word, lookup, unset)?;
-            return Err(BadExpression {
-                expression: String::new(),
-                reason: Reason::Required { name: name.to_owned(), message },
-            });
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(text))
 }
 
 /// Returns the length of the variable name that `text` begins with: `[_a-zA-Z][_a-zA-Z0-9]*`.
@@ -229,18 +349,36 @@ fn name_len(text: &str) -> usize {
     text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len())
 }
 
-/// Returns where the brace that was opened just before `text` is closed.
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => return Some(at),
-            '}' => depth -= 1,
+/// Returns where the brace that was opened just before `text` is closed, in the way of compose-go (`template.go`): the word
+/// ends in its line; in it, whatever follows an opening brace is never a closing one; and where the braces do not pair up, the
+/// last of the line closes.
+fn end_of_expression(text: &str, work: &mut usize) -> Option<usize> {
+    let after_name = name_len(text);
+    *work += after_name;
+    if text[after_name..].starts_with('}') {
+        return Some(after_name);
+    }
+    let bytes = text.as_bytes();
+    let (mut depth, mut at, mut last) = (1_usize, 0, None);
+    let mut is_skipped = true;
+    while let Some(byte) = bytes.get(at).filter(|byte| **byte != b'\n') {
+        if *byte == b'}' {
+            last = Some(at);
+        }
+        match byte {
+            _ if std::mem::take(&mut is_skipped) => {}
+            b'}' if depth == 1 => break,
+            b'}' => depth -= 1,
+            b'{' => {
+                depth += 1;
+                is_skipped = true;
+            }
             _ => {}
         }
+        at += 1;
     }
-    None
+    *work += at;
+    last
 }
 
 #[cfg(test)]

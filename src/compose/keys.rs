@@ -48,9 +48,9 @@ impl Section {
 
 /// The file itself.
 pub(crate) const TOP: Section = Section {
-    used: &["name", "services", "networks", "volumes", "version"],
+    used: &["name", "services", "networks", "volumes", "version", "include"],
     ignored: &["configs", "secrets", "models"],
-    refused: &["include"],
+    refused: &[],
 };
 
 /// One service.
@@ -75,6 +75,7 @@ pub(crate) const SERVICE: Section = Section {
         "entrypoint",
         "env_file",
         "environment",
+        "extends",
         "extra_hosts",
         "group_add",
         "healthcheck",
@@ -149,7 +150,7 @@ pub(crate) const SERVICE: Section = Section {
         "uts",
         "volumes_from",
     ],
-    refused: &["extends", "network_mode", "provider"],
+    refused: &["network_mode", "provider"],
 };
 
 /// `build` in long form.

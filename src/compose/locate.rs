@@ -1,10 +1,13 @@
 //! Which files, which directory, which environment: the rules of Compose's command line. The one file of the loader that
 //! reads from disk.
 
+use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::bind::clean;
-use super::dotenv;
+use super::dotenv::{self, Found};
+use super::interpolate::Variables;
 use super::model::EnvFile;
 use super::{Env, Request};
 use crate::diag::{Diagnostic, Sources, Span};
@@ -15,6 +18,9 @@ const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "
 /// Names of the file that is merged onto a found one.
 const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// How large a file may be, in bytes.
+const MAX_FILE: u64 = 64 << 20;
 
 /// What must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) struct Setting {
     /// Absolute files in order; `-` is standard input.
     pub(crate) files: Vec<PathBuf>,
     /// The process's environment and that of the env files.
-    pub(crate) env: Env,
+    pub(crate) variables: Variables,
     /// A name that was given from outside of the files.
     pub(crate) explicit: Option<ProjectName>,
 }
@@ -46,22 +52,19 @@ pub(crate) fn setting(
 ) -> Option<Setting> {
     let cwd = &request.cwd;
     let given_dir = request.project_directory.as_ref().map(|dir| clean(&cwd.join(dir)));
-    let mut env = request.env.clone();
+    let mut variables = Variables { values: request.env.clone(), ..Variables::default() };
     let explicit_env = explicit_env_files(request);
-    let no_dotenv = env
+    let no_dotenv = request
+        .env
         .get("COMPOSE_DISABLE_ENV_FILE")
         .is_some_and(|v| matches!(v.as_str(), "1" | "true" | "TRUE" | "True" | "t" | "T"));
     let dotenv = explicit_env.is_empty() && !no_dotenv;
     if !explicit_env.is_empty() {
-        let mut found = Env::new();
+        let mut found = Found::new();
         for path in &explicit_env {
-            let path = clean(&cwd.join(path));
-            if path == Path::new("/dev/null") {
-                continue;
-            }
-            read_env(&path, &env, &mut found, request, sources, out)?;
+            read_env(&clean(&cwd.join(path)), &variables.values, &mut found, request, sources, out)?;
         }
-        adopt(&mut env, found);
+        variables.adopt(found);
     }
     let beside = |files: &[PathBuf]| {
         let first = files.iter().find(|file| !is_stdin(file))?;
@@ -69,10 +72,10 @@ pub(crate) fn setting(
     };
     let first_dir = given_dir.clone().or_else(|| beside(&request.files)).unwrap_or_else(|| cwd.clone());
     if dotenv {
-        read_dotenv(&first_dir, &mut env, request, sources, out)?;
+        read_dotenv(&first_dir, &mut variables, request, sources, out)?;
     }
 
-    let given = env.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+    let given = variables.values.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
     let explicit = match request.project_name.as_ref().filter(|name| !name.is_empty()).or(given) {
         Some(text) => match ProjectName::new(text.as_str()) {
             Ok(name) => Some(name),
@@ -87,7 +90,7 @@ pub(crate) fn setting(
         None => None,
     };
 
-    let files = files(request, &env, given_dir.as_deref().unwrap_or(cwd), out);
+    let files = files(request, &variables.values, given_dir.as_deref().unwrap_or(cwd), out);
     if files.is_empty() && (need == Need::File || explicit.is_none()) {
         let from = given_dir.as_deref().unwrap_or(cwd).display().to_string();
         out.push(
@@ -98,10 +101,10 @@ pub(crate) fn setting(
     }
     let directory = given_dir.or_else(|| beside(&files)).unwrap_or_else(|| cwd.clone());
     if dotenv && directory != first_dir {
-        read_dotenv(&directory, &mut env, request, sources, out)?;
+        read_dotenv(&directory, &mut variables, request, sources, out)?;
     }
-    env.entry("PWD".into()).or_insert_with(|| cwd.to_string_lossy().into_owned());
-    Some(Setting { directory, files, env, explicit })
+    variables.values.entry("PWD".into()).or_insert_with(|| cwd.to_string_lossy().into_owned());
+    Some(Setting { directory, files, variables, explicit })
 }
 
 /// Returns the profiles that are on.
@@ -124,11 +127,14 @@ pub(crate) fn normalise(text: &str) -> String {
 }
 
 /// Reads a compose file into `sources`.
-pub(crate) fn read(path: &Path, request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<u16> {
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read(path: &Path, request: &Request, sources: &mut Sources) -> Result<u16, Diagnostic> {
     if is_stdin(path) {
-        return Some(sources.add("stdin", request.stdin.clone().unwrap_or_default()));
+        return Ok(sources.add("stdin", request.stdin.clone().unwrap_or_default()));
     }
-    read_text(path, request, sources, out)
+    read_text(path, request, sources)
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -136,29 +142,42 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 /// Reads a text file into `sources`, under the path that a user sitting in the current directory would write.
-fn read_text(path: &Path, request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<u16> {
+///
+/// # Errors
+/// When it cannot be read, is too large, or is no text; without a place, unless it is within the file.
+pub(crate) fn read_text(path: &Path, request: &Request, sources: &mut Sources) -> Result<u16, Diagnostic> {
     let shown = path.strip_prefix(&request.cwd).unwrap_or(path);
-    if path.is_dir() {
-        out.push(Diagnostic::error(None, format!("`{}` is a directory, not a file", shown.display())));
-        return None;
+    let refused = |why: &str| Diagnostic::error(None, format!("`{}` is {why}, not a file", shown.display()));
+    let failed = |error| Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display()));
+    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    if kind.is_dir() {
+        return Err(refused("a directory"));
     }
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            out.push(Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display())));
-            return None;
-        }
-    };
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(sources.add(shown, text)),
-        Err(error) => {
-            let good = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let file = sources.add(shown, text);
-            out.push(Diagnostic::error(Some(Span::new(file, good, good + 1)), "this is not valid UTF-8"));
-            None
-        }
+    // What a shell hands over as /dev/fd/63 is a pipe with somebody at its other end; of any other, nobody knows.
+    if !kind.is_file() && !is_handed_over(path) {
+        return Err(refused(if kind.is_fifo() { "a named pipe" } else { "a device" }));
     }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let message = format!("`{}` has more than {} MiB", shown.display(), MAX_FILE >> 20);
+        return Err(Diagnostic::error(None, message));
+    }
+    String::from_utf8(bytes).map(|text| sources.add(shown, text)).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let file = sources.add(shown, text);
+        Diagnostic::error(Some(Span::new(file, good, good + 1)), "this is not valid UTF-8")
+    })
+}
+
+/// Returns whether `path` is a descriptor of this process, or `/dev/null`.
+fn is_handed_over(path: &Path) -> bool {
+    let real = path.parent().and_then(|parent| parent.canonicalize().ok());
+    path == Path::new("/dev/null")
+        || path == Path::new("/dev/stdin")
+        || real.is_some_and(|parent| parent.starts_with("/proc") && parent.ends_with("fd"))
 }
 
 /// Reads a file of a service's variables into `sources`; `None` when there is no such file.
@@ -170,12 +189,8 @@ pub(crate) fn read_env_file(
     if !file.path.exists() {
         return Ok(None);
     }
-    let mut out = Vec::new();
-    let number = read_text(&file.path, request, sources, &mut out);
-    match out.pop() {
-        Some(error) => Err(Diagnostic { span: error.span.or(Some(file.span)), ..error }),
-        None => Ok(number),
-    }
+    let number = read_text(&file.path, request, sources);
+    number.map(Some).map_err(|error| Diagnostic { span: error.span.or(Some(file.span)), ..error })
 }
 
 fn explicit_env_files(request: &Request) -> Vec<PathBuf> {
@@ -186,43 +201,36 @@ fn explicit_env_files(request: &Request) -> Vec<PathBuf> {
     text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }
 
+/// Returns the `.env` of a directory, if it has one.
+pub(crate) fn dotenv(directory: &Path) -> Option<PathBuf> {
+    Some(directory.join(".env")).filter(|path| path.exists() && !path.is_dir())
+}
+
 fn read_dotenv(
     directory: &Path,
-    env: &mut Env,
+    variables: &mut Variables,
     request: &Request,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
 ) -> Option<()> {
-    let path = directory.join(".env");
-    if !path.is_file() {
-        return Some(());
-    }
-    let mut found = Env::new();
-    read_env(&path, env, &mut found, request, sources, out)?;
-    adopt(env, found);
+    let Some(path) = self::dotenv(directory) else { return Some(()) };
+    let mut found = Found::new();
+    read_env(&path, &variables.values, &mut found, request, sources, out)?;
+    variables.adopt(found);
     Some(())
 }
 
 fn read_env(
     path: &Path,
     env: &Env,
-    found: &mut Env,
+    found: &mut Found,
     request: &Request,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
 ) -> Option<()> {
-    let file = read_text(path, request, sources, out)?;
-    let mut warnings = Vec::new();
-    let result = dotenv::parse(file, sources.text(file), env, found, &mut warnings);
-    out.append(&mut warnings);
+    let result =
+        read_text(path, request, sources).and_then(|file| dotenv::parse(file, sources.text(file), env, found, out));
     result.map_err(|error| out.push(error)).ok()
-}
-
-/// Adds what is not set yet.
-fn adopt(env: &mut Env, found: Env) {
-    for (name, value) in found {
-        env.entry(name).or_insert(value);
-    }
 }
 
 /// Returns the absolute files: those named, else those of `COMPOSE_FILE`, else the one that is found and its override.

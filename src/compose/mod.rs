@@ -1,30 +1,36 @@
 //! YAML in, [`Project`] out; no network, no containers.
 //!
-//! [`load`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → variables (`interpolate`) →
-//! one tree (`merge`) → types (`bind`) → rules across sections and what is left implicit (`check`) → the services' own files
-//! of variables (`envfile`). Only `locate` touches the disk; time and environment are arguments.
+//! [`load`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → one tree (`assemble`: variables,
+//! `extends`, `include`, overrides) → types (`bind`) → rules across sections and what is left implicit (`check`) → the
+//! services' own files of variables (`envfile`). Only `locate` touches the disk; time and environment are arguments.
 //!
 //! All mistakes of the files are reported in one run, in file order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::diag::{Diagnostic, Report, Severity, Sources, Span};
+use crate::diag::{Diagnostic, Report, Severity, Sources};
 use crate::name::{ProjectName, ServiceName};
 
 pub mod model;
 pub mod value;
 
+mod assemble;
 mod bind;
+mod cast;
 mod check;
 mod config;
+mod directive;
 mod dotenv;
 mod envfile;
+mod extends;
+mod include;
 mod interpolate;
 mod json;
 mod keys;
 mod locate;
 mod merge;
+mod relative;
 mod scalar;
 mod short;
 mod write;
@@ -33,6 +39,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+use assemble::{Assembly, Document, Scope};
 pub use config::{config_json, config_yaml, service_hash};
 use model::Project;
 
@@ -118,11 +125,11 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
     let mut out = Vec::new();
     let found = (|| {
         let setting = locate::setting(request, locate::Need::NameOrFile, &mut sources, &mut out)?;
-        let trees = match setting.explicit {
+        let documents = match setting.explicit {
             Some(_) => Vec::new(),
-            None => trees(&setting, request, &mut sources, &mut out)?,
+            None => documents(&setting, request, &mut sources, &mut out)?,
         };
-        let name = project_name(&setting, &trees, &mut out)?;
+        let name = project_name(&setting, &documents, &mut out)?;
         Some(Location { name, directory: setting.directory, files: setting.files })
     })();
     found.filter(|_| !has_errors(&out)).ok_or_else(|| {
@@ -134,37 +141,36 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
 /// The phases in order; `None` after an error that leaves nothing to go on with.
 fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<Project> {
     let mut setting = locate::setting(request, locate::Need::File, sources, out)?;
-    let mut trees = trees(&setting, request, sources, out)?;
-    let name = project_name(&setting, &trees, out)?;
-    setting.env.insert("COMPOSE_PROJECT_NAME".into(), name.to_string());
+    let documents = documents(&setting, request, sources, out)?;
+    let name = project_name(&setting, &documents, out)?;
+    setting.variables.values.insert("COMPOSE_PROJECT_NAME".into(), name.to_string());
+    setting.variables.origins.remove("COMPOSE_PROJECT_NAME");
 
-    let mut mistakes = Vec::new();
-    for tree in &mut trees {
-        interpolate::tree(tree, &setting.env, sources, &mut mistakes);
-    }
-    let broken: Vec<Span> = mistakes.iter().filter(|d| d.severity == Severity::Error).filter_map(|d| d.span).collect();
-    out.append(&mut mistakes);
+    let mut assembly = Assembly::new(request, sources);
+    let scope = Scope { dir: setting.directory.clone(), variables: setting.variables, chain: Vec::new(), id: 0 };
+    let merged = assembly.merged(documents, &scope);
+    let Assembly { out: mut mistakes, mut outcome, incomplete, partial, .. } = assembly;
+    let merged = merged?;
+    let broken = assemble::places_of_errors(&outcome.diagnostics);
+    out.append(&mut outcome.diagnostics);
 
-    for tree in &trees {
-        version(tree, out);
-    }
-    let mut merged = yaml::Node::new(trees.first()?.span, yaml::Kind::Null);
-    for tree in trees {
-        merge::onto(&mut merged, tree, &mut mistakes);
-    }
-    let mut binder = bind::Binder { name: &name, dir: &setting.directory, env: &setting.env, out: &mut mistakes };
-    let declared = binder.project(&merged);
+    let env = &scope.variables.values;
+    let mut binder = bind::Binder { name: &name, dir: &setting.directory, env, out: &mut mistakes };
+    let mut declared = binder.project(&merged);
+    declared.partial = partial;
+    declared.incomplete.extend(incomplete.into_iter().filter_map(|name| ServiceName::new(name).ok()));
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
-    let profiles = locate::profiles(request, &setting.env);
+    let profiles = locate::profiles(request, env);
     let mut project = check::project(declared, origin, &profiles, &mut mistakes);
     let meant = meant(&project, &request.services);
     for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
         let mut read = |file: &model::EnvFile, sources: &mut Sources| locate::read_env_file(file, request, sources);
-        envfile::resolve(service, &setting.env, &mut read, sources, &mut mistakes);
+        envfile::resolve(service, env, &mut read, sources, &mut mistakes);
     }
+    let said = assemble::places_of_errors(&mistakes);
+    mistakes.extend(outcome.misfits.into_iter().filter(|d| !d.span.is_some_and(|at| said.iter().any(|s| s.holds(at)))));
     // What follows from a value that could not be expanded would only repeat it.
-    mistakes
-        .retain(|d| d.span.is_none_or(|s| !broken.iter().any(|b| b.file == s.file && s.lo <= b.lo && b.hi <= s.hi)));
+    mistakes.retain(|d| !d.span.is_some_and(|at| broken.iter().any(|b| at.holds(*b))));
     out.append(&mut mistakes);
     Some(project)
 }
@@ -185,21 +191,19 @@ fn meant(project: &Project, names: &[String]) -> BTreeSet<ServiceName> {
 }
 
 /// Parses every file; the first syntax error of each is reported.
-fn trees(
+fn documents(
     setting: &locate::Setting,
     request: &Request,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
-) -> Option<Vec<yaml::Node>> {
-    let mut trees = Vec::new();
+) -> Option<Vec<Document>> {
+    let mut all = Vec::new();
     let mut sound = true;
     for path in &setting.files {
-        let Some(file) = locate::read(path, request, sources, out) else {
-            sound = false;
-            continue;
-        };
-        match yaml::parse(file, sources.text(file)) {
-            Ok((mut documents, mut warnings)) => {
+        let parsed =
+            locate::read(path, request, sources).and_then(|file| Ok((file, yaml::parse(file, sources.text(file))?)));
+        match parsed {
+            Ok((file, (mut documents, mut warnings))) => {
                 out.append(&mut warnings);
                 documents.retain(|document| document.kind != yaml::Kind::Null);
                 if documents.is_empty() {
@@ -210,7 +214,7 @@ fn trees(
                             .help("it begins with `services:`"),
                     );
                 }
-                trees.append(&mut documents);
+                all.extend(documents.into_iter().map(|tree| Document { path: path.clone(), tree }));
             }
             Err(error) => {
                 sound = false;
@@ -218,17 +222,17 @@ fn trees(
             }
         }
     }
-    sound.then_some(trees)
+    sound.then_some(all)
 }
 
 /// Returns the given name, else the last `name:`, else that of the directory.
-fn project_name(setting: &locate::Setting, trees: &[yaml::Node], out: &mut Vec<Diagnostic>) -> Option<ProjectName> {
+fn project_name(setting: &locate::Setting, documents: &[Document], out: &mut Vec<Diagnostic>) -> Option<ProjectName> {
     if let Some(name) = &setting.explicit {
         return Some(name.clone());
     }
-    let written = trees.iter().rev().find_map(|tree| match &tree.kind {
+    let written = documents.iter().rev().find_map(|document| match &document.tree.kind {
         yaml::Kind::Map(map) => match &map.get("name")?.value.kind {
-            yaml::Kind::Str(text) => interpolate::expand(text, &setting.env).ok().map(|(text, _)| text),
+            yaml::Kind::Str(text) => interpolate::expand(text, &setting.variables.values).ok().map(|(text, _)| text),
             _ => None,
         },
         _ => None,
@@ -246,19 +250,13 @@ fn project_name(setting: &locate::Setting, trees: &[yaml::Node], out: &mut Vec<D
     ProjectName::new(text).map_err(|error| out.push(Diagnostic::error(None, error.to_string()))).ok()
 }
 
-fn version(tree: &yaml::Node, out: &mut Vec<Diagnostic>) {
-    if let yaml::Kind::Map(map) = &tree.kind
-        && let Some(entry) = map.get("version")
-    {
-        out.push(Diagnostic::warning(Some(entry.key), "`version` is obsolete and ignored").help("remove it"));
-    }
-}
-
 fn has_errors(out: &[Diagnostic]) -> bool {
     out.iter().any(|d| d.severity == Severity::Error)
 }
 
-/// Orders by place; what has no place comes first.
-fn sort(out: &mut [Diagnostic]) {
+/// Orders by place, each once; what has no place comes first.
+fn sort(out: &mut Vec<Diagnostic>) {
     out.sort_by_key(|d| d.span.map(|span| (span.file, span.lo)));
+    // What is included or extended twice has its mistakes twice.
+    out.dedup();
 }

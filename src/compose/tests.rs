@@ -361,18 +361,20 @@ error: two services have the container name `c1`
 3 |   b: {image: x, container_name: c1}
   |                                 ^^
 "#);
-    insta::assert_snapshot!(fail("services:\n  a: {image: x, network_mode: host}\n  b: {extends: a}\n  c: {image: x, depends_on: {d: {condition: healthy}}}\n  d: {image: x, profiles: [p]}\n"), @r#"
+    insta::assert_snapshot!(fail("services:\n  a: {image: x, network_mode: host}\n  b: {image: x, extends: aa}\n  c: {image: x, depends_on: {d: {condition: healthy}}}\n  d: {image: x, profiles: [p]}\n"), @r#"
 error: `network_mode` of service `a` is not supported yet
  --> stdin:2:17
   |
 2 |   a: {image: x, network_mode: host}
   |                 ^^^^^^^^^^^^
 
-error: `extends` of service `b` is not supported yet
- --> stdin:3:7
+error: service `b` extends `aa`, which is not defined
+ --> stdin:3:26
   |
-3 |   b: {extends: a}
-  |       ^^^^^^^
+3 |   b: {image: x, extends: aa}
+  |                          ^^
+  |
+  = help: did you mean `a`?
 
 error: service `c` depends on `d`, which is switched off by its profiles
  --> stdin:4:30
@@ -685,7 +687,7 @@ mod properties {
                 let _ = short::units::bytes(text);
                 let _ = scalar::resolve(text);
                 let _ = interpolate::expand(text, &Env::new());
-                let _ = dotenv::parse(0, text, &Env::new(), &mut Env::new(), &mut Vec::new());
+                let _ = dotenv::parse(0, text, &Env::new(), &mut dotenv::Found::new(), &mut Vec::new());
             }
         }
 
@@ -804,4 +806,99 @@ fn bad_limits_of_deploy_are_refused_at_their_place() {
         "{said}"
     );
     assert!(said.contains("--> stdin:5:43"), "{said}");
+}
+
+#[test]
+fn included_and_extended_files_are_read_from_where_they_are_and_mistakes_in_them_are_shown_there() {
+    let text = tree(
+        &[
+            ("compose.yaml", b"include: [{path: [sub/a.yaml, sub/b.yaml]}, sub/other/c.yaml]\nservices: {web: {extends: {file: base/base.yaml, service: web}}}\n"),
+            ("sub/a.yaml", b"services: {db: {image: \"x:$TAG\", volumes: [./d:/d], environment: [WHO]}}\n"),
+            ("sub/b.yaml", b"services: {db: {init: true}}\n"),
+            ("sub/.env", b"TAG=1\nWHO=sub\n"),
+            ("sub/other/c.yaml", b"services: {c: {image: \"c:$TAG\", env_file: c.env}}\n"),
+            ("sub/other/.env", b"TAG=2\n"),
+            ("sub/other/c.env", b"C=${WHO-nobody}\n"),
+            ("base/base.yaml", b"services: {web: {extends: root, volumes: [../v:/v]}, root: {image: y, volumes: ['.:/b']}}\n"),
+        ],
+        |_| (),
+    );
+    let text = text.expect("three projects in one");
+    for part in [
+        "image: x:1",
+        "WHO: sub",
+        "init: true",
+        "source: $DIR/sub/d",
+        "image: c:2",
+        "C: nobody",
+        "source: $DIR/v",
+        "source: $DIR/base\n",
+    ] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+    insta::assert_snapshot!(
+        tree(
+            &[
+                ("compose.yaml", b"include:\n  - a.yaml\n  - {path: nope.yaml}\n  - {path: a.yaml, env: x}\nservices:\n  a: {extends: {service: b}}\n  b: {extends: {service: c, file: a.yaml}}\n  d: {extends: {file: b.yaml}}\n"),
+                ("a.yaml", b"include: [compose.yaml]\nservices: {c: {imge: x, extends: c}}\n"),
+            ],
+            |_| ()
+        )
+        .expect_err("mistakes"),
+        @r#"
+error: cannot read `nope.yaml`: No such file or directory
+ --> compose.yaml:3:12
+  |
+3 |   - {path: nope.yaml}
+  |            ^^^^^^^^^
+
+error: `env` is not a key of `include`
+ --> compose.yaml:4:20
+  |
+4 |   - {path: a.yaml, env: x}
+  |                    ^^^
+
+error: `extends` of service `d` does not say which service
+ --> compose.yaml:8:7
+  |
+8 |   d: {extends: {file: b.yaml}}
+  |       ^^^^^^^
+  |
+  = help: add `service: SERVICE` below it
+
+error: files include each other in a circle: `compose.yaml` → `a.yaml` → `compose.yaml`
+ --> a.yaml:1:11
+  |
+1 | include: [compose.yaml]
+  |           ^^^^^^^^^^^^
+  |
+  = help: take one of them out of `include`
+
+error: `imge` is not a key of service `c`
+ --> a.yaml:2:16
+  |
+2 | services: {c: {imge: x, extends: c}}
+  |                ^^^^
+  |
+  = help: did you mean `image`?
+
+error: services extend each other in a circle: `c` → `c`
+ --> a.yaml:2:34
+  |
+2 | services: {c: {imge: x, extends: c}}
+  |                                  ^
+  |
+  = help: take `extends` out of one of them
+"#
+    );
+    insta::assert_snapshot!(
+        tree(&[("compose.yaml", b"include: [{path: b.yaml, env_file: n.env}]\n"), ("b.yaml", b"services: {c: {image: x}}\n")], |_| ()).expect_err("no file"),
+        @r#"
+error: cannot read `n.env`: No such file or directory
+ --> compose.yaml:1:36
+  |
+1 | include: [{path: b.yaml, env_file: n.env}]
+  |                                    ^^^^^
+"#
+    );
 }

@@ -63,7 +63,6 @@ impl Binder<'_> {
         };
         self.keys(top, &keys::TOP, "a compose file");
         declared.extensions = extensions(top);
-        declared.partial = top.contains_key("include");
         for (key, entry) in top {
             match key.as_str() {
                 "name" => {
