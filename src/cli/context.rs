@@ -1,7 +1,6 @@
 //! What every command has at hand: the global options, the output, the model, the engine.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use hoist::compose;
@@ -136,14 +135,6 @@ impl<B: Backend> Context<B> {
     fn request(&self) -> Result<compose::Request, Report> {
         let cwd =
             std::env::current_dir().map_err(|e| Report::message(format!("cannot tell the current directory: {e}")))?;
-        let stdin = if self.globals.file.iter().any(|f| f.as_os_str() == "-") {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|e| Report::message(format!("cannot read the file from stdin: {e}")))?;
-            Some(text)
-        } else {
-            None
-        };
         Ok(compose::Request {
             files: self.globals.file.clone(),
             project_name: self.globals.project_name.clone(),
@@ -155,7 +146,7 @@ impl<B: Backend> Context<B> {
             env: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
-            stdin,
+            stdin: None,
             names_only: false,
             services: Vec::new(),
         })

@@ -182,7 +182,7 @@ fn is_blank(c: char) -> bool {
 }
 
 /// Replaces the escapes of double quotes; `\$` becomes `$$`, which interpolation turns into a dollar sign. Any other
-/// backslash is one.
+/// backslash stays.
 fn unescape(text: &str) -> String {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
@@ -209,8 +209,9 @@ fn unescape(text: &str) -> String {
             value.push(char::from(byte));
             rest = &after[4..];
         } else {
+            // compose-go drops the zero of an octal number that is none.
             value.push('\\');
-            rest = after;
+            rest = after.strip_prefix('0').unwrap_or(after);
         }
     }
     value.push_str(rest);
@@ -254,7 +255,7 @@ mod tests {
             ("NOWHERE\nA=1", "NOWHERE", None),
             ("A='single $HOME \\' \\n'", "A", Some("single $HOME ' \\n")),
             ("A=\"line\\nbreak\\t\\\"q\\\" \\$x \\0101\"", "A", Some("line\nbreak\t\"q\" $x A")),
-            ("A=\"\\c \\012 \\0400 \\q \\0377\"", "A", Some("\\c \\012 \\0400 \\q ÿ")),
+            ("A=\"\\c \\012 \\0400 \\q \\0377\"", "A", Some("\\c \\12 \\400 \\q ÿ")),
             ("A=\"a\nb\" # more", "A", Some("a\nb")),
             ("export\tA\u{a0}=\u{a0}x", "A", Some("x")),
             ("A=${HOME}/x", "A", Some("/root/x")),

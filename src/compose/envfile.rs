@@ -80,13 +80,13 @@ fn raw(file: u16, text: &str, outer: &Env, found: &mut Found) -> Result<(), Diag
         }
         let (name, value) = match line.split_once('=') {
             Some((name, value)) => (name, Some(value)),
-            None => (line.trim_end(), None),
+            None => (line, None),
         };
         let wrong = |message: String| Err(Diagnostic::error(Some(Span::new(file, start, start + line.len())), message));
         if name.is_empty() {
             return wrong("there is no name before the `=`".into());
         }
-        if name.contains(char::is_whitespace) {
+        if name.contains([' ', '\t']) {
             return wrong(format!("the variable name `{name}` contains a space"));
         }
         if let Some(value) = value.or_else(|| outer.get(name).map(String::as_str)) {
@@ -109,7 +109,7 @@ mod tests {
         raw(0, text, &outer, &mut found).expect("valid");
         let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={}", value.value)).collect();
         assert_eq!(shown, ["A='{\"k\": 1}' # x", "A2=a=b", "B=$HOME", "C=", "HOME=/root"]);
-        for text in ["=x", "a b=c", "a b"] {
+        for text in ["=x", "a b=c", "a b", "a ", "a =c"] {
             assert!(raw(0, text, &outer, &mut found).is_err(), "{text}");
         }
     }

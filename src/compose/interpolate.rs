@@ -133,8 +133,7 @@ impl Walk<'_> {
                 true
             }
             Err(error) => {
-                let at = locate(span, &error.expression, self.sources);
-                self.outcome.diagnostics.push(error.diagnostic(at));
+                self.outcome.diagnostics.push(error.diagnostic_in(span, self.sources));
                 false
             }
         }
@@ -203,6 +202,11 @@ pub(crate) enum Reason {
 }
 
 impl BadExpression {
+    /// Returns the error in the value at `span`, at its place there if that can be found.
+    pub(crate) fn diagnostic_in(&self, span: Span, sources: &Sources) -> Diagnostic {
+        self.diagnostic(locate(span, &self.expression, sources))
+    }
+
     /// Returns the error at `at`.
     pub(crate) fn diagnostic(&self, at: Span) -> Diagnostic {
         match &self.reason {
@@ -325,9 +329,15 @@ impl Expansion<'_> {
         // With a colon an empty value counts as missing.
         let found = found.filter(|text| !colon || !text.is_empty());
         let text = match (operator, found) {
-            (Some('-' | '?'), Some(text)) => text,
+            (Some('-' | '?'), Some(text)) => {
+                self.verify(depth, word)?;
+                text
+            }
             (Some('-'), None) | (Some('+'), Some(_)) => self.expand(depth + 1, word)?,
-            (Some('+'), None) => String::new(),
+            (Some('+'), None) => {
+                self.verify(depth, word)?;
+                String::new()
+            }
             (Some('?'), None) => {
                 let message = self.expand(depth + 1, word)?;
                 return Err(BadExpression {
@@ -338,6 +348,15 @@ impl Expansion<'_> {
             _ => return Ok(None),
         };
         Ok(Some(text))
+    }
+
+    /// Looks for malformed expressions in a word that is not used; what it requires it does not require.
+    fn verify(&mut self, depth: usize, word: &str) -> Result<(), BadExpression> {
+        let unset = &mut Vec::new();
+        let mut idle = Expansion { lookup: &|_| Some("x".to_owned()), unset, work: self.work };
+        let result = idle.expand(depth + 1, word);
+        self.work = idle.work;
+        result.map(|_| ())
     }
 }
 
@@ -423,6 +442,24 @@ mod tests {
             let error = expand(text, &env()).expect_err(text);
             assert_eq!(error.reason, Reason::Syntax, "{text}");
             assert_eq!(error.expression, text);
+        }
+        for text in ["${S:-${}}", "${U:+${}}", "${S:?${}}"] {
+            let error = expand(text, &env()).expect_err("also in a word that is not used");
+            assert_eq!((error.reason, error.expression.as_str()), (Reason::Syntax, "${}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn braces_pair_up_as_in_compose_go() {
+        for (text, value) in [
+            ("${U:-{x}}", "{x}"),
+            ("${U:-{{}}}", "{{}}"),
+            ("${U:-a}}", "a}"),
+            ("${U:-{}\n}", "{\n}"),
+            ("${S}\n${U:-x}", "s\nx"),
+            ("${U:-${V:-b}} }", "b }"),
+        ] {
+            assert_eq!(expand(text, &env()).map(|v| v.0), Ok(value.to_owned()), "{text}");
         }
     }
 

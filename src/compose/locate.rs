@@ -19,6 +19,8 @@ const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "
 const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
+/// The variable that leaves the files of variables alone.
+const DISABLE: &str = "COMPOSE_DISABLE_ENV_FILE";
 /// How large a file may be, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
@@ -54,10 +56,15 @@ pub(crate) fn setting(
     let given_dir = request.project_directory.as_ref().map(|dir| clean(&cwd.join(dir)));
     let mut variables = Variables { values: request.env.clone(), ..Variables::default() };
     let explicit_env = explicit_env_files(request);
-    let no_dotenv = request
-        .env
-        .get("COMPOSE_DISABLE_ENV_FILE")
-        .is_some_and(|v| matches!(v.as_str(), "1" | "true" | "TRUE" | "True" | "t" | "T"));
+    let no_dotenv = match request.env.get(DISABLE).map(|text| switch(text)) {
+        None => false,
+        Some(Some(off)) => off,
+        Some(None) => {
+            let message = format!("`{DISABLE}` must be `true` or `false`, not `{}`", request.env[DISABLE]);
+            out.push(Diagnostic::error(None, message));
+            return None;
+        }
+    };
     let dotenv = explicit_env.is_empty() && !no_dotenv;
     if !explicit_env.is_empty() {
         let mut found = Found::new();
@@ -107,6 +114,15 @@ pub(crate) fn setting(
     Some(Setting { directory, files, variables, explicit })
 }
 
+/// Reads a boolean of the environment, as Go's `strconv.ParseBool` does.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
 /// Returns the profiles that are on.
 pub(crate) fn profiles(request: &Request, env: &Env) -> Vec<String> {
     if !request.profiles.is_empty() {
@@ -131,10 +147,13 @@ pub(crate) fn normalise(text: &str) -> String {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn read(path: &Path, request: &Request, sources: &mut Sources) -> Result<u16, Diagnostic> {
-    if is_stdin(path) {
-        return Ok(sources.add("stdin", request.stdin.clone().unwrap_or_default()));
+    if !is_stdin(path) {
+        return read_text(path, request, sources);
     }
-    read_text(path, request, sources)
+    match &request.stdin {
+        Some(text) => Ok(sources.add("stdin", text.clone())),
+        None => read_from(std::io::stdin().lock(), Path::new("stdin"), sources),
+    }
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -157,9 +176,14 @@ pub(crate) fn read_text(path: &Path, request: &Request, sources: &mut Sources) -
     if !kind.is_file() && !is_handed_over(path) {
         return Err(refused(if kind.is_fifo() { "a named pipe" } else { "a device" }));
     }
+    read_from(std::fs::File::open(path).map_err(failed)?, shown, sources)
+}
+
+/// Reads all of `reader` into `sources`.
+fn read_from(reader: impl std::io::Read, shown: &Path, sources: &mut Sources) -> Result<u16, Diagnostic> {
+    let failed = |error| Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display()));
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    reader.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
         let message = format!("`{}` has more than {} MiB", shown.display(), MAX_FILE >> 20);
         return Err(Diagnostic::error(None, message));
@@ -198,7 +222,7 @@ fn explicit_env_files(request: &Request) -> Vec<PathBuf> {
         return request.env_files.clone();
     }
     let text = request.env.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
-    text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    if text.is_empty() { Vec::new() } else { text.split(',').map(PathBuf::from).collect() }
 }
 
 /// Returns the `.env` of a directory, if it has one.
@@ -216,6 +240,10 @@ fn read_dotenv(
     let Some(path) = self::dotenv(directory) else { return Some(()) };
     let mut found = Found::new();
     read_env(&path, &variables.values, &mut found, request, sources, out)?;
+    if found.get(DISABLE).is_some_and(|found| switch(&found.value) == Some(true)) {
+        // What is said to the program itself is heard nevertheless.
+        found.retain(|name, _| name.starts_with("COMPOSE_"));
+    }
     variables.adopt(found);
     Some(())
 }
@@ -239,9 +267,13 @@ fn files(request: &Request, env: &Env, from: &Path, out: &mut Vec<Diagnostic>) -
     if !request.files.is_empty() {
         return request.files.iter().map(|path| absolute(path)).collect();
     }
-    if let Some(list) = env.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
+    if let Some(list) = env.get("COMPOSE_FILE") {
         let separator = env.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).map_or(":", String::as_str);
-        return list.split(separator).filter(|path| !path.is_empty()).map(|path| absolute(Path::new(path))).collect();
+        if list.split(separator).any(str::is_empty) {
+            let message = format!("`COMPOSE_FILE` names an empty path: `{list}`");
+            out.push(Diagnostic::error(None, message).help("unset it, or name files in it"));
+        }
+        return list.split(separator).map(|path| absolute(Path::new(path))).collect();
     }
     for directory in from.ancestors() {
         let found: Vec<PathBuf> = NAMES.iter().map(|name| directory.join(name)).filter(|path| path.is_file()).collect();

@@ -66,7 +66,7 @@ pub struct Request {
     pub cwd: PathBuf,
     /// The process's environment.
     pub env: Env,
-    /// What stands for `-f -`.
+    /// What stands for `-f -`; `None` is standard input, which is read when it is asked for.
     pub stdin: Option<String>,
     /// Leave the files of `env_file` alone: who needs nothing but names must not fail for one that is missing.
     pub names_only: bool,
@@ -129,7 +129,7 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
             Some(_) => Vec::new(),
             None => documents(&setting, request, &mut sources, &mut out)?,
         };
-        let name = project_name(&setting, &documents, &mut out)?;
+        let name = project_name(&setting, &documents, &sources, &mut out)?;
         Some(Location { name, directory: setting.directory, files: setting.files })
     })();
     found.filter(|_| !has_errors(&out)).ok_or_else(|| {
@@ -142,7 +142,7 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
 fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<Project> {
     let mut setting = locate::setting(request, locate::Need::File, sources, out)?;
     let documents = documents(&setting, request, sources, out)?;
-    let name = project_name(&setting, &documents, out)?;
+    let name = project_name(&setting, &documents, sources, out)?;
     setting.variables.values.insert("COMPOSE_PROJECT_NAME".into(), name.to_string());
     setting.variables.origins.remove("COMPOSE_PROJECT_NAME");
 
@@ -226,20 +226,43 @@ fn documents(
 }
 
 /// Returns the given name, else the last `name:`, else that of the directory.
-fn project_name(setting: &locate::Setting, documents: &[Document], out: &mut Vec<Diagnostic>) -> Option<ProjectName> {
+fn project_name(
+    setting: &locate::Setting,
+    documents: &[Document],
+    sources: &Sources,
+    out: &mut Vec<Diagnostic>,
+) -> Option<ProjectName> {
     if let Some(name) = &setting.explicit {
         return Some(name.clone());
     }
     let written = documents.iter().rev().find_map(|document| match &document.tree.kind {
-        yaml::Kind::Map(map) => match &map.get("name")?.value.kind {
-            yaml::Kind::Str(text) => interpolate::expand(text, &setting.variables.values).ok().map(|(text, _)| text),
+        yaml::Kind::Map(map) => match map.get("name").map(|entry| &entry.value) {
+            Some(yaml::Node { kind: yaml::Kind::Str(text), span, .. }) if !text.is_empty() => Some((text, *span)),
             _ => None,
         },
         _ => None,
     });
-    let from_file = written.map(|text| locate::normalise(&text)).filter(|text| !text.is_empty());
+    // After a mistake the directory's name stands in, so that the rest can be looked at.
+    if let Some((text, at)) = written {
+        match interpolate::expand(text, &setting.variables.values) {
+            Ok((text, _)) => {
+                let normal = locate::normalise(&text);
+                if !normal.is_empty() {
+                    return ProjectName::new(normal)
+                        .map_err(|e| out.push(Diagnostic::error(Some(at), e.to_string())))
+                        .ok();
+                }
+                let message = format!("nothing of `{text}` can be in a project's name");
+                out.push(
+                    Diagnostic::error(Some(at), message)
+                        .help("a name is made of lowercase letters of ASCII, digits, `_` and `-`"),
+                );
+            }
+            Err(error) => out.push(error.diagnostic_in(at, sources)),
+        }
+    }
     let base = setting.directory.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
-    let text = from_file.unwrap_or_else(|| locate::normalise(&base));
+    let text = locate::normalise(&base);
     if text.is_empty() {
         out.push(
             Diagnostic::error(None, "the project has no name")

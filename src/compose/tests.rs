@@ -902,3 +902,45 @@ error: cannot read `n.env`: No such file or directory
 "#
     );
 }
+
+#[test]
+fn what_is_said_from_outside_is_taken_as_docker_compose_takes_it() {
+    let file: (&str, &[u8]) = ("compose.yaml", b"services: {a: {image: \"x:${T-none}\"}}\n");
+    let with = |name: &str, value: &str, more: &[(&str, &[u8])]| {
+        let files: Vec<(&str, &[u8])> = std::iter::once(file).chain(more.iter().copied()).collect();
+        tree(&files, |request| drop(request.env.insert(name.to_owned(), value.to_owned())))
+    };
+    let dotenv: (&str, &[u8]) = (".env", b"T=file\n");
+    for (value, image) in [("1", "x:none"), ("F", "x:file"), ("True", "x:none")] {
+        let text = with("COMPOSE_DISABLE_ENV_FILE", value, &[dotenv]).expect(value);
+        assert!(text.contains(image), "{value}: {text}");
+    }
+    let off: (&str, &[u8]) = (".env", b"T=file\nCOMPOSE_DISABLE_ENV_FILE=1\nCOMPOSE_PROJECT_NAME=own\n");
+    let text = with("X", "", &[off]).expect("a file that speaks to the program alone");
+    assert!(text.contains("x:none") && text.contains("name: own\n"), "{text}");
+    for (name, value, words) in [
+        ("COMPOSE_DISABLE_ENV_FILE", "yes", "`COMPOSE_DISABLE_ENV_FILE` must be `true` or `false`, not `yes`"),
+        ("COMPOSE_FILE", "compose.yaml:", "`COMPOSE_FILE` names an empty path"),
+        ("COMPOSE_ENV_FILES", "a.env, b.env", "cannot read ` b.env`"),
+        ("COMPOSE_PROJECT_NAME", "A.b", "`ab` would be one"),
+    ] {
+        let said = with(name, value, &[("a.env", b""), ("b.env", b"")]).expect_err(value);
+        assert!(said.contains(words), "{name}: {said}");
+    }
+    let by_file = |name: &str| {
+        let source = format!("name: {name}\nservices: {{a: {{image: x}}}}\n");
+        let found = tree(&[("compose.yaml", source.as_bytes())], |_| ());
+        found
+            .map(|text| text.lines().next().unwrap_or("").to_owned())
+            .map_err(|said| said.lines().next().unwrap_or("").to_owned())
+    };
+    for (name, result) in [
+        ("Sh.op", Ok("name: shop")),
+        ("''", Ok("name: proj")),
+        ("é", Err("error: nothing of `é` can be in a project's name")),
+        ("$COMPOSE_PROJECT_NAME", Err("error: nothing of `` can be in a project's name")),
+        ("'${N:?give one}'", Err("error: the variable `N` is required: give one")),
+    ] {
+        assert_eq!(by_file(name), result.map(str::to_owned).map_err(str::to_owned), "{name}");
+    }
+}
