@@ -341,7 +341,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Returns its directory, for `CLONE_INTO_CGROUP` and [`super::devices::confine`].
+    /// Returns its directory, for `CLONE_INTO_CGROUP` and [`super::devices::Programs::confine`].
     #[must_use]
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()

@@ -3,7 +3,9 @@
 //! Invariant: nothing here allocates, formats, logs, locks, panics or resolves a path that an image could have bent.
 //! Everything in the container's root is reached by a descriptor from `openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS)`
 //! and mounted on by that descriptor. Why each thing comes when it does:
-//! - the release byte first: the supervisor has then written down who we are, so that a crash leaves no stranger;
+//! - a first byte before all: we are in our cgroups by then, which the cgroup namespace takes for its roots;
+//! - the byte of the release after all that vanishes with us or that the next start makes again: the supervisor has
+//!   written down who we are meanwhile, so that a crash leaves no stranger;
 //! - the network namespace before sysfs, which shows the namespace of whoever mounts it;
 //! - kernel parameters once the network namespace is the container's, and long before `/proc/sys` is read-only;
 //! - propagation off before any mount, or mounts would reach the host;
@@ -158,7 +160,22 @@ pub(super) fn report_and_exit(report: BorrowedFd<'_>, failure: Failure) -> ! {
 }
 
 fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infallible> {
-    wait_for_release(go)?;
+    wait(go)?;
+    let entered = enter(launch);
+    wait(go)?;
+    entered?;
+    close_ours(launch.init.as_ref(), report)?; // before a path that the image chose is walked
+    make_cwd(&launch.identity)?; // an exec's is not made: a typing error must not make a directory
+    if launch.read_only {
+        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        set_attributes(CWD, c"/", change).at(Stage::Masks)?;
+    }
+    process::join_session_keyring(&launch.keyring);
+    become_and_exec(&launch.identity, launch.init.as_ref(), report)
+}
+
+/// Makes the container around us.
+fn enter(launch: &Launch) -> Step {
     process::set_not_dumpable();
     // The supervisor's own would make directories for mount targets that only root can enter.
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -188,19 +205,11 @@ fn run(launch: &Launch, go: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Step<Infa
     pivot(root)?;
     rustix::system::sethostname(launch.hostname.as_bytes()).at(Stage::Hostname)?;
     put_stdio(&launch.stdio)?;
-    mask(launch)?;
-    close_ours(launch.init.as_ref(), report)?; // before a path that the image chose is walked
-    make_cwd(&launch.identity)?; // an exec's is not made: a typing error must not make a directory
-    if launch.read_only {
-        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        set_attributes(CWD, c"/", change).at(Stage::Masks)?;
-    }
-    process::join_session_keyring(&launch.keyring);
-    become_and_exec(&launch.identity, launch.init.as_ref(), report)
+    mask(launch)
 }
 
-/// Waits for the byte that says that we are on record; end of file says that nobody will ever know us.
-pub(super) fn wait_for_release(go: BorrowedFd<'_>) -> Step {
+/// Waits for the byte that says that we may go on; end of file says that nobody will ever know us.
+pub(super) fn wait(go: BorrowedFd<'_>) -> Step {
     let mut byte = [0_u8; 1];
     match rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)).at(Stage::Release)? {
         1 => Ok(()),

@@ -4,7 +4,7 @@
 //! makes with `mknod`, which `CAP_MKNOD` allows it, is of no use unless a rule names the device.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::sys::bpf::{self, Instruction};
 
@@ -102,13 +102,40 @@ pub const DEFAULT: &[Rule] = &[
     Rule { kind: None, major: None, minor: None, access: Access::MKNOD },
 ];
 
-/// Confines the processes of a cgroup2 directory, and of all below it, to what some rule allows.
-///
-/// # Errors
-/// When the kernel refuses the program or will not attach it; see [`bpf::attach_device_program`].
-pub fn confine(cgroup: BorrowedFd<'_>, rules: &[Rule]) -> io::Result<()> {
-    let program = bpf::load_device_program(&program(rules))?;
-    bpf::attach_device_program(cgroup, program.as_fd())
+/// Programs that are loaded, the last one first: the kernel takes a good part of a millisecond to check one, and most
+/// cgroups get the same.
+#[derive(Debug, Default)]
+pub struct Programs(Vec<(Vec<Rule>, OwnedFd)>);
+
+/// How many programs are kept.
+const PROGRAMS: usize = 4;
+
+impl Programs {
+    /// Confines the processes of a cgroup2 directory, and of all below it, to what some rule allows.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program or will not attach it; see [`bpf::attach_device_program`].
+    pub fn confine(&mut self, cgroup: BorrowedFd<'_>, rules: &[Rule]) -> io::Result<()> {
+        bpf::attach_device_program(cgroup, self.loaded(rules)?)
+    }
+
+    /// Loads ahead what most containers are confined by. What cannot be loaded is an error of the first of them.
+    pub fn warm_up(&mut self) {
+        let _ = self.loaded(DEFAULT);
+    }
+
+    fn loaded(&mut self, rules: &[Rule]) -> io::Result<BorrowedFd<'_>> {
+        let at = match self.0.iter().position(|(of, _)| of == rules) {
+            Some(at) => at,
+            None => {
+                let program = bpf::load_device_program(&program(rules))?;
+                self.0.truncate(PROGRAMS - 1);
+                self.0.insert(0, (rules.to_vec(), program));
+                0
+            }
+        };
+        Ok(self.0[at].1.as_fd())
+    }
 }
 
 /// Registers: the answer, the context, and what is loaded from it.
@@ -230,7 +257,7 @@ mod tests {
     fn a_confined_process_opens_null_and_no_other_device() {
         let Some(scratch) = Scratch::new() else { return };
         let (free, confined) = (scratch.cgroup("free"), scratch.cgroup("confined"));
-        confine(confined.dir(), DEFAULT).unwrap();
+        Programs::default().confine(confined.dir(), DEFAULT).unwrap();
         let dir = tempfile::tempdir().unwrap();
         // 1:11 is the kernel's log, which is safe to open; 42 is set aside for demonstrations.
         let script = format!(

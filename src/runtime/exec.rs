@@ -124,7 +124,7 @@ fn run(
         detail: 0,
         errno: rustix::io::Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)),
     };
-    child::wait_for_release(go)?;
+    child::wait(go)?;
     process::set_not_dumpable();
     // The container's processes see this one from now on, and some may look into its descriptors.
     let [stdin, stdout, stderr] = [&exec.stdio.stdin, &exec.stdio.stdout, &exec.stdio.stderr]

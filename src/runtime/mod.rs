@@ -3,7 +3,7 @@
 //! Knows nothing of Compose, images or networks: layers, paths and the pinned network namespace are handed in.
 
 //! The road: [`launch::Launch::prepare`] opens and allocates everything, [`start`] clones a child that waits, the caller
-//! writes down who it is and calls [`Started::release`], the child sets itself up (`child.rs`) and runs the program.
+//! writes down who it is while the child sets itself up (`child.rs`), and calls [`Started::release`]: it runs the program.
 //! [`Started::outcome`] says how that went. [`exec::Exec`] is the same for a further process.
 
 pub mod caps;
@@ -130,13 +130,22 @@ impl Started {
         Self { pid: child.pid, pidfd: child.pidfd, report, go: Some(go) }
     }
 
-    /// Lets the child go on.
+    /// Lets the child make its container around itself: it is in all of its cgroups now, which its cgroup namespace is
+    /// going to hide what is above of.
+    ///
+    /// # Errors
+    /// When the child has ended already.
+    pub fn settle(&self) -> io::Result<()> {
+        self.go.as_ref().map_or(Ok(()), say)
+    }
+
+    /// Lets the child run its program.
     ///
     /// # Errors
     /// When the child has ended already.
     pub fn release(&mut self) -> io::Result<()> {
         match self.go.take() {
-            Some(go) => rustix::io::write(&go, &[1]).map(drop).map_err(io::Error::from),
+            Some(go) => say(&go),
             None => Ok(()),
         }
     }
@@ -161,13 +170,18 @@ impl Started {
     }
 }
 
+fn say(go: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::io::write(go, &[1]).map(drop)?)
+}
+
 impl AsFd for Started {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.report.as_fd()
     }
 }
 
-/// Clones a container's first process into `cgroup`; it waits for [`Started::release`]. Its parent is ours
+/// Clones a container's first process into `cgroup`; it waits for [`Started::settle`], makes its container, and waits for
+/// [`Started::release`]. Its parent is ours
 /// (`CLONE_PARENT`), so that it survives us.
 ///
 /// # Errors

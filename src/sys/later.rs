@@ -1,11 +1,10 @@
-//! The slow ends of things, which a command leaves to a child that outlives it.
+//! The slow ends of things, which a command leaves to a child that outlives it, and a supervisor to a quiet moment.
 //!
 //! Some last closes take long: that of a netlink socket over which nf_tables lost something waits until the kernel has
 //! freed it (4 to 12 ms), that of a network namespace takes its links along. Deleting a bridge waits for every RCU reader
 //! (20 to 50 ms). Nobody has to wait for any of it: what is left is out of use by then.
 //!
-//! Only a process that called [`begin`] collects; in any other one, such as a supervisor, which lives on, everything
-//! happens at once. What was collected is done by whoever [takes](take) it, and lost with a process that is killed: it
+//! Only a process that called [`begin`] collects; in any other one everything happens at once. What was collected is done by whoever [takes](take) it, and lost with a process that is killed: it
 //! must be something that the kernel does by itself then, or that a later command finds and does again.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -53,6 +52,12 @@ pub fn send(socket: impl FnOnce() -> Option<OwnedFd>, message: impl FnOnce() -> 
     true
 }
 
+/// Returns whether something waits to be taken.
+#[must_use]
+pub fn is_pending() -> bool {
+    left().as_ref().is_some_and(|left| !left.messages.is_empty() || !left.held.is_empty())
+}
+
 /// Returns what was collected so far, and goes on collecting.
 #[must_use]
 pub fn take() -> Left {
@@ -97,7 +102,9 @@ mod tests {
         let ((ours, theirs), (listener, socket)) = (pair(), pair());
         close(theirs);
         assert!(send(|| Some(socket), || b"bye".to_vec()));
+        assert!(is_pending());
         let left = take();
+        assert!(!is_pending());
         assert_eq!(left.descriptors().len(), 2);
         assert_eq!(closed(&ours), Err(rustix::io::Errno::AGAIN));
         assert_eq!(closed(&listener), Err(rustix::io::Errno::AGAIN));

@@ -15,7 +15,6 @@ use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::controllers::Limits;
-use crate::runtime::devices;
 use crate::runtime::launch::{self, Launch, Stdio};
 use crate::runtime::{self, ContainerSpec, Outcome, Started};
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, State as Life};
@@ -384,13 +383,15 @@ impl Worker {
         let stdio = Stdio::streams(stdin, Some(stdout), Some(stderr));
         let mut launch =
             Launch::prepare(&container.spec, &attach_at, stdio, &self.host).map_err(|e| (chain(&e), 128))?;
-        devices::confine(cgroup.as_fd(), launch.device_rules())
+        self.programs
+            .confine(cgroup.as_fd(), launch.device_rules())
             .map_err(|e| (format!("cannot confine the container to its devices: {e}"), 128))?;
         launch.own_stdio().map_err(plain)?;
         let mut started = runtime::start(&launch, cgroup.as_fd()).map_err(plain)?;
         fault::point("start.cloned");
         container.cgroup = Some(cgroup);
         container.take_in(started.pid).map_err(|e| (e, 128))?; // dropping `started` ends the child
+        started.settle().map_err(plain)?;
         let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.start_failed = false;
         container.restarted_by = None;

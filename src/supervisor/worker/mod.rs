@@ -34,10 +34,11 @@ use crate::fault;
 use crate::name::{ContainerId, ProjectName};
 use crate::runtime::cgroup::Hierarchy;
 use crate::runtime::controllers::Controllers;
+use crate::runtime::devices::Programs;
 use crate::runtime::launch::Host;
 use crate::state::record::SupervisorRecord;
 use crate::state::{self, State};
-use crate::sys::process;
+use crate::sys::{later, process};
 use clients::{Client, ExecRun, Waiter};
 use containers::Container;
 use names::Names;
@@ -92,12 +93,16 @@ enum Timer {
     Status(ContainerId),
     /// Output was lost, and its log does not say so yet.
     TellLost(ContainerId),
+    /// What ends slowly was left for a moment in which it does not ([`later`]).
+    Later,
 }
 
 /// How long a worker without containers and clients stays.
 const IDLE: Duration = Duration::from_millis(500);
 /// How long until it is tried again to write what could not be written.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// When what ends slowly has ended by itself, so that its last close waits for nothing.
+const LATER: Duration = Duration::from_millis(100);
 
 /// A descriptor in the epoll.
 struct Watched {
@@ -110,6 +115,8 @@ struct Worker {
     state: State,
     project: ProjectName,
     host: Host,
+    /// What keeps containers to their devices.
+    programs: Programs,
     hierarchy: Hierarchy,
     /// Where limits go; found when the first container with limits is met.
     controllers: Option<Controllers>,
@@ -147,11 +154,13 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
     let pair = process::inherited(PAIR_FD).ok_or_else(|| io::Error::other("not started by hoist"))?;
     process::set_not_dumpable();
     process::ignore_signal(libc::SIGPIPE);
+    later::begin();
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let names = Names::new()?;
     let mut worker = Worker {
         socket,
         host: Host::observe()?,
+        programs: Programs::default(),
         hierarchy: Hierarchy::find().map_err(io::Error::other)?,
         controllers: None,
         scratch: streams::Scratch::new()?,
@@ -184,6 +193,11 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
     worker.tell_holder(&ToHolder::TookUp, &[])?;
     fault::point("worker.took-up");
     worker.note_idle();
+    if worker.containers.is_empty() {
+        // Whoever started us is about to ask for a container, and makes its network first.
+        worker.host.warm_up();
+        worker.programs.warm_up();
+    }
     while !worker.quit {
         worker.turn()?;
     }
@@ -321,6 +335,9 @@ impl Worker {
         self.pump_due();
         self.run_timers();
         self.names.run();
+        if later::is_pending() && !self.timers.iter().any(|(_, timer)| *timer == Timer::Later) {
+            self.set_timer(Instant::now() + LATER, Timer::Later);
+        }
         Ok(())
     }
 
@@ -352,6 +369,7 @@ impl Worker {
                 Timer::Record => self.write_record(),
                 Timer::Status(id) => self.write_status_again(&id),
                 Timer::TellLost(id) => self.tell_lost(&id),
+                Timer::Later => later::take().perform(),
             }
         }
     }
