@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+mod json;
+
+pub use json::json;
+
 /// A piece of a file that was read: byte offsets, turned into line and column only for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
@@ -193,6 +197,12 @@ impl Report {
     /// Returns a report of one error without a place.
     pub fn message(message: impl Into<String>) -> Self {
         Self::from(Diagnostic::error(None, message))
+    }
+
+    /// Returns the report as a JSON document; [`json`] says what is in it.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json(&self.diagnostics, &self.sources)
     }
 
     /// Returns the report as plain text or with terminal colours.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::interpolate::{self, Outcome, Variables};
+use super::provenance::Origins;
 use super::yaml::{self, Kind, Node};
 use super::{Request, directive, locate, merge};
 use crate::diag::{Diagnostic, Severity, Sources, Span};
@@ -62,7 +63,7 @@ pub(crate) struct Assembly<'a> {
     /// A file that is included is missing, which was reported.
     pub(crate) partial: bool,
     /// Where each file that is not named on the command line is asked for.
-    pub(crate) origins: HashMap<u16, (Span, &'static str)>,
+    pub(crate) origins: Origins,
     documents: HashMap<PathBuf, Rc<Vec<Node>>>,
     pub(super) extended: HashMap<(PathBuf, usize), Option<Rc<Extended>>>,
     pub(super) scopes: usize,
@@ -79,7 +80,7 @@ impl<'a> Assembly<'a> {
             outcome: Outcome::default(),
             incomplete: Vec::new(),
             partial: false,
-            origins: HashMap::new(),
+            origins: Origins::new(),
             documents: HashMap::new(),
             extended: HashMap::new(),
             scopes: 0,

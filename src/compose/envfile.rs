@@ -65,7 +65,7 @@ pub(crate) fn resolve(
 }
 
 /// Reads `NAME=value` lines as they are; `NAME` alone takes the value that it has outside.
-fn raw(file: u16, text: &str, outer: &Env, found: &mut Found) -> Result<(), Diagnostic> {
+pub(crate) fn raw(file: u16, text: &str, outer: &Env, found: &mut Found) -> Result<(), Diagnostic> {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let start = at;

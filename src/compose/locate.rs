@@ -210,7 +210,7 @@ pub(crate) fn read_env_file(
     request: &Request,
     sources: &mut Sources,
 ) -> Result<Option<u16>, Diagnostic> {
-    if !file.path.exists() {
+    if std::fs::metadata(&file.path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(None);
     }
     let number = read_text(&file.path, request, sources);

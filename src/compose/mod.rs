@@ -30,12 +30,16 @@ mod json;
 mod keys;
 mod locate;
 mod merge;
+mod provenance;
 mod relative;
 mod scalar;
 mod short;
 mod write;
 mod yaml;
 
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
@@ -149,7 +153,7 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
     let mut assembly = Assembly::new(request, sources);
     let scope = Scope { dir: setting.directory.clone(), variables: setting.variables, chain: Vec::new(), id: 0 };
     let merged = assembly.merged(documents, &scope);
-    let Assembly { out: mut mistakes, mut outcome, incomplete, partial, .. } = assembly;
+    let Assembly { out: mut mistakes, mut outcome, incomplete, partial, origins, .. } = assembly;
     let merged = merged?;
     let broken = assemble::places_of_errors(&outcome.diagnostics);
     out.append(&mut outcome.diagnostics);
@@ -171,7 +175,9 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
     mistakes.extend(outcome.misfits.into_iter().filter(|d| !d.span.is_some_and(|at| said.iter().any(|s| s.holds(at)))));
     // What follows from a value that could not be expanded would only repeat it.
     mistakes.retain(|d| !d.span.is_some_and(|at| broken.iter().any(|b| at.holds(*b))));
+    provenance::add_variables(&mut mistakes, &outcome.uses);
     out.append(&mut mistakes);
+    provenance::add_files(out, &origins);
     Some(project)
 }
 

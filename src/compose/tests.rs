@@ -872,6 +872,11 @@ error: files include each other in a circle: `compose.yaml` → `a.yaml` → `co
 1 | include: [compose.yaml]
   |           ^^^^^^^^^^^^
   |
+ ::: compose.yaml:7:35
+  |
+7 |   b: {extends: {service: c, file: a.yaml}}
+  |                                   ------ extended here
+  |
   = help: take one of them out of `include`
 
 error: `imge` is not a key of service `c`
@@ -880,6 +885,11 @@ error: `imge` is not a key of service `c`
 2 | services: {c: {imge: x, extends: c}}
   |                ^^^^
   |
+ ::: compose.yaml:7:35
+  |
+7 |   b: {extends: {service: c, file: a.yaml}}
+  |                                   ------ extended here
+  |
   = help: did you mean `image`?
 
 error: services extend each other in a circle: `c` → `c`
@@ -887,6 +897,11 @@ error: services extend each other in a circle: `c` → `c`
   |
 2 | services: {c: {imge: x, extends: c}}
   |                                  ^
+  |
+ ::: compose.yaml:7:35
+  |
+7 |   b: {extends: {service: c, file: a.yaml}}
+  |                                   ------ extended here
   |
   = help: take `extends` out of one of them
 "#
@@ -943,4 +958,130 @@ fn what_is_said_from_outside_is_taken_as_docker_compose_takes_it() {
     ] {
         assert_eq!(by_file(name), result.map(str::to_owned).map_err(str::to_owned), "{name}");
     }
+}
+
+#[test]
+fn a_mistake_in_a_value_names_the_variable_and_one_in_another_file_the_way_there() {
+    insta::assert_snapshot!(
+        tree(
+            &[
+                ("compose.yaml", b"include:\n  - sub/a.yaml\nservices:\n  web:\n    image: x\n    ports: [\"${PORT}:80\"]\n    restart: ${HOW}\n"),
+                (".env", b"# ours\nexport PORT = eighty\n"),
+                ("sub/a.yaml", b"services:\n  db: {extends: {file: b.yaml, service: db}}\n"),
+                ("sub/b.yaml", b"services:\n  db: {image: x, prots: []}\n"),
+            ],
+            |request| drop(request.env.insert("HOW".into(), "alwyas".into())),
+        )
+        .expect_err("mistakes"),
+        @r#"
+error: `eighty:80` is not a port: `eighty` is not a port; ports go from 0 to 65535
+ --> compose.yaml:6:13
+  |
+6 |     ports: ["${PORT}:80"]
+  |             ^^^^^^^^^^^^
+  |
+ ::: .env:2:8
+  |
+2 | export PORT = eighty
+  |        ---- the value of `PORT` came from here
+  |
+  = help: write `HOST:CONTAINER`, `IP:HOST:CONTAINER` or `CONTAINER`, each perhaps a range, and perhaps `/udp`
+
+error: `alwyas` is no restart policy
+ --> compose.yaml:7:14
+  |
+7 |     restart: ${HOW}
+  |              ^^^^^^ with `HOW` of the environment
+  |
+  = help: did you mean `always`?
+
+error: `prots` is not a key of service `db`
+ --> sub/b.yaml:2:18
+  |
+2 |   db: {image: x, prots: []}
+  |                  ^^^^^
+  |
+ ::: sub/a.yaml:2:24
+  |
+2 |   db: {extends: {file: b.yaml, service: db}}
+  |                        ------ extended here
+  |
+ ::: compose.yaml:2:5
+  |
+2 |   - sub/a.yaml
+  |     ---------- included here
+  |
+  = help: did you mean `ports`?
+"#
+    );
+}
+
+#[test]
+fn files_that_are_no_files_or_too_much_are_refused_with_one_error() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().canonicalize().expect("a real directory");
+    std::fs::create_dir(dir.join("folder")).expect("a directory");
+    nix::unistd::mkfifo(&dir.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    std::os::unix::fs::symlink("loop", dir.join("loop")).expect("a link");
+    std::fs::write(dir.join("bytes.yaml"), b"services: {a: {image: \xff}}").expect("a file");
+    std::fs::File::create(dir.join("huge.yaml")).and_then(|file| file.set_len(65 << 20)).expect("a file");
+    for (name, words) in [
+        ("folder", "`folder` is a directory, not a file"),
+        ("pipe", "`pipe` is a named pipe, not a file"),
+        ("/dev/zero", "`/dev/zero` is a device, not a file"),
+        ("loop", "cannot read `loop`: Too many levels of symbolic links"),
+        ("bytes.yaml", "this is not valid UTF-8"),
+        ("huge.yaml", "`huge.yaml` has more than 64 MiB"),
+        ("none.yaml", "cannot read `none.yaml`: No such file or directory"),
+    ] {
+        let yaml = |text: String| std::fs::write(dir.join("compose.yaml"), text).expect("a file");
+        let request = |file: &str| Request { cwd: dir.clone(), files: vec![file.into()], ..Request::default() };
+        let refused = |request: &Request| load(request).map(|_| ()).expect_err(name).render(false);
+        let mut said = vec![refused(&request(name))];
+        yaml(format!("include: ['{name}']\nservices: {{a: {{image: x}}}}\n"));
+        said.push(refused(&request("compose.yaml")));
+        yaml(format!("services: {{a: {{extends: {{file: '{name}', service: a}}}}}}\n"));
+        said.push(refused(&request("compose.yaml")));
+        yaml(format!("services: {{a: {{image: x, env_file: '{name}'}}}}\n"));
+        if name != "none.yaml" {
+            said.push(refused(&request("compose.yaml")));
+            let with = Request { env_files: vec![name.into()], ..request("compose.yaml") };
+            yaml("services: {a: {image: x}}\n".to_owned());
+            said.push(refused(&with));
+        }
+        for said in said {
+            // The time for a file of 64 MiB that is all zeros is not spent on a message.
+            assert!(said.contains(words) && said.matches("error: ").count() == 1, "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn chains_and_copies_without_end_are_refused_quickly() {
+    let chain: String = (0..10_000).map(|n| format!("  s{n}: {{extends: s{}}}\n", n + 1)).collect();
+    let said = text(&format!("services:\n{chain}  s10000: {{image: x}}\n")).map(|_| ()).expect_err("a chain");
+    assert!(said.contains("more than 100 services extend each other in a row"), "{said}");
+    let blob = "y".repeat(1 << 20);
+    let copies: String = (0..3000).map(|n| format!("  s{n}: {{extends: base}}\n")).collect();
+    let said =
+        text(&format!("services:\n  base: {{image: x, x-blob: {blob}}}\n{copies}")).map(|_| ()).expect_err("copies");
+    assert!(said.contains("extended and included files add up to more than"), "{said}");
+    let blobs = format!("x-a: &a {blob}\nx-b: [{}]\n", "*a,".repeat(1000));
+    let said = text(&blobs).map(|_| ()).expect_err("aliases of a long text");
+    assert!(said.contains("the aliases of this file add up to more than"), "{said}");
+    let braces = format!("services: {{a: {{image: x, x-a: '{}'}}}}\n", "${A:-{".repeat(100_000));
+    assert!(text(&braces).map(|_| ()).expect_err("braces").contains("error: "));
+
+    let files: Vec<(String, String)> = (0..12)
+        .map(|n| {
+            (
+                format!("f{n}.yaml"),
+                format!("include: [f{m}.yaml, {{path: f{m}.yaml, project_directory: .}}]\n", m = n + 1),
+            )
+        })
+        .chain([("f12.yaml".to_owned(), "services: {a: {image: x}}\n".to_owned())])
+        .collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    let said = tree(&files, |request| request.files.push("f0.yaml".into())).expect_err("two to the twelfth");
+    assert!(said.contains("more than 1000 files are included or extended"), "{said}");
 }

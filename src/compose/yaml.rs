@@ -19,7 +19,7 @@ use crate::diag::{Diagnostic, Span};
 pub(crate) const MAX_DEPTH: usize = 100;
 /// How many parser events one file may have.
 const MAX_EVENTS: usize = 1_000_000;
-/// How many nodes aliases may add to one file; compose-go's limit of node visits.
+/// How many nodes aliases may add to one file; compose-go's limit of node visits. A long text counts as several.
 const MAX_ALIASED: usize = 100_000;
 /// How many nodes the anchors of one file may hold, each anchor counted for itself: nested ones hold the same nodes again.
 const MAX_ANCHORED: usize = 1_000_000;
@@ -342,8 +342,9 @@ impl Builder<'_> {
             return self.anchor(anchor, &node, 1, 1);
         }
         let node = Node { span, directive, kind };
-        self.anchor(anchor, &node, 1, 1)?;
-        self.attach(node, 1, 1)
+        let size = 1 + (text.len() >> 10);
+        self.anchor(anchor, &node, size, 1)?;
+        self.attach(node, size, 1)
     }
 
     /// Puts a finished node where it belongs.
