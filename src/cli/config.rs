@@ -1,27 +1,68 @@
 //! `hoist config`: print the model as it is understood.
 
-use hoist::compose;
+use hoist::compose::{self, Leave, Question};
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 
-use super::context::hashes;
 use super::{Context, Exit};
 
 /// Print the model as it is understood
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of docker compose")]
 pub(crate) struct Args {
+    /// Services to print, with what they depend on
+    service: Vec<String>,
     /// yaml or json
-    #[arg(long, value_enum, default_value = "yaml")]
-    format: Format,
-    /// Print the services' names, one a line
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Print the names of the services, one a line
     #[arg(long)]
     services: bool,
-    /// Check only, print nothing
-    #[arg(short, long)]
-    quiet: bool,
+    /// Print the names of the volumes, one a line
+    #[arg(long)]
+    volumes: bool,
+    /// Print the names of the networks, one a line
+    #[arg(long)]
+    networks: bool,
+    /// Print the models, one a line
+    #[arg(long)]
+    models: bool,
+    /// Print the names of the profiles, one a line
+    #[arg(long)]
+    profiles: bool,
+    /// Print the images, one a line
+    #[arg(long)]
+    images: bool,
     /// Print the hash of these services, by commas, or of all with `*`
     #[arg(long, value_name = "SERVICES")]
     hash: Option<String>,
+    /// Print the variables of the files and what stands in for them
+    #[arg(long)]
+    variables: bool,
+    /// Print the environment that variables are replaced from
+    #[arg(long)]
+    environment: bool,
+    /// Leave variables as they are
+    #[arg(long)]
+    no_interpolate: bool,
+    /// Leave out what is implicit
+    #[arg(long)]
+    no_normalize: bool,
+    /// Leave paths as they are
+    #[arg(long)]
+    no_path_resolution: bool,
+    /// Leave files of variables as they are
+    #[arg(long)]
+    no_env_resolution: bool,
+    /// Ask no rules across sections
+    #[arg(long)]
+    no_consistency: bool,
+    /// Check only, print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -30,32 +71,52 @@ enum Format {
     Json,
 }
 
-pub(crate) fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
-    let (project, _) = cx.load()?;
-    if args.quiet {
-        return Ok(Exit::Success);
-    }
-    if let Some(wanted) = &args.hash {
-        let hashes = hashes(&project);
-        let names: Vec<&str> = match wanted.as_str() {
-            "*" => project.services.keys().map(AsRef::as_ref).collect(),
-            list => list.split(',').collect(),
-        };
-        for name in names {
-            let Some(hash) = hashes.get(name) else {
-                return Err(Report::message(format!("no such service: {name}")));
-            };
-            cx.output().data(&format!("{name} {hash}\n"));
-        }
-    } else if args.services {
-        for name in project.services.keys() {
-            cx.output().data(&format!("{name}\n"));
-        }
-    } else {
-        cx.output().data(&match args.format {
-            Format::Yaml => compose::config_yaml(&project),
-            Format::Json => compose::config_json(&project),
+impl Args {
+    /// Returns what is asked; of several flags the one that docker compose looks at first.
+    fn question(&self) -> Question {
+        let format = self.format.map(|format| match format {
+            Format::Yaml => compose::Format::Yaml,
+            Format::Json => compose::Format::Json,
         });
+        if self.services {
+            Question::Services
+        } else if self.volumes {
+            Question::Volumes
+        } else if self.networks {
+            Question::Networks
+        } else if self.models {
+            Question::Models
+        } else if let Some(wanted) = &self.hash {
+            Question::Hashes((wanted != "*").then(|| wanted.split(',').map(str::to_owned).collect()))
+        } else if self.profiles {
+            Question::Profiles
+        } else if self.images {
+            Question::Images
+        } else if self.variables {
+            Question::Variables(format)
+        } else if self.environment {
+            Question::Environment
+        } else {
+            Question::Model(format.unwrap_or(compose::Format::Yaml))
+        }
+    }
+}
+
+pub(crate) fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    let leave = Leave {
+        variables: args.no_interpolate,
+        implicit: args.no_normalize,
+        paths: args.no_path_resolution,
+        env_files: args.no_env_resolution,
+        consistency: args.no_consistency,
+        unused: false,
+    };
+    let answer = cx.answer(args.service.clone(), leave, &args.question())?;
+    match &args.output {
+        _ if args.quiet => {}
+        Some(path) if !answer.is_empty() => std::fs::write(path, answer)
+            .map_err(|error| Report::message(format!("cannot write `{}`: {error}", path.display())))?,
+        _ => cx.output().data(&answer),
     }
     Ok(Exit::Success)
 }

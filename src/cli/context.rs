@@ -149,18 +149,29 @@ impl<B: Backend> Context<B> {
             stdin: None,
             names_only: false,
             services: Vec::new(),
+            leave: compose::Leave::default(),
         })
     }
 
-    /// Loads the model and shows its warnings.
+    /// Answers a question about the model, and shows the warnings.
     ///
     /// # Errors
     /// Every mistake in the files.
-    pub(crate) fn load(&self) -> Result<(Project, Sources), Report> {
-        self.load_for(&[])
+    pub(crate) fn answer(
+        &self,
+        services: Vec<String>,
+        leave: compose::Leave,
+        question: &compose::Question,
+    ) -> Result<String, Report> {
+        let request = compose::Request { services, leave, ..self.request()? };
+        let answer = compose::answer(&request, question)?;
+        for warning in &answer.warnings {
+            self.output.diagnostic(warning, &answer.sources);
+        }
+        Ok(answer.text)
     }
 
-    /// As [`Self::load`], for a command that is about these services; none is all.
+    /// Loads the project for a command that is about these services, none being all, and shows its warnings.
     ///
     /// # Errors
     /// Every mistake in the files.

@@ -73,27 +73,7 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
     ("restart", &["--no-deps"]),
-    (
-        "config",
-        &[
-            "--environment",
-            "--images",
-            "--lock-image-digests",
-            "--models",
-            "--networks",
-            "--no-consistency",
-            "--no-env-resolution",
-            "--no-interpolate",
-            "--no-normalize",
-            "--no-path-resolution",
-            "--output",
-            "--profiles",
-            "--resolve-image-digests",
-            "--variables",
-            "--volumes",
-            "-o",
-        ],
-    ),
+    ("config", &["--lock-image-digests", "--resolve-image-digests"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.

@@ -94,7 +94,9 @@ impl<'a> Assembly<'a> {
         let mut merged: Option<Node> = None;
         for Document { path, mut tree } in documents {
             version(&tree, &mut self.out);
-            interpolate::tree(&mut tree, &scope.variables, self.sources, &mut self.outcome);
+            if !self.request.leave.variables {
+                interpolate::tree(&mut tree, &scope.variables, self.sources, &mut self.outcome);
+            }
             let resets = directive::take(&mut tree, &mut self.out);
             self.extend(&mut tree, &path, scope, &resets);
             if let Some(before) = &mut merged {

@@ -25,7 +25,15 @@ pub(crate) struct Origin {
 }
 
 /// Checks what was declared and makes it a project in which `profiles` are on.
-pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], out: &mut Vec<Diagnostic>) -> Project {
+///
+/// What is valid and cannot be brought up goes to `unmet`.
+pub(crate) fn project(
+    declared: Declared,
+    origin: Origin,
+    profiles: &[String],
+    out: &mut Vec<Diagnostic>,
+    unmet: &mut Vec<Diagnostic>,
+) -> Project {
     let enabled = |service: &Service| {
         service.profiles.is_empty() || profiles.iter().any(|p| p == "*" || service.profiles.contains(p))
     };
@@ -59,7 +67,7 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], o
     volumes.retain(|key, _| services.values().any(|service| mounts(service, key)));
     for (key, network) in &networks {
         if let Some(driver) = network.driver.as_deref().filter(|driver| !matches!(*driver, "bridge" | "default")) {
-            out.push(
+            unmet.push(
                 Diagnostic::error(
                     network.span,
                     format!("the driver `{driver}` of network `{key}` is not supported yet"),
@@ -70,13 +78,13 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], o
     }
     for (key, volume) in &volumes {
         if let Some(driver) = volume.driver.as_deref().filter(|driver| *driver != "local") {
-            out.push(
+            unmet.push(
                 Diagnostic::error(volume.span, format!("the driver `{driver}` of volume `{key}` is not supported yet"))
                     .help("it can be `local`"),
             );
         }
         if let Err(error) = VolumeName::new(&volume.name) {
-            out.push(Diagnostic::error(volume.span, error.to_string()));
+            unmet.push(Diagnostic::error(volume.span, error.to_string()));
         }
     }
     Project {
@@ -87,7 +95,6 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], o
         networks,
         volumes,
         disabled,
-        extensions: declared.extensions,
     }
 }
 

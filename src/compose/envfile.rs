@@ -6,11 +6,14 @@
 //!
 //! Invariant: nothing here touches the disk; the text of a file is asked for.
 
+use std::path::PathBuf;
+
 use indexmap::IndexMap;
 
 use super::Env;
 use super::dotenv::{self, Assigned, Found};
 use super::model::{EnvFile, Service};
+use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::{Diagnostic, Sources, Span};
 
 /// Reads a file into the sources; `None` when it does not exist, an error when it cannot be read.
@@ -62,6 +65,43 @@ pub(crate) fn resolve(
         found.into_iter().map(|(name, found)| (name, Some(found.value))).collect();
     all.extend(explicit);
     service.environment = all;
+}
+
+/// Puts the labels of a service's `label_file` under its own, in the service and in its node, which loses the key.
+///
+/// A file sees the labels of those before it, and nothing of the environment.
+pub(crate) fn labels(
+    service: &mut Service,
+    node: &mut Node,
+    read: Read<'_>,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) {
+    let Some(files) = node.as_map_mut().and_then(|map| map.shift_remove("label_file")) else { return };
+    let mut found = Found::new();
+    for item in files.value.items() {
+        let Some(path) = item.as_text().map(PathBuf::from) else { continue };
+        let file = EnvFile { path, required: true, raw: false, span: item.span };
+        match read(&file, sources) {
+            Ok(Some(number)) => {
+                out.extend(dotenv::parse(number, sources.text(number), &Env::new(), &mut found, &mut Vec::new()).err());
+            }
+            Ok(None) => {
+                let message =
+                    format!("label file `{}` of service `{}` does not exist", file.path.display(), service.name);
+                out.push(Diagnostic::error(Some(file.span), message).help("make it, or take it out of `label_file`"));
+            }
+            Err(error) => out.push(error),
+        }
+    }
+    let at = files.key;
+    node.default_at("labels", at, Kind::Map(Map::new()));
+    let Some(own) = node.get_mut("labels").and_then(Node::as_map_mut) else { return };
+    for (name, assigned) in found {
+        let value = Node::new(assigned.at, Kind::Str(assigned.value.clone()));
+        own.entry(name.clone()).or_insert(Entry { key: assigned.at, value });
+        service.labels.entry(name).or_insert(assigned.value);
+    }
 }
 
 /// Reads `NAME=value` lines as they are; `NAME` alone takes the value that it has outside.

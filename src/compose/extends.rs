@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::assemble::{Assembly, Extended, Scope};
-use super::bind::absolute;
+use super::paths::absolute;
 use super::yaml::{Entry, Kind, Map, Node};
 use super::{directive, interpolate, merge, relative};
 use crate::diag::{Diagnostic, Span, nearest};
@@ -227,7 +227,9 @@ impl Assembly<'_> {
                 return None;
             }
             let mut document = document.clone();
-            interpolate::tree(&mut document, &scope.variables, self.sources, &mut self.outcome);
+            if !self.request.leave.variables {
+                interpolate::tree(&mut document, &scope.variables, self.sources, &mut self.outcome);
+            }
             let places = directive::take(&mut document, &mut self.out);
             directive::apply(&mut tree, &places);
             resets.extend(places);

@@ -27,7 +27,8 @@ pub fn load(text: &str) {
     };
     match super::load(&request) {
         Ok(loaded) => {
-            let _ = super::config_yaml(&loaded.project);
+            let model = super::Question::Model(super::Format::Yaml);
+            assert!(super::answer(&request, &model).is_ok(), "what can be brought up can be printed");
             for warning in &loaded.warnings {
                 let _ = crate::diag::render(warning, &loaded.sources, false);
             }

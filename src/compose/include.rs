@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 
 use super::assemble::{Assembly, Document, Scope};
-use super::bind::absolute;
 use super::dotenv::{self, Found};
-use super::keys::{self, Standing};
+use super::paths::absolute;
 use super::relative;
+use super::schema::FILE;
 use super::value::Value;
 use super::yaml::{Entry, Kind, Map, Node};
 use super::{Env, locate};
@@ -255,9 +255,11 @@ impl Assembly<'_> {
 
     /// Looks at a key of an included file that is not taken over.
     fn other(&mut self, key: &str, entry: &Entry) {
-        if keys::TOP.standing(key) == Standing::Unknown {
+        let known = FILE.shape.fields().map_or(&[][..], |fields| fields.fields);
+        if !key.starts_with("x-") && !known.iter().any(|field| field.name == key) {
             let mut error = Diagnostic::error(Some(entry.key), format!("`{key}` is not a key of a compose file"));
-            error.help = nearest(key, keys::TOP.all()).map(|near| format!("did you mean `{near}`?"));
+            error.help =
+                nearest(key, known.iter().map(|field| field.name)).map(|near| format!("did you mean `{near}`?"));
             self.out.push(error);
         }
     }

@@ -5,10 +5,10 @@ use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bind::clean;
 use super::dotenv::{self, Found};
 use super::interpolate::Variables;
 use super::model::EnvFile;
+use super::paths::clean;
 use super::{Env, Request};
 use crate::diag::{Diagnostic, Sources, Span};
 use crate::name::ProjectName;
@@ -259,6 +259,20 @@ fn read_env(
     let result =
         read_text(path, request, sources).and_then(|file| dotenv::parse(file, sources.text(file), env, found, out));
     result.map_err(|error| out.push(error)).ok()
+}
+
+/// Returns `path` with its first symbolic link followed, if there is one, as docker compose does for paths that are watched.
+pub(crate) fn real(path: &str) -> String {
+    let parents: Vec<&Path> = Path::new(path).ancestors().collect();
+    for part in parents.into_iter().rev() {
+        if part.is_symlink()
+            && let Ok(target) = part.canonicalize()
+            && let Ok(rest) = Path::new(path).strip_prefix(part)
+        {
+            return target.join(rest).to_string_lossy().into_owned();
+        }
+    }
+    path.to_owned()
 }
 
 /// Returns the absolute files: those named, else those of `COMPOSE_FILE`, else the one that is found and its override.

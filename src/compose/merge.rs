@@ -1,218 +1,189 @@
 //! Override files: how a later tree changes an earlier one (Compose specification, "Merge", and what compose-go does).
 //!
-//! Mappings merge, lists append, scalars replace, nothing changes nothing; the exceptions stand in [`rule`]. Short forms
-//! that merge with long ones are turned into those first.
+//! Mappings merge, lists append, scalars replace, nothing changes nothing; where it is otherwise the attribute table says
+//! so ([`Merge`]). Short forms that merge with long ones are turned into those first.
 //!
 //! Invariant: pure.
 
-use super::yaml::{Directive, Entry, Kind, Map, Node};
+use super::canonical::until_started;
+use super::place::Place;
+use super::scalar;
+use super::schema::{FILE, Merge, Names, Shape, Type};
+use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::{Diagnostic, Span};
 
 /// Merges `over`, a document of a later file, onto `base`.
-pub(crate) fn onto(base: &mut Node, mut over: Node, out: &mut Vec<Diagnostic>) {
-    let mut path = Vec::new();
-    take_resets(base, &mut over, out);
-    merge(&mut path, base, over, out);
+pub(crate) fn onto(base: &mut Node, over: Node, out: &mut Vec<Diagnostic>) {
+    Merger { out }.merge(Some(&FILE), &Place::FILE, base, over);
 }
 
-/// Removes every value that `over` marks with `!reset`, from both trees.
-fn take_resets(base: &mut Node, over: &mut Node, out: &mut Vec<Diagnostic>) {
-    match &mut over.kind {
-        Kind::Map(over) => over.retain(|key, entry| {
-            let below = match &mut base.kind {
-                Kind::Map(map) => Some(map),
-                _ => None,
-            };
-            if entry.value.directive == Some(Directive::Reset) {
-                if let Some(map) = below {
-                    map.shift_remove(key);
+struct Merger<'a> {
+    out: &'a mut Vec<Diagnostic>,
+}
+
+impl Merger<'_> {
+    fn merge(&mut self, ty: Option<&Type>, place: &Place<'_>, base: &mut Node, mut over: Node) {
+        let rule = ty.map_or(Merge::Kind, |ty| ty.merge);
+        if rule == Merge::Replace {
+            *base = over;
+            return;
+        }
+        if over.kind == Kind::Null {
+            return;
+        }
+        if base.kind == Kind::Null {
+            *base = over;
+            return;
+        }
+        match rule {
+            Merge::Sequence | Merge::Hosts => {
+                self.sequence(base, place);
+                self.sequence(&mut over, place);
+                if let (Merge::Hosts, Kind::Seq(there), Kind::Seq(new)) = (rule, &base.kind, &mut over.kind) {
+                    new.retain(|item| !there.iter().any(|other| other.kind == item.kind));
                 }
-                return false;
             }
-            let mut nothing = Node::new(entry.key, Kind::Null);
-            let base = below.and_then(|map| map.get_mut(key)).map_or(&mut nothing, |e| &mut e.value);
-            take_resets(base, &mut entry.value, out);
-            true
-        }),
-        Kind::Seq(items) => items.retain_mut(|item| {
-            if item.directive == Some(Directive::Reset) {
-                out.push(
-                    Diagnostic::warning(
-                        Some(item.span),
-                        "`!reset` on an entry of a list removes nothing from earlier files",
-                    )
-                    .help("put `!override` on the whole list and write the entries that remain"),
-                );
-                return false;
+            Merge::Names => {
+                let list = match ty.map(|ty| ty.shape) {
+                    Some(Shape::Map(map)) => map.list,
+                    _ => None,
+                };
+                names(base, list);
+                names(&mut over, list);
             }
-            let mut nothing = Node::new(item.span, Kind::Null);
-            take_resets(&mut nothing, item, out);
-            true
-        }),
-        Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Time(_) | Kind::Str(_) => {}
-    }
-}
-
-/// How values at a path merge, where that is not by their kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rule {
-    /// By kind: mappings merge, lists append, scalars replace.
-    Kind,
-    /// The later one, even when it is nothing.
-    Replace,
-    /// `KEY=value` lists and mappings, as one mapping in which nothing is a value too.
-    Pairs,
-    /// A list of names is a mapping of names to nothing.
-    Names,
-    /// A list of names is a mapping of names to the condition that they are started.
-    Dependencies,
-    /// A text is a mapping with this one key.
-    Field(&'static str),
-    /// A text is a list of one.
-    List,
-    /// A mapping of hosts to addresses is a list of `host=address`.
-    Hosts,
-    /// Replaced when `driver` differs, merged otherwise.
-    Driver,
-}
-
-/// Returns the rule for `path`, whose elements are keys from the top.
-fn rule(path: &[String]) -> Rule {
-    let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    match path[..] {
-        ["services", _, "command" | "entrypoint"]
-        | ["services", _, "healthcheck", "test"]
-        | ["services", _, "ulimits", _] => Rule::Replace,
-        ["services", _, "environment" | "labels" | "annotations" | "sysctls"]
-        | ["services", _, "build", "args" | "labels" | "additional_contexts"]
-        | ["services", _, "deploy", "labels"]
-        | ["networks" | "volumes" | "configs" | "secrets", _, "labels"] => Rule::Pairs,
-        ["services", _, "depends_on"] => Rule::Dependencies,
-        ["services", _, "networks" | "models"] => Rule::Names,
-        ["services", _, "build"] => Rule::Field("context"),
-        ["services", _, "dns" | "dns_opt" | "dns_search" | "tmpfs" | "env_file" | "label_file"] => Rule::List,
-        ["services", _, "extra_hosts"] | ["services", _, "build", "extra_hosts"] => Rule::Hosts,
-        ["services", _, "logging"] => Rule::Driver,
-        _ => Rule::Kind,
-    }
-}
-
-fn started(at: Span) -> Kind {
-    let entry = |kind| Entry { key: at, value: Node::new(at, kind) };
-    Kind::Map(Map::from_iter([
-        ("condition".to_owned(), entry(Kind::Str("service_started".into()))),
-        ("required".to_owned(), entry(Kind::Bool(true))),
-    ]))
-}
-
-fn merge(path: &mut Vec<String>, base: &mut Node, mut over: Node, out: &mut Vec<Diagnostic>) {
-    let rule = rule(path);
-    if over.directive.take() == Some(Directive::Override) || rule == Rule::Replace {
-        *base = over;
-        return;
-    }
-    if over.kind == Kind::Null {
-        return;
-    }
-    if base.kind == Kind::Null {
-        *base = over;
-        return;
-    }
-    match rule {
-        Rule::Pairs => {
-            pairs(base);
-            pairs(&mut over);
-            if let (Kind::Map(base), Kind::Map(over)) = (&mut base.kind, &over.kind) {
+            Merge::Field(key) => {
+                field(base, key);
+                field(&mut over, key);
+            }
+            Merge::Driver => {
+                if let (Some(before), Some(after)) = (driver(base), driver(&over))
+                    && before != after
+                {
+                    *base = over;
+                    return;
+                }
+            }
+            Merge::Subnets => {
+                if let (Kind::Seq(there), Kind::Seq(new)) = (&base.kind, &over.kind) {
+                    let joined = self.subnets(ty, place, there, new);
+                    base.kind = Kind::Seq(joined);
+                    return;
+                }
+            }
+            Merge::Kind | Merge::Replace => {
+                if let Some(Shape::List(_)) = ty.map(|ty| ty.shape) {
+                    listed(base, &over);
+                    listed(&mut over, base);
+                }
+            }
+        }
+        match (&mut base.kind, over.kind) {
+            (Kind::Map(base), Kind::Map(over)) => {
                 for (key, entry) in over {
-                    base.insert(key.clone(), entry.clone());
+                    match base.get_mut(&key) {
+                        Some(below) => {
+                            let ty = ty.and_then(|ty| ty.shape.below(Some(&key)));
+                            self.merge(ty, &place.key(&key), &mut below.value, entry.value);
+                        }
+                        None => {
+                            base.insert(key, entry);
+                        }
+                    }
                 }
-                return;
             }
-        }
-        Rule::Names => {
-            names(base, |_| Kind::Null);
-            names(&mut over, |_| Kind::Null);
-        }
-        Rule::Dependencies => {
-            names(base, started);
-            names(&mut over, started);
-        }
-        Rule::Field(key) => {
-            field(base, key);
-            field(&mut over, key);
-        }
-        Rule::List => {
-            list(base);
-            list(&mut over);
-        }
-        Rule::Hosts => {
-            hosts(base);
-            hosts(&mut over);
-        }
-        Rule::Driver => {
-            if let (Some(before), Some(after)) = (driver(base), driver(&over))
-                && before != after
-            {
-                *base = over;
-                return;
+            (Kind::Seq(base), Kind::Seq(over)) => base.extend(over),
+            (Kind::Map(_) | Kind::Seq(_), kind) => {
+                let over = Node::new(over.span, kind);
+                let message =
+                    format!("{place} cannot be merged: {} with {} from before", over.describe(), base.describe());
+                self.out.push(
+                    Diagnostic::error(Some(over.span), message)
+                        .note(base.span, "set here before")
+                        .help("write both alike, or put `!override` before the later one"),
+                );
             }
+            (_, kind) => *base = Node::new(over.span, kind),
         }
-        Rule::Kind | Rule::Replace => {}
     }
-    match (&mut base.kind, over.kind) {
-        (Kind::Map(base), Kind::Map(over)) => {
-            for (key, entry) in over {
-                match base.get_mut(&key) {
-                    Some(below) => {
-                        path.push(key);
-                        merge(path, &mut below.value, entry.value, out);
-                        path.pop();
+
+    /// Turns a mapping or a text into a list of `KEY=value`.
+    fn sequence(&mut self, node: &mut Node, place: &Place<'_>) {
+        match &node.kind {
+            Kind::Str(_) => node.kind = Kind::Seq(vec![node.clone()]),
+            Kind::Map(map) => {
+                let mut items = Vec::new();
+                for (key, entry) in map {
+                    let span = Span { hi: entry.key.hi.max(entry.value.span.hi), ..entry.key };
+                    let span = if entry.key.file == entry.value.span.file { span } else { entry.value.span };
+                    match &entry.value.kind {
+                        Kind::Null => items.push(Node::new(entry.key, Kind::Str(key.clone()))),
+                        Kind::Seq(values) => {
+                            let texts = values.iter().filter_map(|value| Some((value.span, text(&value.kind)?)));
+                            items.extend(texts.map(|(at, text)| Node::new(at, Kind::Str(format!("{key}={text}")))));
+                        }
+                        kind => match text(kind) {
+                            Some(text) => items.push(Node::new(span, Kind::Str(format!("{key}={text}")))),
+                            None => {
+                                let (place, what) = (place.key(key), entry.value.describe());
+                                let message = format!("{place} must be text, a number or a boolean, not {what}");
+                                self.out.push(Diagnostic::error(Some(entry.place()), message));
+                            }
+                        },
                     }
-                    None => {
-                        base.insert(key, entry);
+                }
+                items.sort_by_key(|item| text(&item.kind));
+                node.kind = Kind::Seq(items);
+            }
+            Kind::Seq(_) | Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Time(_) => {}
+        }
+    }
+
+    /// Returns the subnets of both, as docker compose joins them: those of `over` that are not in `there`, and those of
+    /// `there` that `over` has too, with what it says of them. The rest of `there` is gone.
+    fn subnets(&mut self, ty: Option<&Type>, place: &Place<'_>, there: &[Node], over: &[Node]) -> Vec<Node> {
+        let ty = ty.and_then(|ty| ty.shape.below(None));
+        let subnet = |node: &Node| node.get("subnet").map(|subnet| subnet.kind.clone());
+        let mut joined: Vec<Node> = Vec::new();
+        for before in there {
+            let mut before = before.clone();
+            for after in over {
+                let known = joined.iter().any(|node| subnet(node) == subnet(after));
+                if subnet(&before) != subnet(after) {
+                    if !known {
+                        joined.push(after.clone());
                     }
+                    continue;
+                }
+                self.merge(ty, &place.item(""), &mut before, after.clone());
+                match joined.iter_mut().find(|node| subnet(node) == subnet(&before)) {
+                    Some(node) => *node = before.clone(),
+                    None => joined.push(before.clone()),
                 }
             }
         }
-        (Kind::Seq(base), Kind::Seq(over)) => base.extend(over),
-        (Kind::Map(_) | Kind::Seq(_), kind) | (_, kind @ (Kind::Map(_) | Kind::Seq(_))) => {
-            let over = Node::new(over.span, kind);
-            out.push(
-                Diagnostic::error(
-                    Some(over.span),
-                    format!("{} cannot be merged with {} at `{}`", over.describe(), base.describe(), path.join(".")),
-                )
-                .note(base.span, "set here before")
-                .help("write both alike, or put `!override` before the later one"),
-            );
-        }
-        (_, kind) => *base = Node::new(over.span, kind),
+        joined
     }
 }
 
-/// Turns a list of `KEY=value` into a mapping, if every entry is text.
-fn pairs(node: &mut Node) {
-    if let Kind::Seq(items) = &node.kind {
-        let mut map = Map::new();
-        for item in items {
-            let Kind::Str(text) = &item.kind else { return };
-            let (key, value) = match text.split_once('=') {
-                Some((key, value)) => (key, Kind::Str(value.to_owned())),
-                None => (text.as_str(), Kind::Null),
-            };
-            map.insert(key.to_owned(), Entry { key: item.span, value: Node::new(item.span, value) });
-        }
-        node.kind = Kind::Map(map);
+/// Returns a scalar as text.
+fn text(kind: &Kind) -> Option<String> {
+    match kind {
+        Kind::Str(text) => Some(text.clone()),
+        Kind::Bool(value) => Some(value.to_string()),
+        Kind::Int(value) => Some(value.to_string()),
+        Kind::Float(value) => Some(scalar::go_float(*value)),
+        Kind::Null | Kind::Time(_) | Kind::Seq(_) | Kind::Map(_) => None,
     }
 }
 
 /// Turns a list of names into a mapping, if every entry is text.
-fn names(node: &mut Node, value: fn(Span) -> Kind) {
+fn names(node: &mut Node, list: Option<Names>) {
     if let Kind::Seq(items) = &node.kind {
         let mut map = Map::new();
         for item in items {
             let Kind::Str(name) = &item.kind else { return };
-            map.insert(name.clone(), Entry { key: item.span, value: Node::new(item.span, value(item.span)) });
+            let value = if list == Some(Names::Started) { until_started(item.span) } else { Kind::Null };
+            map.insert(name.clone(), Entry { key: item.span, value: Node::new(item.span, value) });
         }
         node.kind = Kind::Map(map);
     }
@@ -225,26 +196,11 @@ fn field(node: &mut Node, key: &str) {
     }
 }
 
-fn list(node: &mut Node) {
-    if matches!(node.kind, Kind::Str(_)) {
+/// Turns a text into a list of one when the other is a list.
+fn listed(node: &mut Node, other: &Node) {
+    if let (Kind::Str(_), Kind::Seq(_)) = (&node.kind, &other.kind) {
         node.kind = Kind::Seq(vec![node.clone()]);
     }
-}
-
-fn hosts(node: &mut Node) {
-    let Kind::Map(map) = &node.kind else { return };
-    let mut items = Vec::new();
-    for (host, entry) in map {
-        let addresses = match &entry.value.kind {
-            Kind::Seq(addresses) => addresses.as_slice(),
-            _ => std::slice::from_ref(&entry.value),
-        };
-        for address in addresses {
-            let Kind::Str(text) = &address.kind else { return };
-            items.push(Node::new(address.span, Kind::Str(format!("{host}={text}"))));
-        }
-    }
-    node.kind = Kind::Seq(items);
 }
 
 fn driver(node: &Node) -> Option<&Kind> {

@@ -1,8 +1,11 @@
 //! YAML in, [`Project`] out; no network, no containers.
 //!
-//! [`load`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → one tree (`assemble`: variables,
-//! `extends`, `include`, overrides) → types (`bind`) → rules across sections and what is left implicit (`check`) → the
-//! services' own files of variables (`envfile`). Only `locate` touches the disk; time and environment are arguments.
+//! [`read`] is the pipeline: find and read the files (`locate`) → trees with places (`yaml`) → one tree (`assemble`: variables,
+//! `extends`, `include`, overrides) → long forms and types (`canonical`) → what is left implicit (`complete`, `paths`) →
+//! rules across sections (`check`) → the services' own files of variables (`envfile`) → the services that are meant
+//! (`select`). What an attribute is, each step asks the one table (`schema`). The tree that comes of it is the [`Model`], which
+//! `config` prints; [`load`] gives the typed [`Project`] beside it (`bind`), for the engine, and refuses what is valid and
+//! cannot be brought up. Only `locate` touches the disk; time and environment are arguments.
 //!
 //! All mistakes of the files are reported in one run, in file order.
 
@@ -15,25 +18,37 @@ use crate::name::{ProjectName, ServiceName};
 pub mod model;
 pub mod value;
 
+mod answer;
 mod assemble;
 mod bind;
+mod canonical;
 mod cast;
 mod check;
+mod complete;
 mod config;
 mod directive;
 mod dotenv;
+mod effects;
 mod envfile;
 mod extends;
 mod include;
 mod interpolate;
 mod json;
-mod keys;
 mod locate;
 mod merge;
+mod paths;
+mod place;
+mod print;
 mod provenance;
 mod relative;
+mod rules;
 mod scalar;
+mod schema;
+mod select;
 mod short;
+mod tree;
+mod unique;
+mod variables;
 mod write;
 mod yaml;
 
@@ -41,11 +56,16 @@ mod yaml;
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
+pub use answer::{Answer, Question, answer};
 use assemble::{Assembly, Document, Scope};
-pub use config::{config_json, config_yaml, service_hash};
+pub use config::{config, config_images, service_hash};
 use model::Project;
+pub use print::Format;
+pub use variables::Variable;
 
 /// Environment variables.
 pub type Env = BTreeMap<String, String>;
@@ -76,6 +96,50 @@ pub struct Request {
     pub names_only: bool,
     /// The services that are meant; none is all. Files of `env_file` are read for these and what they depend on.
     pub services: Vec<String>,
+    /// Steps that are left out.
+    pub leave: Leave,
+}
+
+/// Steps on the way to a [`Model`] that are left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of `config`")]
+pub struct Leave {
+    /// `--no-interpolate`: variables stay as they are written, and with them all values.
+    pub variables: bool,
+    /// `--no-normalize`: what is implicit stays so.
+    pub implicit: bool,
+    /// `--no-path-resolution`: relative paths stay so.
+    pub paths: bool,
+    /// Files of `env_file` are not read, and stay in the model.
+    pub env_files: bool,
+    /// `--no-consistency`: rules across sections are not asked.
+    pub consistency: bool,
+    /// Resources that no service uses stay in the model.
+    pub unused: bool,
+}
+
+/// A whole project in canonical form, every value with its place.
+#[derive(Debug)]
+pub struct Model {
+    /// The tree, without the services that are switched off.
+    pub(crate) root: yaml::Node,
+    /// Services that are switched off by their profiles, or were not meant.
+    pub(crate) disabled: yaml::Map,
+    /// Variables were left as they are written, and values too.
+    pub(crate) raw: bool,
+    /// The project's environment.
+    pub(crate) env: Env,
+}
+
+/// A model and what there was to say about it.
+#[derive(Debug)]
+pub struct Read {
+    /// The model.
+    pub model: Model,
+    /// Warnings in file order.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that the warnings and the model's places point into.
+    pub sources: Sources,
 }
 
 /// A project and what there was to say about it.
@@ -100,22 +164,50 @@ pub struct Location {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads, merges and checks a project.
+/// Reads, merges and checks a project, for who wants to bring it up.
 ///
 /// # Errors
-/// All mistakes that were found, with the warnings between them.
+/// All mistakes that were found, and what is valid and cannot be brought up, with the warnings between them.
 pub fn load(request: &Request) -> Result<Loaded, Report> {
     let mut sources = Sources::default();
     let mut out = Vec::new();
-    match run(request, &mut sources, &mut out) {
-        Some(project) if !has_errors(&out) => {
-            sort(&mut out);
-            Ok(Loaded { project, warnings: out, sources })
+    let mut unmet = Vec::new();
+    let made = run(request, &mut sources, &mut out, &mut unmet);
+    out.append(&mut unmet);
+    sort(&mut out);
+    match made {
+        Some((_, project)) if !has_errors(&out) => Ok(Loaded { project, warnings: out, sources }),
+        _ => Err(Report { diagnostics: out, sources, ..Report::default() }),
+    }
+}
+
+/// Reads, merges and checks a project, for who wants to look at it.
+///
+/// # Errors
+/// All mistakes that were found, with the warnings between them.
+pub fn read(request: &Request) -> Result<Read, Report> {
+    let mut sources = Sources::default();
+    let mut out = Vec::new();
+    let made = run(request, &mut sources, &mut out, &mut Vec::new());
+    let model = made.and_then(|(mut model, _)| {
+        let profiles = locate::profiles(request, &model.env);
+        let Model { root, disabled, raw, .. } = &mut model;
+        if *raw {
+            return Some(model);
         }
-        _ => {
-            sort(&mut out);
-            Err(Report { diagnostics: out, sources, ..Report::default() })
+        if let Err(error) = select::services(root, disabled, &request.services, &profiles) {
+            out.push(error);
+            return None;
         }
+        if !request.leave.unused {
+            select::used(root);
+        }
+        Some(model)
+    });
+    sort(&mut out);
+    match model {
+        Some(model) if !has_errors(&out) => Ok(Read { model, warnings: out, sources }),
+        _ => Err(Report { diagnostics: out, sources, ..Report::default() }),
     }
 }
 
@@ -142,8 +234,15 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
     })
 }
 
-/// The phases in order; `None` after an error that leaves nothing to go on with.
-fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> Option<Project> {
+/// The phases in order; `None` after an error that leaves nothing to go on with. What is valid and cannot be brought up goes
+/// to `unmet`.
+fn run(
+    request: &Request,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+    unmet: &mut Vec<Diagnostic>,
+) -> Option<(Model, Project)> {
+    let leave = request.leave;
     let mut setting = locate::setting(request, locate::Need::File, sources, out)?;
     let documents = documents(&setting, request, sources, out)?;
     let name = project_name(&setting, &documents, sources, out)?;
@@ -154,31 +253,111 @@ fn run(request: &Request, sources: &mut Sources, out: &mut Vec<Diagnostic>) -> O
     let scope = Scope { dir: setting.directory.clone(), variables: setting.variables, chain: Vec::new(), id: 0 };
     let merged = assembly.merged(documents, &scope);
     let Assembly { out: mut mistakes, mut outcome, incomplete, partial, origins, .. } = assembly;
-    let merged = merged?;
+    let mut root = merged?;
     let broken = assemble::places_of_errors(&outcome.diagnostics);
     out.append(&mut outcome.diagnostics);
 
+    let mut canon = canonical::Canon::new(leave.variables, &mut mistakes);
+    canon.file(&mut root);
+    let damaged = canon.damaged;
+    unique::entries(&schema::FILE, &mut root);
+    if !leave.variables {
+        effects::file(&root, unmet);
+    }
+    complete::defaults(&mut root);
+    rules::file(&root, &mut mistakes);
     let env = &scope.variables.values;
-    let mut binder = bind::Binder { name: &name, dir: &setting.directory, env, out: &mut mistakes };
-    let mut declared = binder.project(&merged);
+    if !leave.paths {
+        let base = paths::Base { dir: &setting.directory, env, real: &locate::real };
+        base.resolve(&schema::FILE, &mut root);
+    }
+    if !leave.implicit {
+        // Where variables are left alone, so are those that have only a name.
+        let none = Env::new();
+        complete::normalise(&mut root, name.as_str(), if leave.variables { &none } else { env });
+    }
+
+    let mut inconsistent = Vec::new();
+    let mut binder = bind::Binder { name: &name, out: &mut inconsistent, unmet };
+    let mut declared = binder.project(&root);
     declared.partial = partial;
-    declared.incomplete.extend(incomplete.into_iter().filter_map(|name| ServiceName::new(name).ok()));
+    let missing = incomplete.into_iter().chain(damaged);
+    declared.incomplete.extend(missing.filter_map(|name| ServiceName::new(name).ok()));
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, env);
-    let mut project = check::project(declared, origin, &profiles, &mut mistakes);
-    let meant = meant(&project, &request.services);
-    for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
-        let mut read = |file: &model::EnvFile, sources: &mut Sources| locate::read_env_file(file, request, sources);
-        envfile::resolve(service, env, &mut read, sources, &mut mistakes);
+    let mut project = check::project(declared, origin, &profiles, &mut inconsistent, unmet);
+    if !leave.consistency && !leave.variables {
+        mistakes.append(&mut inconsistent);
+    }
+    let mut model = Model { root, disabled: yaml::Map::new(), raw: leave.variables, env: env.clone() };
+    if !leave.variables {
+        model.disabled = select::profiles(&mut model.root, &profiles);
+        if leave.implicit {
+            model.root.put("name", model.root.span, yaml::Kind::Str(name.to_string()));
+        }
+        let meant = meant(&project, &request.services);
+        for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
+            let Some(node) = model.service_mut(service.name.as_str()) else { continue };
+            let mut read = |file: &model::EnvFile, sources: &mut Sources| {
+                let path = request.cwd.join(&file.path);
+                locate::read_env_file(&model::EnvFile { path, ..file.clone() }, request, sources)
+            };
+            envfile::labels(service, node, &mut read, sources, &mut mistakes);
+            files_of(service, node, leave, env, &mut read, sources, &mut mistakes);
+        }
     }
     let said = assemble::places_of_errors(&mistakes);
     mistakes.extend(outcome.misfits.into_iter().filter(|d| !d.span.is_some_and(|at| said.iter().any(|s| s.holds(at)))));
     // What follows from a value that could not be expanded would only repeat it.
-    mistakes.retain(|d| !d.span.is_some_and(|at| broken.iter().any(|b| at.holds(*b))));
+    let is_new = |d: &Diagnostic| !d.span.is_some_and(|at| broken.iter().any(|b| at.holds(*b)));
+    mistakes.retain(is_new);
+    unmet.retain(is_new);
     provenance::add_variables(&mut mistakes, &outcome.uses);
+    provenance::add_variables(unmet, &outcome.uses);
     out.append(&mut mistakes);
     provenance::add_files(out, &origins);
-    Some(project)
+    provenance::add_files(unmet, &origins);
+    Some((model, project))
+}
+
+/// Puts what a service's files of variables and labels say into the service and into its node.
+fn files_of(
+    service: &mut model::Service,
+    node: &mut yaml::Node,
+    leave: Leave,
+    env: &Env,
+    read: envfile::Read<'_>,
+    sources: &mut Sources,
+    out: &mut Vec<Diagnostic>,
+) {
+    if !leave.env_files {
+        for value in service.environment.iter_mut().filter(|(_, value)| value.is_none()) {
+            *value.1 = env.get(value.0).cloned();
+        }
+        envfile::resolve(service, env, read, sources, out);
+        let at = node.span;
+        if !service.environment.is_empty() {
+            let entry = |(name, value): (&String, &Option<String>)| {
+                let kind = value.clone().map_or(yaml::Kind::Null, yaml::Kind::Str);
+                (name.clone(), yaml::Entry { key: at, value: yaml::Node::new(at, kind) })
+            };
+            let mut all: yaml::Map = service.environment.iter().map(entry).collect();
+            // What was written keeps its place.
+            for (name, written) in node.section("environment") {
+                if let Some(entry) = all.get_mut(name) {
+                    entry.key = written.key;
+                    entry.value.span = written.value.span;
+                }
+            }
+            node.put("environment", at, yaml::Kind::Map(all));
+        }
+        if let Some(map) = node.as_map_mut() {
+            map.shift_remove("env_file");
+        }
+    }
+    if let Some(map) = node.as_map() {
+        service.hash = config::hash(map);
+    }
 }
 
 /// Returns the named services with all that they depend on; none named is all.
@@ -288,4 +467,67 @@ fn sort(out: &mut Vec<Diagnostic>) {
     out.sort_by_key(|d| d.span.map(|span| (span.file, span.lo)));
     // What is included or extended twice has its mistakes twice.
     out.dedup();
+}
+
+impl Model {
+    /// Returns the services in the order in which they start, as far as dependencies tell; else in file order.
+    #[must_use]
+    pub fn services(&self) -> Vec<String> {
+        select::in_order(&self.root)
+    }
+
+    /// Returns the names of the entries of a section, such as `volumes`, in file order.
+    #[must_use]
+    pub fn names(&self, section: &str) -> Vec<String> {
+        self.root.section(section).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns the artifacts of the models, in file order.
+    #[must_use]
+    pub fn models(&self) -> Vec<String> {
+        let models = self.root.section("models");
+        models.filter_map(|(_, entry)| entry.value.text_at("model").map(str::to_owned)).collect()
+    }
+
+    /// Returns the profiles that any service names, sorted.
+    #[must_use]
+    pub fn profiles(&self) -> BTreeSet<String> {
+        let services = self.root.section("services").chain(&self.disabled);
+        let own = services.filter_map(|(_, entry)| entry.value.get("profiles")).flat_map(yaml::Node::items);
+        own.filter_map(|profile| profile.as_text().map(str::to_owned)).collect()
+    }
+
+    /// Returns each service's image, that which will be built included.
+    #[must_use]
+    pub fn images(&self) -> Vec<(String, String)> {
+        let project = self.root.text_at("name").unwrap_or_default();
+        let image = |(name, entry): (&String, &yaml::Entry)| {
+            let image = entry.value.text_at("image").map_or_else(|| format!("{project}-{name}"), str::to_owned);
+            (name.clone(), image)
+        };
+        self.root.section("services").map(image).collect()
+    }
+
+    /// Returns the hash of each service, sorted by name.
+    #[must_use]
+    pub fn hashes(&self) -> BTreeMap<String, String> {
+        let services = self.root.section("services");
+        services.filter_map(|(name, entry)| Some((name.clone(), config::hash(entry.value.as_map()?)))).collect()
+    }
+
+    /// Returns the variables that the files name, sorted.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, Variable> {
+        variables::of(&self.root)
+    }
+
+    /// Returns the environment that variables are replaced from.
+    #[must_use]
+    pub fn environment(&self) -> &Env {
+        &self.env
+    }
+
+    fn service_mut(&mut self, name: &str) -> Option<&mut yaml::Node> {
+        self.root.get_mut("services")?.get_mut(name)
+    }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::value::Extensions;
 use crate::diag::Span;
 use crate::name::{ProjectName, ServiceName};
 
@@ -41,8 +40,6 @@ pub struct Project {
     pub volumes: IndexMap<String, Volume>,
     /// Services that are switched off because none of their profiles is on. They are no orphans.
     pub disabled: IndexMap<ServiceName, Service>,
-    /// `x-*` at the top level.
-    pub extensions: Extensions,
 }
 
 /// One service.
@@ -114,8 +111,8 @@ pub struct Service {
     pub fetching: Fetching,
     /// `env_file`; what is in the files is in [`Self::environment`] already.
     pub env_files: Vec<EnvFile>,
-    /// What `config` prints of it and nothing else needs.
-    pub written: ServiceWritten,
+    /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
+    pub hash: String,
 }
 
 pub use super::short::pull::{PullPolicy, policy as pull_policy};
@@ -123,21 +120,10 @@ pub use super::short::pull::{PullPolicy, policy as pull_policy};
 /// When and for which machine an image is fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fetching {
-    /// `pull_policy`, and how it was written.
-    pub policy: Option<(PullPolicy, String)>,
+    /// `pull_policy`.
+    pub policy: Option<PullPolicy>,
     /// `platform`, as written.
     pub platform: Option<Spanned<String>>,
-}
-
-/// How a service was written, where the meaning is the same either way.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ServiceWritten {
-    /// `restart` was given, even if it is `no`.
-    pub restart: bool,
-    /// `init` was given, even if it is false.
-    pub init: bool,
-    /// `x-*`.
-    pub extensions: Extensions,
 }
 
 /// Limits, as they were written: what they come to on a host is for the engine to say. Docker takes 0 for "not set", and
@@ -220,8 +206,6 @@ pub struct Device {
 /// One entry of `tmpfs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tmpfs {
-    /// As written, for `config`.
-    pub written: String,
     /// Absolute, cleaned path in the container.
     pub target: String,
     /// Options.
@@ -237,8 +221,6 @@ pub struct Ulimit {
     pub soft: i64,
     /// How far the process may raise that.
     pub hard: i64,
-    /// It was written as one number.
-    pub single: bool,
     /// Place of the entry.
     pub span: Span,
 }
@@ -246,7 +228,7 @@ pub struct Ulimit {
 /// How a service finds names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lookup {
-    /// `extra_hosts`, sorted as `config` prints them.
+    /// `extra_hosts`, sorted by their text.
     pub extra_hosts: Vec<ExtraHost>,
     /// `dns`: servers to ask instead of the host's.
     pub dns: Vec<Spanned<IpAddr>>,
@@ -287,8 +269,6 @@ pub struct Build {
     pub context: PathBuf,
     /// Absolute path of the Dockerfile.
     pub dockerfile: PathBuf,
-    /// `dockerfile` as written, relative to the context.
-    pub written_dockerfile: String,
     /// Place of the key.
     pub span: Span,
 }
@@ -304,12 +284,6 @@ pub struct Port {
     pub host_ip: Option<IpAddr>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Protocol,
-    /// `mode`: `ingress` unless written.
-    pub mode: String,
-    /// `name`, for people.
-    pub name: Option<String>,
-    /// `app_protocol`, for people.
-    pub app_protocol: Option<String>,
     /// Place of the entry.
     pub span: Span,
 }
@@ -325,6 +299,18 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// Returns its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
 /// One entry of a service's `volumes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -334,29 +320,8 @@ pub struct Mount {
     pub target: String,
     /// `read_only`.
     pub read_only: bool,
-    /// What `config` prints of it and nothing acts upon yet.
-    pub written: MountWritten,
     /// Place of the entry.
     pub span: Span,
-}
-
-/// Options of a mount that are kept and have no effect yet, and how it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MountWritten {
-    /// The block of options of its type was there; a short entry counts as one with it.
-    pub block: bool,
-    /// `bind.create_host_path` was given, or the entry was short.
-    pub create_host_path: bool,
-    /// `bind.selinux`.
-    pub selinux: Option<String>,
-    /// `bind.propagation`.
-    pub propagation: Option<String>,
-    /// `bind.recursive`.
-    pub recursive: Option<String>,
-    /// `consistency`.
-    pub consistency: Option<String>,
-    /// `volume.labels`.
-    pub labels: IndexMap<String, String>,
 }
 
 /// What a mount shows.
@@ -392,8 +357,6 @@ pub enum MountSource {
 pub struct ServiceNetwork {
     /// Further names there.
     pub aliases: Vec<String>,
-    /// A mapping was written for it, even an empty one.
-    pub mapping: bool,
     /// Place of the entry, if it was written.
     pub span: Option<Span>,
 }
@@ -454,10 +417,6 @@ pub struct Healthcheck {
     pub start_period: Option<Duration>,
     /// Interval within the start period.
     pub start_interval: Option<Duration>,
-    /// `disable: true` was given; `test` is `["NONE"]` then.
-    pub disable: bool,
-    /// The `test` beside `disable: true`, for `config` alone.
-    pub disabled_test: Option<Vec<String>>,
 }
 
 /// A network of the project.
@@ -467,8 +426,6 @@ pub struct Network {
     pub name: String,
     /// `driver`, if given: `bridge`.
     pub driver: Option<String>,
-    /// `x-*`.
-    pub extensions: Extensions,
     /// No way out.
     pub internal: bool,
     /// It must exist and is not ours.
@@ -486,8 +443,6 @@ pub struct Volume {
     pub name: String,
     /// `driver`, if given: `local`.
     pub driver: Option<String>,
-    /// `x-*`.
-    pub extensions: Extensions,
     /// It must exist and is not ours.
     pub external: bool,
     /// `labels`.

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::Env;
-use super::bind::absolute;
+use super::paths::absolute;
 use super::short;
 use super::yaml::{Kind, Node};
 

@@ -1,237 +1,27 @@
-//! Tests of the whole loader: the golden cases, error texts, and properties.
+//! Tests of the whole loader: error texts and properties.
 
-use std::path::{Path, PathBuf};
+use super::{Env, Format, Loaded, Question, Request, answer, load, service_hash};
 
-use super::{Env, Loaded, Request, config_json, config_yaml, load, service_hash};
-
-/// One case of the golden corpus; its README says what the fields mean.
-#[derive(serde::Deserialize)]
-struct Case {
-    args: Vec<String>,
-    config_args: Vec<String>,
-    env: Env,
-    cwd: String,
-    expect: String,
-    #[serde(default)]
-    error_at: Vec<String>,
-    #[serde(default)]
-    stdin: Option<String>,
-    #[serde(default)]
-    variants: Vec<Variant>,
-}
-
-#[derive(serde::Deserialize)]
-struct Variant {
-    file: String,
-    config_args: Vec<String>,
-    expect: String,
-    #[serde(default)]
-    args: Option<Vec<String>>,
-}
-
-/// What came of one run of a case.
-#[derive(Debug, PartialEq)]
-enum Verdict {
-    Passed,
-    /// It needs what is not the loader's: selection of services, lists, `--no-*`.
-    NotOurs,
-    Failed(String),
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory for the case");
-    for entry in std::fs::read_dir(from).expect("the case") {
-        let entry = entry.expect("an entry");
-        let name = entry.file_name();
-        let text = name.to_string_lossy();
-        if text == "case.json" || text.starts_with("expected") {
-            continue;
-        }
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to.join(name));
-        } else {
-            std::fs::copy(entry.path(), to.join(name)).expect("a copy");
-        }
-    }
-}
-
-fn request(args: &[String], case: &Case, dir: &Path) -> Option<Request> {
-    let mut request = Request { cwd: super::bind::clean(&dir.join(&case.cwd)), ..Request::default() };
-    request.env = case.env.clone();
-    request.env.insert("HOME".into(), "/home/golden".into());
-    request.env.insert("PATH".into(), "/usr/bin:/bin".into());
-    request.stdin = Some(match &case.stdin {
-        Some(file) => std::fs::read_to_string(dir.join(file)).expect("stdin of the case"),
-        None => String::new(),
-    });
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let value = args.next()?;
-        match arg.as_str() {
-            "-f" | "--file" => request.files.push(value.into()),
-            "-p" | "--project-name" => request.project_name = Some(value.clone()),
-            "--project-directory" => request.project_directory = Some(value.into()),
-            "--env-file" => request.env_files.push(value.into()),
-            "--profile" => request.profiles.push(value.clone()),
-            _ => return None,
-        }
-    }
-    Some(request)
-}
-
-/// Runs one run of a case in `dir`, a copy of it; returns whether it gave a warning about a key without effect.
-fn one(
-    case: &Case,
-    args: &[String],
-    config_args: &[String],
-    expect: &str,
-    golden: &Path,
-    dir: &Path,
-) -> (Verdict, bool) {
-    let json = match config_args {
-        [] => false,
-        [format, value] if format == "--format" => value == "json",
-        _ => return (Verdict::NotOurs, false),
-    };
-    let Some(request) = request(args, case, dir) else { return (Verdict::NotOurs, false) };
-    match load(&request) {
-        Ok(loaded) => {
-            let partial = loaded.warnings.iter().any(|w| w.message.contains("has no effect in this version"));
-            if expect == "error" {
-                return (Verdict::Failed("it was accepted".into()), partial);
-            }
-            let text = if json { config_json(&loaded.project) } else { config_yaml(&loaded.project) };
-            let text = text.replace(&dir.to_string_lossy().into_owned(), "$DIR");
-            let wanted = std::fs::read_to_string(golden).expect("the golden file");
-            if text == wanted {
-                return (Verdict::Passed, partial);
-            }
-            let line = text.lines().zip(wanted.lines()).find(|(a, b)| a != b);
-            (Verdict::Failed(format!("{line:?}")), partial)
-        }
-        Err(report) => {
-            let text = report.render(false);
-            if expect == "ok" {
-                return (Verdict::Failed(text), false);
-            }
-            let at = |place: &String| text.contains(&format!("--> {place}:"));
-            if case.error_at.is_empty() || case.error_at.iter().any(at) {
-                (Verdict::Passed, false)
-            } else {
-                (Verdict::Failed(format!("not at {:?}:\n{text}", case.error_at)), false)
-            }
-        }
-    }
-}
-
-/// Runs every run of the case in `folder`.
-fn run_case(folder: &Path) -> Vec<(String, Verdict, bool)> {
-    let text = std::fs::read_to_string(folder.join("case.json")).expect("case.json");
-    let case: Case = serde_json::from_str(&text).expect("a case");
-    let temp = tempfile::tempdir().expect("a directory");
-    let root = temp.path().canonicalize().expect("a real directory");
-    let dir = root.join(folder.file_name().expect("a name"));
-    copy(folder, &dir);
-    let mut runs = Vec::new();
-    let (verdict, partial) =
-        one(&case, &case.args, &case.config_args, &case.expect, &folder.join("expected.yaml"), &dir);
-    runs.push(("expected.yaml".to_owned(), verdict, partial));
-    for variant in &case.variants {
-        let args = variant.args.as_ref().unwrap_or(&case.args);
-        let (verdict, partial) =
-            one(&case, args, &variant.config_args, &variant.expect, &folder.join(&variant.file), &dir);
-        runs.push((variant.file.clone(), verdict, partial));
-    }
-    runs
-}
-
-fn cases(root: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
-    let mut cases: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
-    cases.retain(|path| path.join("case.json").is_file());
-    cases.sort();
-    cases
-}
-
-#[test]
-fn our_golden_cases_print_and_fail_as_docker_compose_does() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/compose-golden/own");
-    let cases = cases(&root);
-    assert!(cases.len() > 100, "only {} cases in {}", cases.len(), root.display());
-    let mut failed = Vec::new();
-    for folder in &cases {
-        for (run, verdict, _) in run_case(folder) {
-            if let Verdict::Failed(why) = verdict {
-                failed.push(format!("{} {run}: {why}", folder.display()));
-            }
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-/// The whole corpus, where it is at hand: `HOIST_COMPOSE_GOLDEN`, else `../shared/data/compose-golden`.
-///
-/// A case fails this test only if it uses nothing but keys that we act upon, is refused by us alone, and is not listed in
-/// `differences.txt`, where each line gives a reason.
-#[test]
-fn the_whole_golden_corpus_holds_no_surprise() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = std::env::var_os("HOIST_COMPOSE_GOLDEN")
-        .map_or_else(|| manifest.join("../shared/data/compose-golden"), PathBuf::from);
-    if !root.is_dir() {
-        crate::testing::skip(&format!("the golden corpus is not at {}", root.display()));
-        return;
-    }
-    let known = std::fs::read_to_string(manifest.join("tests/data/compose-golden/differences.txt")).expect("the list");
-    let mut summary = String::new();
-    let mut surprises = Vec::new();
-    let mut groups: Vec<PathBuf> =
-        std::fs::read_dir(&root).expect("the corpus").map(|e| e.expect("one").path()).collect();
-    groups.sort();
-    for group in groups {
-        let name = group.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
-        let (mut passed, mut partial_passed, mut partial_failed, mut not_ours, mut differs) = (0, 0, 0, 0, 0);
-        let mut cases_passed = 0;
-        let cases = cases(&group);
-        for folder in &cases {
-            let id = format!("{name}/{}", folder.file_name().expect("a name").to_string_lossy());
-            let mut whole = true;
-            for (run, verdict, partial) in run_case(folder) {
-                whole &= verdict == Verdict::Passed;
-                match verdict {
-                    Verdict::Passed if partial => partial_passed += 1,
-                    Verdict::Passed => passed += 1,
-                    Verdict::NotOurs => not_ours += 1,
-                    Verdict::Failed(_) if partial => partial_failed += 1,
-                    Verdict::Failed(_) if known.lines().any(|line| line.split(' ').next() == Some(id.as_str())) => {
-                        differs += 1;
-                    }
-                    Verdict::Failed(why) => surprises.push(format!("{id} {run}: {why}")),
-                }
-            }
-            cases_passed += usize::from(whole);
-        }
-        summary.push_str(&format!(
-            "{name}: {cases_passed} of {} cases whole; runs: {} passed, {partial_failed} lack keys, {differs} listed, {not_ours} not the loader's\n",
-            cases.len(),
-            passed + partial_passed,
-        ));
-    }
-    crate::testing::say(&summary);
-    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
-}
-
-/// Loads `text` as `compose.yaml` of the project `p` in `/p`.
-fn text(text: &str) -> Result<Loaded, String> {
-    let request = Request {
+/// Returns a request for `text` as `compose.yaml` of the project `p` in `/p`.
+fn request(text: &str) -> Request {
+    Request {
         files: vec!["-".into()],
         project_name: Some("p".into()),
         cwd: "/nonexistent/p".into(),
         env: [("HOME".to_owned(), "/root".to_owned())].into(),
         stdin: Some(text.to_owned()),
         ..Request::default()
-    };
-    load(&request).map_err(|report| report.render(false))
+    }
+}
+
+/// Loads `text` as for `up`.
+fn text(text: &str) -> Result<Loaded, String> {
+    load(&request(text)).map_err(|report| report.render(false))
+}
+
+/// Returns what `config` prints of `text`.
+fn config(text: &str, format: Format) -> Result<String, String> {
+    answer(&request(text), &Question::Model(format)).map(|answer| answer.text).map_err(|report| report.render(false))
 }
 
 #[test]
@@ -386,7 +176,7 @@ error: service `c` depends on `d`, which is switched off by its profiles
   |
   = help: switch it on with `--profile p`, or add `required: false`
 
-error: `healthy` is no condition of a dependency
+error: `condition` of the dependency on `d` of service `c` cannot be `healthy`
  --> stdin:4:45
   |
 4 |   c: {image: x, depends_on: {d: {condition: healthy}}}
@@ -486,10 +276,8 @@ fn tree(files: &[(&str, &[u8])], change: impl FnOnce(&mut Request)) -> Result<St
     std::fs::create_dir_all(&dir).expect("a directory");
     let mut request = Request { cwd: dir.clone(), ..Request::default() };
     change(&mut request);
-    let text = match load(&request) {
-        Ok(loaded) => Ok(config_yaml(&loaded.project)),
-        Err(report) => Err(report.render(false)),
-    };
+    let loaded = load(&request).and_then(|_| answer(&request, &Question::Model(Format::Yaml)));
+    let text = loaded.map(|answer| answer.text).map_err(|report| report.render(false));
     let hide = |text: String| text.replace(&dir.to_string_lossy().into_owned(), "$DIR");
     text.map(hide).map_err(hide)
 }
@@ -699,10 +487,10 @@ mod properties {
             }
             source.push_str("networks: {front: {internal: true}}\nvolumes: {data: {labels: [a=b]}}\n");
             let first = text(&source).map_err(TestCaseError::fail)?.project;
-            let printed = config_yaml(&first);
+            let printed = config(&source, Format::Yaml).map_err(TestCaseError::fail)?;
             let again = text(&printed).map_err(|e| TestCaseError::fail(format!("{e}\n{printed}")))?.project;
-            prop_assert_eq!(config_yaml(&again), printed);
-            prop_assert_eq!(config_json(&again), config_json(&first));
+            prop_assert_eq!(config(&printed, Format::Yaml), Ok(printed.clone()));
+            prop_assert_eq!(config(&printed, Format::Json), config(&source, Format::Json));
             for (name, service) in &first.services {
                 prop_assert_eq!(service_hash(service), service_hash(&again.services[name]));
             }

@@ -40,6 +40,3 @@ impl Value {
         Self::Text(text.into())
     }
 }
-
-/// Extensions: keys that begin with `x-`, kept as written.
-pub type Extensions = indexmap::IndexMap<String, Value>;

@@ -66,7 +66,7 @@ impl<B: Backend> Engine<B> {
             .filter(|s| s.build.is_some())
             .filter_map(|s| Some(s.image.as_ref()?.value.as_str()))
             .collect();
-        let policy = |service: &Service| pulling.or(service.fetching.policy.as_ref().map(|p| p.0)).unwrap_or_default();
+        let policy = |service: &Service| pulling.or(service.fetching.policy).unwrap_or_default();
         let built_anyway = |service: &Service| {
             service.build.is_some()
                 && building != Building::Never
@@ -109,8 +109,7 @@ impl<B: Backend> Engine<B> {
                 Some(image) => matches!(self.backend.presence(&image.value, None)?, Presence::Absent),
                 None => true,
             };
-            let always = building == Building::Always
-                || service.fetching.policy.as_ref().is_some_and(|(policy, _)| *policy == PullPolicy::Build);
+            let always = building == Building::Always || service.fetching.policy == Some(PullPolicy::Build);
             if !(is_new || always) {
                 continue;
             }
@@ -164,7 +163,7 @@ impl<B: Backend> Engine<B> {
                 continue;
             };
             // Asked for by name of the command, images are refreshed, but where the file says otherwise.
-            let policy = request.policy.or(service.fetching.policy.as_ref().map(|p| p.0)).unwrap_or(PullPolicy::Always);
+            let policy = request.policy.or(service.fetching.policy).unwrap_or(PullPolicy::Always);
             // A tag that moves is looked after, as docker compose does.
             let moves = fetch.reference.ends_with(":latest")
                 || !fetch.reference.rsplit('/').next().unwrap_or("").contains([':', '@']);

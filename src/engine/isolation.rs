@@ -265,7 +265,7 @@ Error: `seccomp` is no option of `security_opt` of service `web` (it can be `no-
 
     #[test]
     fn limits_of_processes_are_checked_against_our_own() {
-        let limit = |soft, hard| model::Ulimit { soft, hard, single: false, span: Span::default() };
+        let limit = |soft, hard| model::Ulimit { soft, hard, span: Span::default() };
         let asked = |name: &str, soft, hard| Isolation {
             ulimits: [(name.to_owned(), limit(soft, hard))].into(),
             ..Isolation::default()

@@ -169,7 +169,6 @@ impl Local {
                 retries: u32::try_from(h.retries).ok().filter(|n| *n > 0),
                 start_period: positive(h.start_period),
                 start_interval: positive(h.start_interval),
-                ..Healthcheck::default()
             }),
             labels: config.labels.into_iter().collect(),
         }

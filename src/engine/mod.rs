@@ -242,7 +242,7 @@ impl<B: Backend> Engine<B> {
             return Err(missing);
         }
         for service in built {
-            let is_policy = service.fetching.policy.as_ref().is_some_and(|(policy, _)| *policy == PullPolicy::Build);
+            let is_policy = service.fetching.policy == Some(PullPolicy::Build);
             let is_asked = is_policy && request.pulling.is_none() && request.building == Building::Missing;
             let building = if is_asked { Building::Always } else { request.building };
             let facts = self.backend.image(&project.name, service, building, events).await?;

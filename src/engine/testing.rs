@@ -10,10 +10,9 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::model::{
-    Condition, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, MountWritten, Network, Port,
-    Project, Protocol, Resources, Restart, Service, ServiceNetwork, ServiceWritten, Volume,
+    Condition, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Port, Project,
+    Protocol, Resources, Restart, Service, ServiceNetwork, Volume,
 };
-use crate::compose::value::Extensions;
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
 use crate::engine::container::ImageFacts;
@@ -68,7 +67,7 @@ pub(crate) fn service(name: &str) -> Service {
         lookup: Lookup::default(),
         fetching: Fetching::default(),
         env_files: Vec::new(),
-        written: ServiceWritten::default(),
+        hash: String::new(),
     }
 }
 
@@ -92,9 +91,6 @@ impl Service {
             published: Some(port.to_string()),
             host_ip: None,
             protocol: Protocol::Tcp,
-            mode: "ingress".into(),
-            name: None,
-            app_protocol: None,
             span: Span::default(),
         });
         self
@@ -105,7 +101,6 @@ impl Service {
             source: MountSource::Volume { key: key.into(), nocopy: false },
             target: target.into(),
             read_only: false,
-            written: MountWritten::default(),
             span: Span::default(),
         });
         self
@@ -130,7 +125,6 @@ pub(crate) fn project(services: impl IntoIterator<Item = Service>) -> Project {
         networks,
         volumes,
         disabled: IndexMap::new(),
-        extensions: Extensions::default(),
     }
 }
 

@@ -2,217 +2,70 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Binder, clean};
-use crate::compose::keys;
-use crate::compose::model::{Mount, MountSource, MountWritten};
-use crate::compose::short::mounts;
-use crate::compose::yaml::{Entry, Kind, Map, Node};
+use super::{Binder, boolean, int, size, text};
+use crate::compose::model::{Mount, MountSource};
+use crate::compose::paths::{clean, is_windows};
+use crate::compose::tree::Entries as _;
+use crate::compose::yaml::{Entry, Map, Node};
 use crate::diag::{Diagnostic, Span};
 
-const FORMS: &str =
-    "write `SOURCE:TARGET` or `SOURCE:TARGET:ro`; a source with `.`, `/` or `~` in front is a path, else a volume";
-
 impl Binder<'_> {
-    /// Binds `volumes`; of two entries for one target the later one counts.
-    pub(super) fn mounts(&mut self, entry: &Entry, owner: &str) -> Vec<Mount> {
-        let mut found: Vec<Mount> = Vec::new();
-        let items = match &entry.value.kind {
-            Kind::Seq(items) => items.as_slice(),
-            Kind::Null => &[],
-            _ => {
-                self.wrong(entry, "volumes", owner, "a list");
-                &[]
-            }
-        };
-        for item in items {
-            let mount = match &item.kind {
-                Kind::Str(text) => self.short_mount(text, item.span),
-                Kind::Map(map) => self.long_mount(map, item, owner),
-                _ => {
-                    self.wrong_item(item, entry, "volumes", owner, "text or a mapping");
-                    continue;
-                }
-            };
-            let Some(mount) = mount else { continue };
-            match found.iter_mut().find(|other| other.target == mount.target) {
-                Some(earlier) => {
-                    if earlier.span.file == mount.span.file && earlier.span != mount.span {
-                        self.out.push(
-                            Diagnostic::warning(
-                                Some(mount.span),
-                                format!("{owner} mounts two things on `{}`; this one counts", mount.target),
-                            )
-                            .note(earlier.span, "this one is dropped"),
-                        );
-                    }
-                    *earlier = mount;
-                }
-                None => found.push(mount),
-            }
-        }
-        found
+    /// Binds `volumes`.
+    pub(super) fn mounts(&mut self, map: &Map, owner: &str) -> Vec<Mount> {
+        let items = map.value("volumes").map_or(&[][..], Node::items);
+        items.iter().filter_map(|item| self.mount(item.as_map()?, item.span, owner)).collect()
     }
 
-    fn short_mount(&mut self, text: &str, span: Span) -> Option<Mount> {
-        let short = match mounts::parse(text) {
-            Ok(short) => short,
-            Err(why) => {
-                self.error(span, why).help = Some(FORMS.into());
-                return None;
-            }
-        };
-        for option in &short.unknown {
-            self.out
-                .push(Diagnostic::warning(Some(span), format!("`{option}` is no option of a mount and is ignored")));
-        }
-        for option in short.selinux.iter().chain(&short.propagation) {
-            self.no_effect(span, option);
-        }
-        let target = self.target(&short.target, span)?;
-        let source = match short.source {
-            Some(path) if short.bind => {
-                MountSource::Bind { path: self.bind_path(&path, span)?, create_host_path: true }
-            }
-            Some(key) => MountSource::Volume { key, nocopy: short.nocopy },
-            None => MountSource::Anonymous,
-        };
-        let written = MountWritten {
-            block: true,
-            create_host_path: true,
-            selinux: short.selinux,
-            propagation: short.propagation,
-            ..MountWritten::default()
-        };
-        Some(Mount { source, target, read_only: short.read_only, written, span })
-    }
-
-    fn long_mount(&mut self, map: &Map, item: &Node, owner: &str) -> Option<Mount> {
-        let owner = format!("a volume of {owner}");
-        self.keys(map, &keys::MOUNT, &owner);
-        let before = self.out.len();
-        let kind = match map.get("type") {
-            Some(entry) => {
-                let kind = self.text(entry, "type", &owner)?;
-                match kind.as_str() {
-                    "bind" | "volume" | "tmpfs" => {}
-                    "image" | "npipe" | "cluster" => {
-                        self.error(entry.place(), format!("mounts of type `{kind}` are not supported yet"));
-                        return None;
-                    }
-                    _ => {
-                        self.error(entry.place(), format!("`{kind}` is no type of a mount")).help =
-                            Some("it can be `bind`, `volume` or `tmpfs`".into());
-                        return None;
-                    }
-                }
-                kind
-            }
-            None => {
-                self.error(item.span, format!("{owner} has no `type`")).help =
-                    Some("it can be `bind`, `volume` or `tmpfs`".into());
-                return None;
-            }
-        };
-        let mut written = MountWritten::default();
-        let mut source = None;
-        let mut target = None;
-        let mut read_only = false;
-        let (mut create_host_path, mut nocopy, mut size, mut mode) = (true, false, None, None);
-        for (key, entry) in map {
-            match key.as_str() {
-                "source" => source = self.text(entry, key, &owner).filter(|s| !s.is_empty()),
-                "target" => target = self.text(entry, key, &owner).map(|t| (t, entry.place())),
-                "read_only" => read_only = self.boolean(entry, key, &owner).unwrap_or(false),
-                "consistency" => written.consistency = self.text(entry, key, &owner),
-                "bind" | "volume" | "tmpfs" if *key != kind => {
-                    self.out.push(Diagnostic::warning(
-                        Some(entry.key),
-                        format!("`{key}` means nothing for a mount of type `{kind}` and is ignored"),
-                    ));
-                }
-                "bind" => {
-                    let Some(options) = self.map(entry, key, &owner) else { continue };
-                    self.keys(options, &keys::MOUNT_BIND, &format!("`bind` of {owner}"));
-                    written.block = true;
-                    for (key, entry) in options {
-                        match key.as_str() {
-                            "create_host_path" => {
-                                create_host_path = self.boolean(entry, key, &owner).unwrap_or(true);
-                                written.create_host_path = create_host_path;
-                            }
-                            "propagation" => written.propagation = self.text(entry, key, &owner),
-                            "selinux" => written.selinux = self.text(entry, key, &owner),
-                            "recursive" => written.recursive = self.text(entry, key, &owner),
-                            _ => {}
-                        }
-                    }
-                }
-                "volume" => {
-                    let Some(options) = self.map(entry, key, &owner) else { continue };
-                    self.keys(options, &keys::MOUNT_VOLUME, &format!("`volume` of {owner}"));
-                    written.block = true;
-                    for (key, entry) in options {
-                        match key.as_str() {
-                            "nocopy" => nocopy = self.boolean(entry, key, &owner).unwrap_or(false),
-                            "labels" => written.labels = self.labels(entry, key, &owner),
-                            _ => {}
-                        }
-                    }
-                }
-                "tmpfs" => {
-                    let Some(options) = self.map(entry, key, &owner) else { continue };
-                    self.keys(options, &keys::MOUNT_TMPFS, &format!("`tmpfs` of {owner}"));
-                    written.block = true;
-                    for (key, entry) in options {
-                        match key.as_str() {
-                            "size" => size = self.bytes(entry, key, &owner),
-                            "mode" => mode = self.unsigned(entry, key, &owner, 0o7777),
-                            _ => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        let Some((target, at)) = target else {
-            if self.out.len() == before || !map.contains_key("target") {
-                self.error(item.span, format!("{owner} has no `target`")).help =
-                    Some("`target` is the path in the container".into());
-            }
+    fn mount(&mut self, map: &Map, span: Span, owner: &str) -> Option<Mount> {
+        let kind = map.written("type")?;
+        let word = kind.value.as_text()?;
+        if matches!(word, "image" | "npipe" | "cluster") {
+            self.unmet(kind.place(), format!("mounts of type `{word}` are not supported yet"));
             return None;
-        };
-        let target = self.target(&target, at)?;
-        let source = match (kind.as_str(), source) {
-            ("bind", Some(path)) => MountSource::Bind { path: self.bind_path(&path, item.span)?, create_host_path },
+        }
+        for block in ["bind", "volume", "tmpfs", "image"] {
+            // What a short entry says of another type stands where the entry does.
+            if let Some(entry) = map.written(block).filter(|entry| block != word && entry.key != span) {
+                let message = format!("`{block}` means nothing for a mount of type `{word}` and is ignored");
+                self.unmet.push(Diagnostic::warning(Some(entry.key), message));
+            }
+        }
+        let target = map.written("target")?;
+        let target = self.target(target.value.as_text()?, target.place())?;
+        let empty = Map::new();
+        let block = |key: &str| map.value(key).and_then(Node::as_map).unwrap_or(&empty);
+        let source = text(map, "source");
+        let source = match (word, source) {
+            ("bind", Some(path)) => MountSource::Bind {
+                path: self.bind_path(&path, map.written("source").map_or(span, Entry::place))?,
+                create_host_path: block("bind").value("create_host_path").is_none_or(Node::is_true),
+            },
             ("bind", None) => {
-                self.error(item.span, format!("{owner} is of type `bind` and has no `source`")).help =
+                self.unmet(span, format!("a volume of {owner} is of type `bind` and has no `source`")).help =
                     Some("`source` is the path on the host".into());
                 return None;
             }
-            ("volume", Some(key)) => MountSource::Volume { key, nocopy },
+            ("volume", Some(key)) => MountSource::Volume { key, nocopy: boolean(block("volume"), "nocopy") },
             ("volume", None) => MountSource::Anonymous,
             (_, source) => {
                 if source.is_some() {
-                    self.out.push(Diagnostic::warning(Some(item.span), "`source` means nothing for a tmpfs"));
+                    self.unmet.push(Diagnostic::warning(Some(span), "`source` means nothing for a tmpfs"));
                 }
-                MountSource::Tmpfs { size, mode }
+                let mode = int(block("tmpfs"), "mode").filter(|mode| mode.value > 0);
+                MountSource::Tmpfs {
+                    size: size(block("tmpfs"), "size").map(|size| size.value),
+                    mode: mode.and_then(|mode| u32::try_from(mode.value).ok()),
+                }
             }
         };
-        Some(Mount { source, target, read_only, written, span: item.span })
-    }
-
-    fn no_effect(&mut self, span: Span, option: &str) {
-        self.out.push(Diagnostic::warning(
-            Some(span),
-            format!("the option `{option}` of a mount has no effect in this version and is ignored"),
-        ));
+        Some(Mount { source, target, read_only: boolean(map, "read_only"), span })
     }
 
     /// Returns a cleaned, absolute path in the container.
     pub(super) fn target(&mut self, target: &str, span: Span) -> Option<String> {
         if !target.starts_with('/') {
             let drive = target.get(1..2) == Some(":");
-            let error = self.error(span, format!("the path in the container must begin with `/`: `{target}`"));
+            let error = self.unmet(span, format!("the path in the container must begin with `/`: `{target}`"));
             if drive {
                 error.help = Some(
                     "one letter before a colon is taken for a drive of Windows; give the volume a longer name or use the long form"
@@ -223,7 +76,7 @@ impl Binder<'_> {
         }
         let clean = clean(Path::new(target));
         if clean == Path::new("/") {
-            self.error(span, "nothing can be mounted on `/`, the root of the container");
+            self.unmet(span, "nothing can be mounted on `/`, the root of the container");
             return None;
         }
         Some(clean.to_string_lossy().into_owned())
@@ -231,10 +84,10 @@ impl Binder<'_> {
 
     /// Returns the absolute path of a bind's source.
     fn bind_path(&mut self, path: &str, span: Span) -> Option<PathBuf> {
-        if path.get(1..2) == Some(":") || path.starts_with("\\\\") {
-            self.error(span, format!("`{path}` is a path of Windows"));
+        if is_windows(path) || path.get(1..2) == Some(":") || path.starts_with("\\\\") {
+            self.unmet(span, format!("`{path}` is a path of Windows"));
             return None;
         }
-        Some(self.absolute(path))
+        Some(clean(Path::new(path)))
     }
 }

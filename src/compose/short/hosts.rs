@@ -19,6 +19,11 @@ pub(crate) fn parse(text: &str) -> Result<Host, String> {
     Ok((self::host(host)?, self::addresses(addresses)?))
 }
 
+/// Whether a host's name can be told from its address.
+pub(crate) fn is_separate(host: &str) -> bool {
+    !host.is_empty() && !host.contains([':', '='])
+}
+
 /// Reads a host's name.
 ///
 /// # Errors

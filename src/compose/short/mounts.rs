@@ -22,6 +22,8 @@ pub(crate) struct ShortMount {
     pub(crate) propagation: Option<String>,
     /// Options that mean nothing.
     pub(crate) unknown: Vec<String>,
+    /// It has at most two bytes, which are a target whatever they are.
+    pub(crate) tiny: bool,
 }
 
 /// Reads a short entry.
@@ -32,8 +34,8 @@ pub(crate) fn parse(text: &str) -> Result<ShortMount, String> {
     if text.is_empty() {
         return Err("an entry of `volumes` cannot be empty".into());
     }
-    let mut mount = ShortMount::default();
-    let sections = if text.chars().count() <= 2 { vec![text] } else { sections(text) };
+    let mut mount = ShortMount { tiny: text.len() <= 2, ..ShortMount::default() };
+    let sections = if mount.tiny { vec![text] } else { sections(text) };
     if sections.iter().any(|s| s.is_empty()) {
         return Err(format!("`{text}` has nothing between its colons"));
     }
@@ -70,12 +72,18 @@ pub(crate) fn parse(text: &str) -> Result<ShortMount, String> {
     Ok(mount)
 }
 
-/// Splits at colons, but not after a drive letter.
+/// Splits at colons, but neither after a drive letter nor within `${…}`.
 fn sections(text: &str) -> Vec<&str> {
     let mut sections = Vec::new();
     let mut start = 0;
-    for (at, _) in text.match_indices(':') {
-        if !is_drive(&text[start..at]) {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '$' if text[at + 1..].starts_with('{') => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if c == ':' && depth == 0 && !is_drive(&text[start..at]) {
             sections.push(&text[start..at]);
             start = at + 1;
         }

@@ -20,6 +20,10 @@ pub enum PullPolicy {
     Every(Duration),
 }
 
+/// What it can be.
+pub(crate) const HELP: &str =
+    "it is `always`, `missing`, `never`, `build`, `daily`, `weekly`, or `every_` and a time such as `12h`";
+
 /// Reads a policy.
 ///
 /// # Errors

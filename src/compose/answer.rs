@@ -1,0 +1,160 @@
+//! What `config` is asked, and its answers as docker compose gives them.
+//!
+//! Where docker compose answers in the order of a hash map, ours is the order of the file.
+//!
+//! Invariant: pure, but for what [`read`] reads.
+
+use super::print::Format;
+use super::value::Value;
+use super::{Leave, Model, Read, Request, config, json, read, write};
+use crate::diag::{Diagnostic, Report, Sources};
+
+/// What is asked of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// All of it.
+    Model(Format),
+    /// Names of the services that are on, each after its dependencies.
+    Services,
+    /// Names of the volumes.
+    Volumes,
+    /// Names of the networks.
+    Networks,
+    /// Artifacts of the models.
+    Models,
+    /// Names of all profiles.
+    Profiles,
+    /// Images of the services.
+    Images,
+    /// Hashes of these services, or of all.
+    Hashes(Option<Vec<String>>),
+    /// The variables that the files name; without a format as a table.
+    Variables(Option<Format>),
+    /// The environment that variables are replaced from.
+    Environment,
+}
+
+/// An answer, and what there was to say on the way.
+#[derive(Debug)]
+pub struct Answer {
+    /// What is printed.
+    pub text: String,
+    /// Warnings in file order.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that the warnings point into.
+    pub sources: Sources,
+}
+
+/// Loads what the question needs, and answers it.
+///
+/// # Errors
+/// Every mistake in the files; a service that does not exist.
+pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> {
+    let leave = request.leave;
+    let all = Vec::new();
+    let (services, leave) = match question {
+        Question::Model(_) => (&request.services, Leave { env_files: false, ..leave }),
+        Question::Environment => (&request.services, leave),
+        Question::Variables(_) => (&all, Leave { variables: true, ..leave }),
+        Question::Profiles | Question::Images => {
+            (&request.services, Leave { variables: false, env_files: true, ..leave })
+        }
+        Question::Services => (&all, Leave { env_files: true, ..leave }),
+        Question::Volumes | Question::Networks | Question::Models | Question::Hashes(_) => {
+            (&all, Leave { variables: false, env_files: true, ..leave })
+        }
+    };
+    let request = Request { services: services.clone(), leave, ..request.clone() };
+    let Read { model, warnings, sources } = read(&request)?;
+    let text = match question {
+        Question::Model(format) => config::config(&model, *format),
+        Question::Services if leave.variables => lines(model.names("services")),
+        Question::Services => lines(model.services()),
+        Question::Volumes => lines(model.names("volumes")),
+        Question::Networks => lines(model.names("networks")),
+        Question::Models => lines(model.models()),
+        Question::Profiles => lines(model.profiles()),
+        Question::Images => lines(model.images().into_iter().map(|(_, image)| image)),
+        Question::Hashes(names) => hashes(&model, names.as_deref())?,
+        Question::Variables(format) => variables(&model, *format),
+        Question::Environment => lines(model.environment().iter().map(|(name, value)| format!("{name}={value}"))),
+    };
+    Ok(Answer { text, warnings, sources })
+}
+
+fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| format!("{}\n", item.as_ref())).collect()
+}
+
+fn hashes(model: &Model, names: Option<&[String]>) -> Result<String, Report> {
+    let all = model.hashes();
+    let Some(names) = names else { return Ok(lines(all.iter().map(|(name, hash)| format!("{name} {hash}")))) };
+    let mut names = names.to_vec();
+    names.sort();
+    let mut text = String::new();
+    for name in names {
+        let Some(hash) = all.get(&name) else { return Err(Report::message(format!("no such service: {name}"))) };
+        text.push_str(&format!("{name} {hash}\n"));
+    }
+    Ok(text)
+}
+
+fn variables(model: &Model, format: Option<Format>) -> String {
+    let all = model.variables();
+    let key = |name: &str, format| if format == Format::Json { name.to_owned() } else { name.to_lowercase() };
+    let value = |format: Format| {
+        let one = |(name, variable): (&String, &super::Variable)| {
+            let fields = vec![
+                (key("Name", format), Value::text(name)),
+                (key("DefaultValue", format), Value::text(&variable.default)),
+                (key("PresenceValue", format), Value::text(&variable.presence)),
+                (key("Required", format), Value::Bool(variable.required)),
+            ];
+            (name.clone(), Value::Map(fields))
+        };
+        let mut fields: Vec<(String, Value)> = all.iter().map(one).collect();
+        if format == Format::Yaml {
+            fields.sort_by(|a, b| write::key_order(&a.0, &b.0));
+        }
+        Value::Map(fields)
+    };
+    match format {
+        // Both with four blanks a level here.
+        Some(Format::Json) => wider(&json::pretty(&value(Format::Json))),
+        Some(Format::Yaml) => wider(&write::yaml(&value(Format::Yaml))),
+        None => {
+            let mut rows = vec![["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"].map(str::to_owned)];
+            rows.extend(
+                all.into_iter()
+                    .map(|(name, variable)| [name, variable.required.to_string(), variable.default, variable.presence]),
+            );
+            table(&rows)
+        }
+    }
+}
+
+/// Doubles the blanks that lines begin with, and ends the last one.
+fn wider(text: &str) -> String {
+    let line = |line: &str| format!("{}{line}\n", " ".repeat(line.len() - line.trim_start_matches(' ').len()));
+    text.lines().map(line).collect()
+}
+
+/// Returns rows in columns as Go's `tabwriter` sets them: at least twenty wide, three blanks between, the last one open.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let widest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        (widest + 3).max(20)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if column + 1 < N {
+                text.push_str(&" ".repeat(widths[column] - cell.chars().count()));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,47 @@
+//! `build` of a service.
+
+use super::service::ULIMITS;
+use super::storage::SECRETS;
+use super::*;
+
+/// `build` in long form.
+pub(super) static BUILD: Struct = of(&[
+    field("context", text().path(Path::Context)),
+    field("dockerfile", text()),
+    field("dockerfile_inline", text().refused()),
+    field("entitlements", list(&TEXTS).inert()),
+    field("args", pairs(Pairs::Args).inert()),
+    field("provenance", STATEMENT.inert()),
+    field("sbom", STATEMENT.inert()),
+    field("ssh", map(&SSH).inert()),
+    field("labels", pairs(Pairs::Empty).inert()),
+    field("cache_from", list(&TEXTS).inert()),
+    field("cache_to", list(&TEXTS).inert()),
+    field("no_cache", boolean().inert()),
+    field("no_cache_filter", list(&ONE_OR_MORE).print(Print::Never).inert()),
+    field("additional_contexts", pairs(Pairs::Required).path(Path::Context).inert()),
+    field("pull", boolean().inert()),
+    field("extra_hosts", Type::new(Shape::Hosts).merge(Merge::Hosts).inert()),
+    field("isolation", text().inert()),
+    field("network", text().inert()),
+    field("target", text().inert()),
+    field("secrets", list(&SECRETS).inert()),
+    field("shm_size", bytes().inert()),
+    field("tags", list(&TEXTS).unique(Unique::Key).inert()),
+    field("ulimits", map(&ULIMITS).inert()),
+    field("platforms", list(&TEXTS).inert()),
+    field("privileged", boolean().inert()),
+]);
+
+/// Whether to make a statement about the image: a boolean, or parameters as text.
+const STATEMENT: Type = Type::new(Shape::Text(Text { boolean: true, want: "text or a boolean", ..TEXT }));
+
+/// Keys for the build by their id; without a path the agent's.
+static SSH: Map = Map {
+    value: Type::new(Shape::Text(Text { null: Null::Unset, number: Number::Any, boolean: true, ..TEXT }))
+        .path(Path::Unix),
+    each: "",
+    names: false,
+    null: true,
+    list: Some(Names::Ssh),
+};

@@ -1,0 +1,129 @@
+//! Which services are meant, and what of the project's resources they use.
+//!
+//! Works on canonical form.
+//!
+//! Invariant: pure.
+
+use std::collections::BTreeSet;
+
+use super::tree::Entries as _;
+use super::yaml::{Kind, Map, Node};
+use crate::diag::Diagnostic;
+
+/// Removes services of which no profile is on, and returns them.
+pub(crate) fn profiles(root: &mut Node, on: &[String]) -> Map {
+    let mut disabled = Map::new();
+    if let Some(services) = root.get_mut("services").and_then(Node::as_map_mut) {
+        let all = std::mem::take(services);
+        for (name, entry) in all {
+            let enabled = is_on(&entry.value, on);
+            let into = if enabled { &mut *services } else { &mut disabled };
+            into.insert(name, entry);
+        }
+    }
+    disabled
+}
+
+fn is_on(service: &Node, on: &[String]) -> bool {
+    let own = service.get("profiles").map_or(&[][..], Node::items);
+    own.is_empty()
+        || on.iter().any(|profile| profile == "*" || own.iter().any(|own| own.as_text() == Some(profile.as_str())))
+}
+
+/// Leaves the named services and all that they depend on; none named is all. A named service that its profiles switch off
+/// switches them on.
+///
+/// # Errors
+/// A name that no service has.
+pub(crate) fn services(
+    root: &mut Node,
+    disabled: &mut Map,
+    names: &[String],
+    profiles: &[String],
+) -> Result<(), Diagnostic> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut on = profiles.to_vec();
+    let own = |name: &String| disabled.get(name).and_then(|entry| entry.value.get("profiles")).map(Node::items);
+    on.extend(names.iter().filter_map(own).flatten().filter_map(|profile| profile.as_text().map(str::to_owned)));
+    let Some(services) = root.get_mut("services").and_then(Node::as_map_mut) else { return Ok(()) };
+    for (name, entry) in std::mem::take(disabled) {
+        let into = if is_on(&entry.value, &on) { &mut *services } else { &mut *disabled };
+        into.insert(name, entry);
+    }
+    let mut meant = BTreeSet::new();
+    let mut waiting: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), true)).collect();
+    while let Some((name, required)) = waiting.pop() {
+        let Some(entry) = services.get(&name) else {
+            if required {
+                return Err(Diagnostic::error(None, format!("no such service: {name}")));
+            }
+            continue;
+        };
+        if meant.insert(name) {
+            let dependencies = entry.value.section("depends_on");
+            waiting.extend(
+                dependencies.map(|(name, entry)| (name.clone(), entry.value.get("required").is_none_or(Node::is_true))),
+            );
+        }
+    }
+    for (name, mut entry) in std::mem::take(services) {
+        if !meant.contains(&name) {
+            disabled.insert(name, entry);
+            continue;
+        }
+        if let Some(dependencies) = entry.value.get_mut("depends_on").and_then(Node::as_map_mut) {
+            dependencies.retain(|name, _| meant.contains(name));
+        }
+        services.insert(name, entry);
+    }
+    Ok(())
+}
+
+/// Removes resources that no service uses.
+pub(crate) fn used(root: &mut Node) {
+    let mut used: [BTreeSet<String>; 5] = Default::default();
+    let [networks, volumes, secrets, configs, models] = &mut used;
+    for (_, service) in root.section("services") {
+        let service = &service.value;
+        networks.extend(service.section("networks").map(|(name, _)| name.clone()));
+        models.extend(service.section("models").map(|(name, _)| name.clone()));
+        let sources = |node: Option<&Node>| -> Vec<String> {
+            let items = node.into_iter().flat_map(Node::items);
+            items.filter_map(|item| item.text_at("source").map(str::to_owned)).collect()
+        };
+        secrets.extend(sources(service.get("secrets")));
+        secrets.extend(sources(service.get("build").and_then(|build| build.get("secrets"))));
+        configs.extend(sources(service.get("configs")));
+        let named = service.get("volumes").into_iter().flat_map(Node::items);
+        let named = named.filter(|mount| mount.text_at("type") == Some("volume"));
+        volumes.extend(named.filter_map(|mount| mount.text_at("source").map(str::to_owned)));
+    }
+    for (section, used) in ["networks", "volumes", "secrets", "configs", "models"].iter().zip(used) {
+        if let Some(all) = root.get_mut(section).and_then(Node::as_map_mut) {
+            all.retain(|name, _| used.contains(name));
+        }
+    }
+}
+
+/// Returns the names of the services, each after those that it depends on, otherwise in file order.
+pub(crate) fn in_order(root: &Node) -> Vec<String> {
+    fn visit(name: &str, services: &Map, done: &mut Vec<String>, depth: usize) {
+        let Some(Kind::Map(service)) = services.get(name).map(|entry| &entry.value.kind) else { return };
+        if done.iter().any(|other| other == name) || depth > services.len() {
+            return;
+        }
+        for (dependency, _) in service.value("depends_on").and_then(Node::as_map).into_iter().flatten() {
+            visit(dependency, services, done, depth + 1);
+        }
+        if !done.iter().any(|other| other == name) {
+            done.push(name.to_owned());
+        }
+    }
+    let mut done = Vec::new();
+    if let Some(services) = root.get("services").and_then(Node::as_map) {
+        services.keys().for_each(|name| visit(name, services, &mut done, 0));
+    }
+    done
+}
