@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["name", "diag", "sys"]),
     ("image", &["name", "fault", "diag", "event", "paths", "sys", "dns"]),
     ("supervisor", &["name", "fault", "diag", "paths", "sys", "state", "network", "runtime"]),
-    ("build", &["name", "diag", "event", "paths", "image", "network", "runtime", "supervisor"]),
+    ("build", &["name", "fault", "diag", "event", "paths", "image", "network", "runtime", "supervisor"]),
     (
         "engine",
         &[

@@ -12,6 +12,7 @@ use serde_json::{Map, json};
 use crate::build::context::{Context, Found, clean};
 use crate::build::dockerfile::{self, Command, Dockerfile, Instruction, Op, Text, expand};
 use crate::diag::{Diagnostic, Report, Sources, Span, nearest};
+use crate::fault;
 use crate::image::config::{ContainerConfig, HealthcheckConfig, History, ImageConfig, RootFs, host_architecture};
 use crate::image::digest::Digest;
 use crate::image::fixup::View;
@@ -123,6 +124,7 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
     };
     for instruction in &file.instructions {
         build.instruction(instruction)?;
+        fault::point("build.instruction");
     }
     let Build { mut config, fresh, newest, .. } = build;
     if config.rootfs.diff_ids.is_empty() {
@@ -142,8 +144,11 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
     let bytes = serde_json::to_vec(&config).map_err(|e| fail(file.from.span, e.to_string()))?;
     let finish = || {
         let ids = store.add_images(&scratch, std::slice::from_ref(&bytes), &fresh)?;
+        fault::point("build.added");
         store.sync(&ids)?;
+        fault::point("build.synced");
         store.tag(&spec.tag, &ids[0])?;
+        fault::point("build.named");
         store.image(&ids[0])
     };
     match finish() {
@@ -460,12 +465,14 @@ impl Build<'_> {
         } else {
             let dir =
                 self.scratch.layer(&format!("copy-{}", self.fresh.len())).map_err(|e| image_failure(Some(span), &e))?;
+            fault::point("build.layer-begun");
             let stream = TarStream::new(&self.context, pieces);
             let (unpacked, again) = load::unpack_stream(stream, "COPY", u64::MAX, &dir.join("fs"))
                 .map_err(|e| image_failure(Some(span), &e))?;
             if again != diff_id {
                 return Err(fail(span, "the build context changed while it was read"));
             }
+            fault::point("build.layer-unpacked");
             let fs = dir.join("fs");
             self.fresh.insert(diff_id.clone(), (dir, unpacked));
             fs

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, flock};
 
+use crate::fault;
 use crate::image::digest::Digest;
 use crate::image::store::{self, LAYER_FORMAT, Store};
 use crate::image::unpack::{LayerMeta, Unpacked};
@@ -61,7 +62,9 @@ impl Store {
                     }
                     continue;
                 }
+                fault::point("ingest.locked");
                 ingest.begin(&tmp)?;
+                fault::point("ingest.begun");
                 return Ok(Claim::Ours(ingest));
             }
             if flock(&ingest.lock, FlockOperation::NonBlockingLockShared).is_ok() {
@@ -95,6 +98,7 @@ impl Ingest {
     /// Lets others use the layer, which is whole and checked.
     pub(crate) fn finish(&self, diff_id: &Digest, unpacked: &Unpacked) -> Result<(), Error> {
         store::write_meta(&self.dir, diff_id, unpacked)?;
+        fault::point("ingest.described");
         if self.share()? { Ok(()) } else { Err(store_error("keep", &self.dir)(io::ErrorKind::NotFound.into())) }
     }
 
@@ -140,8 +144,10 @@ impl Drop for Ingest {
             return;
         }
         let tmp = self.dir.parent().unwrap_or(&self.dir).to_owned();
-        let removed = store::remove_dir(&tmp, &self.dir)
-            .and_then(|()| fs::remove_file(&self.lock_path).map_err(store_error("remove", &self.lock_path)));
+        let removed = store::remove_dir(&tmp, &self.dir).and_then(|()| {
+            fault::point("ingest.emptied");
+            fs::remove_file(&self.lock_path).map_err(store_error("remove", &self.lock_path))
+        });
         if let Err(error) = removed {
             tracing::debug!(%error, "left for the next sweep"); // nothing depends on it being gone now
         }

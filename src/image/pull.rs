@@ -17,6 +17,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use crate::event::{Event, Progress, Sink, Subject};
+use crate::fault;
 use crate::image::config::{Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest, Platform};
 use crate::image::digest::{Digest, HashingReader};
 use crate::image::ingest::{Claim, Ingest};
@@ -123,6 +124,7 @@ pub async fn pull(
     events: &dyn Sink,
 ) -> Result<Vec<Outcome>, Error> {
     store.sweep()?;
+    fault::point("pull.swept");
     let session = Session {
         client,
         store,
@@ -202,9 +204,11 @@ impl Session<'_> {
         let explicit = wanted.platform.is_some() || self.client.default_platform().is_some();
         if let Some(pulled) = self.is_up_to_date(wanted, &platform).await? {
             self.store.confirm(&wanted.reference, self.now)?;
+            fault::point("pull.confirmed");
             return Ok(Plan { fetched: None, pulled: Some(pulled) });
         }
         let described = self.describe(wanted, &platform, explicit).await?;
+        fault::point("pull.described");
         Ok(Plan { fetched: Some(described), pulled: None })
     }
 
@@ -411,6 +415,7 @@ impl Session<'_> {
             .zip(&shares)
             .map(|((layer, diff), blob)| self.layer(wanted, place, layer, diff, blob, &tell));
         let arrived = try_join_all(all).await?;
+        fault::point("pull.arrived");
         let (mut holds, mut fresh) = (Vec::new(), BTreeMap::new());
         for ((_, diff), arrival) in missing.iter().zip(arrived) {
             if let Some((ingest, unpacked)) = arrival {
@@ -424,7 +429,9 @@ impl Session<'_> {
         // It syncs, which may take its time; the others go on.
         let settled = tokio::task::spawn_blocking(move || {
             let id = store.settle_pull(&arrived);
+            fault::point("pull.placed");
             drop(holds);
+            fault::point("pull.let-go");
             id
         });
         let id = settled.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
@@ -469,6 +476,7 @@ impl Session<'_> {
         let short = &layer.digest.hex()[..12];
         let what = format!("layer {short} of `{}`", wanted.reference.familiar());
         let mut unpacking = Unpacking::start(ingest, layer)?;
+        fault::point("pull.unpacking");
         blob.come.set(0);
         let noted = Cell::new(Instant::now());
         let (sender, held) = (unpacking.sender.clone(), Arc::clone(&unpacking.ingest));
@@ -480,7 +488,9 @@ impl Session<'_> {
                 held.note(blob.come.get());
             }
             // When nobody takes it, the thread has ended and says why.
-            sender.send(Piece::Bytes(piece)).await.is_ok()
+            let taken = sender.send(Piece::Bytes(piece)).await.is_ok();
+            fault::point("pull.piece");
+            taken
         };
         let fetched = self.client.blob(&wanted.reference, place, layer, &what, take).await;
         if fetched.is_ok() {
@@ -496,7 +506,9 @@ impl Session<'_> {
         for warning in &unpacked.warnings {
             self.events.send(Event::Warning(warning.clone()));
         }
+        fault::point("pull.unpacked");
         unpacking.ingest.finish(diff, &unpacked)?;
+        fault::point("pull.shared");
         Ok(Some((Arc::clone(&unpacking.ingest), unpacked)))
     }
 

@@ -4,6 +4,7 @@
 //! blobs/sha256/ab/<hex>            configurations and manifests, never changed
 //! layers/<diff id>/{fs/,meta.json} unpacked layers; `durable` beside them once they were synced
 //! layers/tmp/<n>, <n>.lock         being written; whoever gets the lock of a left-over removes it
+//! layers/tmp/.small-<pid>-<n>      a small file being written, left over when there is no such process
 //! layers/blobs/<hex>               one line: the diff id inside a compressed blob, to skip work
 //! fixups/<chain id>/fs/            what a layer needs on top of it in one particular chain
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
@@ -242,9 +243,11 @@ impl Store {
             let path = self.root.join("settle.lock");
             let lock = File::create(&path).map_err(store_error("create", &path))?;
             rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| store_error("lock", path)(e.into()))?;
+            fault::point("image.settle-locked");
             let scratch = self.scratch()?;
             self.add_images(&scratch, std::slice::from_ref(&arrived.config), &arrived.fresh)?
         };
+        fault::point("image.added");
         let manifest = self.put_blob(&arrived.manifest)?;
         let resolved = match &arrived.index {
             Some(index) => self.put_blob(index)?,
@@ -364,7 +367,7 @@ impl Store {
                     continue;
                 }
             };
-            for tag in list_dir(&path)?.into_iter().filter(|t| !t.starts_with(".tmp-")) {
+            for tag in list_dir(&path)? {
                 let Ok(reference) = Reference::parse(&format!("{}{mark}{tag}", parts.join("/"))) else { continue };
                 if let Some(record) = read_json(&path.join(&tag))? {
                     all.insert(reference, record);
@@ -452,8 +455,18 @@ impl Store {
 
     /// Removes what crashed writers left.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
-        let tmp = self.root.join("layers/tmp");
+        let tmp = self.tmp();
         for name in list_dir(&tmp)? {
+            if let Some(writer) = name.strip_prefix(SMALL).and_then(|rest| rest.split('-').next()) {
+                let path = tmp.join(&name);
+                match Path::new("/proc").join(writer).exists() {
+                    true => Ok(()), // it is being written
+                    false => fs::remove_file(&path),
+                }
+                .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+                .map_err(store_error("remove", &path))?;
+                continue;
+            }
             let lock_path = match name.strip_suffix(".lock") {
                 Some(_) => tmp.join(&name),
                 None => tmp.join(format!("{name}.lock")),
@@ -470,6 +483,7 @@ impl Store {
             }
             let dir = lock_path.with_extension("");
             remove_dir(&tmp, &dir)?;
+            fault::point("image.swept");
             match fs::remove_file(&lock_path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(store_error("remove", lock_path)(e)),
                 _ => {}
@@ -547,6 +561,7 @@ impl Store {
             }
             fixups.extend(fixup::prepare(self, scratch, &config.rootfs.diff_ids, &layers)?);
         }
+        fault::point("image.fixups-prepared");
         for (diff, (dir, unpacked)) in fresh {
             self.adopt_layer(dir, diff, unpacked)?;
         }
@@ -588,11 +603,12 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a small file by rename, so that a reader sees the old one or the new one.
+    /// Writes a small file by rename, so that a reader sees the old one or the new one. It is written where unfinished things
+    /// are, so that a sweep finds what a crash leaves, whatever place it was for.
     fn replace(&self, dir: &Path, name: &str, bytes: &[u8], durable: bool) -> Result<(), Error> {
         make_dirs(dir)?;
-        remove_stale(dir)?;
-        let tmp = dir.join(format!("{TEMPORARY}{}-{}", std::process::id(), random_name()));
+        make_dirs(&self.tmp())?;
+        let tmp = self.tmp().join(format!("{SMALL}{}-{}", std::process::id(), random_name()));
         let path = dir.join(name);
         let write = || -> io::Result<()> {
             let mut file = File::create_new(&tmp)?;
@@ -602,6 +618,7 @@ impl Store {
             }
             fault::point("image.file-written");
             fs::rename(&tmp, &path)?;
+            fault::point("image.file-placed");
             if durable {
                 File::open(dir)?.sync_all()?;
             }
@@ -617,22 +634,7 @@ impl Store {
 }
 
 /// How names of small files begin that are being written; the pid of their writer follows.
-const TEMPORARY: &str = ".tmp-";
-
-/// Removes the small files in a directory that their writers did not live to finish.
-fn remove_stale(dir: &Path) -> Result<(), Error> {
-    for name in list_dir(dir)? {
-        let writer = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split('-').next());
-        if writer.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let path = dir.join(name);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(store_error("remove", path)(e)),
-                _ => {} // or another command was faster
-            }
-        }
-    }
-    Ok(())
-}
+const SMALL: &str = ".small-";
 
 /// A directory for unfinished things.
 #[derive(Debug)]
@@ -656,8 +658,10 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let tmp = self.dir.parent().unwrap_or(&self.dir).to_owned();
-        let removed = remove_dir(&tmp, &self.dir)
-            .and_then(|()| fs::remove_file(&self.lock_path).map_err(store_error("remove", &self.lock_path)));
+        let removed = remove_dir(&tmp, &self.dir).and_then(|()| {
+            fault::point("image.scratch-emptied");
+            fs::remove_file(&self.lock_path).map_err(store_error("remove", &self.lock_path))
+        });
         if let Err(error) = removed {
             tracing::debug!(%error, "left for the next sweep"); // nothing depends on it being gone now
         }

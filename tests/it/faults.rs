@@ -7,11 +7,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
 
 use hoist::state::record::{Health, State};
 
-use super::images::{Entry, archive_of_layer, tar, tree};
 use super::support::net;
 use super::support::project::TestProject;
 use super::support::run::Run;
@@ -48,7 +46,7 @@ volumes:
 
 /// A boundary that was met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Met {
+pub(super) struct Met {
     role: String,
     name: String,
     killed: bool,
@@ -63,7 +61,7 @@ fn shop() -> TestProject {
 
 /// Runs a command with a fault, or none; returns how it went and the boundaries met by it and by the supervisor that it
 /// started, which may write more of them.
-fn run(shop: &TestProject, fault: Option<&str>, arguments: &[&str]) -> (Run, Vec<Met>) {
+pub(super) fn run(shop: &TestProject, fault: Option<&str>, arguments: &[&str]) -> (Run, Vec<Met>) {
     let _ = fs::remove_file(shop.path("report")); // there is none at first
     let mut command = shop.command(arguments);
     command.env("HOIST_FAULT_REPORT", shop.path("report"));
@@ -86,7 +84,7 @@ fn report(shop: &TestProject) -> Vec<Met> {
 
 /// Returns the faults to try: every boundary by its number and one more, or every name once, now at its first time and
 /// now at its last.
-fn faults(role: &str, met: &[Met]) -> Vec<String> {
+pub(super) fn faults(role: &str, met: &[Met]) -> Vec<String> {
     let prefix = if role == "command" { String::new() } else { format!("{role}:") };
     let of_role: Vec<&Met> = met.iter().filter(|m| m.role == role).collect();
     assert!(!of_role.is_empty(), "no boundary of {role}");
@@ -101,14 +99,33 @@ fn faults(role: &str, met: &[Met]) -> Vec<String> {
     turns.map(|(i, (name, n))| format!("{prefix}{name}@{}", if i % 2 == 0 { 1 } else { *n })).collect()
 }
 
+/// Returns the boundaries of some parts of a command, such as `image.`.
+pub(super) fn of_parts(parts: &[&str], met: Vec<Met>) -> Vec<Met> {
+    met.into_iter().filter(|met| met.role == "command" && parts.iter().any(|part| met.name.starts_with(part))).collect()
+}
+
+/// Returns faults as [`faults`] does, by name also with full counts, for boundaries among many others.
+pub(super) fn faults_by_name(met: &[Met]) -> Vec<String> {
+    if !is_soak() {
+        return faults("command", met);
+    }
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    let numbered = met.iter().map(|met| {
+        let n = times.entry(&met.name).or_default();
+        *n += 1;
+        format!("{}@{n}", met.name)
+    });
+    numbered.collect()
+}
+
 /// Returns how many boundaries a process met.
-fn of(role: &str, met: &[Met]) -> usize {
+pub(super) fn of(role: &str, met: &[Met]) -> usize {
     met.iter().filter(|m| m.role == role).count()
 }
 
 /// Returns whether a fault struck; one that names the first of its kind must.
 #[track_caller]
-fn struck(fault: &str, met: &[Met], run: &Run) -> bool {
+pub(super) fn struck(fault: &str, met: &[Met], run: &Run) -> bool {
     let killed = met.iter().any(|m| m.killed);
     assert!(killed || !fault.ends_with("@1"), "{fault} was not met\n{run}");
     killed
@@ -144,7 +161,7 @@ fn is_up(shop: &TestProject, after: &str) {
 }
 
 /// Says, past the test runner's capture, how many boundaries were tried.
-fn tell(what: &str, tried: usize, of: usize) {
+pub(super) fn tell(what: &str, tried: usize, of: usize) {
     if is_soak() {
         drop(writeln!(std::io::stderr(), "{what}: ended at {tried} boundaries of {of}"));
     }
@@ -277,33 +294,6 @@ fn a_holder_that_ends_anywhere_is_replaced_by_the_next_command() {
         tried += usize::from(struck(&fault, &report(&shop), &runs[0]));
     }
     tell("holder", tried, of("holder", &met));
-}
-
-#[test]
-fn an_image_load_that_ends_anywhere_is_finished_by_the_next() {
-    require_root!();
-    let shop = TestProject::new("shop", "");
-    fs::write(shop.path("image.tar"), archive_of_layer(&tar(&[Entry::File("etc/motd", "here")]))).expect("written");
-    let images = shop.host().root().join("images");
-    let load = |fault: Option<&str>| run(&shop, fault, &["image", "load", "-i", "image.tar"]);
-    let names = || -> Vec<PathBuf> { tree(&images).into_keys().collect() };
-    let clean = names();
-    let (first, met) = load(None);
-    let _ = first.code(0);
-    let loaded = names();
-    let mut tried = 0;
-    for fault in faults("command", &met) {
-        for path in loaded.iter().rev().filter(|path| !clean.contains(path)) {
-            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path)); // from the deepest upwards
-        }
-        assert_eq!(names(), clean);
-        let (killed, met) = load(Some(&fault));
-        tried += usize::from(struck(&fault, &met, &killed));
-        shop.hoist(&["image", "load", "-i", "image.tar"]).ok();
-        assert_eq!(names(), loaded, "after {fault}");
-        assert!(shop.hoist(&["image", "ls"]).ok().contains("hostile"), "after {fault}");
-    }
-    tell("image load", tried, of("command", &met));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod edited;
 mod errors;
 mod examples;
 mod faults;
+mod faults_of_images;
 mod files;
 mod floor;
 mod full;
