@@ -4,7 +4,7 @@ use hoist::state::record::State;
 
 use super::support::project::TestProject;
 use super::support::run::Run;
-use super::support::{Secs as _, eventually, holds, host, require_root};
+use super::support::{Secs as _, binary, eventually, holds, host, require_root};
 
 const TWO: &str = "
 services:
@@ -238,7 +238,7 @@ fn a_substitution_around_up_returns() {
     require_root!();
     let shop = TestProject::new("shop", TWO);
     let mut shell = std::process::Command::new("sh");
-    let script = format!("x=$({} up -d 2>&1); echo \"code $?\"", env!("CARGO_BIN_EXE_hoist"));
+    let script = format!("x=$({} up -d 2>&1); echo \"code $?\"", binary().display());
     shell.args(["-c", &script]);
     shop.host().prepare(&mut shell, &shop.path("."));
     assert_eq!(Run::of(shell, 30.secs()).ok(), "code 0\n");
@@ -252,7 +252,7 @@ fn without_root_one_sentence_says_so() {
     // The binary may be in a folder that nobody else can enter; its mount is not.
     let bin = shop.host().directory().join("hoist");
     std::fs::write(&bin, "").expect("a file");
-    rustix::mount::mount_bind(env!("CARGO_BIN_EXE_hoist"), &bin).expect("mounted");
+    rustix::mount::mount_bind(binary(), &bin).expect("mounted");
     host::command("chmod", &["-R", "a+rX", shop.host().directory().to_str().expect("UTF-8")]);
     let mut nobody = std::process::Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&bin).args(["up", "-d"]);
@@ -267,7 +267,7 @@ fn without_root_one_sentence_says_so() {
 
 #[test]
 fn version_names_the_program() {
-    let mut version = std::process::Command::new(env!("CARGO_BIN_EXE_hoist"));
+    let mut version = std::process::Command::new(binary());
     version.arg("version");
     let text = Run::of(version, 20.secs()).ok();
     assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");

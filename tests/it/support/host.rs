@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::run::Run;
-use super::{Secs as _, images, pause};
+use super::{Secs as _, binary, images, pause};
 
 /// Returns why tests cannot run here, if they cannot.
 pub(crate) fn requirements(wanted: &[&str]) -> Result<(), String> {
@@ -107,7 +107,7 @@ impl Host {
 
     /// Returns the command `hoist` with a cleared environment and the engine's roots, in a directory.
     pub(crate) fn hoist(&self, cwd: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
+        let mut command = Command::new(binary());
         self.prepare(&mut command, cwd);
         command
     }

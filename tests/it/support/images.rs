@@ -9,8 +9,8 @@ use std::time::UNIX_EPOCH;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::Secs as _;
 use super::run::Run;
+use super::{Secs as _, binary};
 
 /// Returns the folder with `busybox.tar` and the others: `HOIST_TEST_IMAGES`, else where `./dev images` puts them.
 pub(crate) fn folder() -> PathBuf {
@@ -56,7 +56,7 @@ pub(crate) fn install(image: &str, store: &Path) {
 fn template(image: &str) -> PathBuf {
     let archive = archive(image);
     let mut hasher = DefaultHasher::new();
-    for file in [archive.as_path(), Path::new(env!("CARGO_BIN_EXE_hoist"))] {
+    for file in [archive.as_path(), binary()] {
         let meta = fs::metadata(file).expect("checked by `requirements`");
         let modified = meta.modified().expect("a time").duration_since(UNIX_EPOCH).expect("after 1970");
         (file, meta.len(), modified).hash(&mut hasher);
@@ -72,7 +72,7 @@ fn template(image: &str) -> PathBuf {
     for old in list(&base).into_iter().filter(|name| name != "lock") {
         fs::remove_dir_all(base.join(old)).expect("an old template is removed");
     }
-    let mut load = std::process::Command::new(env!("CARGO_BIN_EXE_hoist"));
+    let mut load = std::process::Command::new(binary());
     load.args(["image", "load", "-i"]).arg(&archive);
     load.env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

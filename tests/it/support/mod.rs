@@ -8,7 +8,18 @@ pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod tmux;
 
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// Returns the hoist that is tested: the one that `HOIST_TEST_BINARY` names, such as the release, else cargo's.
+pub(crate) fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let named = std::env::var_os("HOIST_TEST_BINARY").filter(|path| !path.is_empty());
+        named.map_or_else(|| env!("CARGO_BIN_EXE_hoist").into(), PathBuf::from)
+    })
+}
 
 /// Seconds as a word.
 pub(crate) trait Secs {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::project::TestProject;
 use super::run::Run;
-use super::{Secs as _, eventually, holds};
+use super::{Secs as _, binary, eventually, holds};
 
 /// The terminal. Its server is ended when it goes away.
 pub(crate) struct Tmux {
@@ -24,7 +24,7 @@ impl Tmux {
     pub(crate) fn open(project: &TestProject) -> Self {
         let folder = project.path("terminal");
         fs::create_dir_all(folder.join("bin")).expect("a folder");
-        symlink(env!("CARGO_BIN_EXE_hoist"), folder.join("bin/hoist")).expect("a link");
+        symlink(binary(), folder.join("bin/hoist")).expect("a link");
         let mut tmux = Self { socket: folder.join("tmux"), folder, server: 0 };
         fs::write(tmux.folder.join("conf"), "set -g status off\nset -g escape-time 0\n").expect("a file");
         let mut open = tmux.command(&["new-session", "-d", "-x", "80", "-y", "24", "sh"]);
