@@ -289,7 +289,7 @@ fn a_holder_that_ends_anywhere_is_replaced_by_the_next_command() {
         eventually(20.secs(), &format!("nothing is left after {fault}"), || {
             let down = shop.hoist(&["down", "-v"]);
             assert_eq!(down.code, Some(0), "{fault}: {down}");
-            holds(before.added_in(&shop.host().objects()).is_empty())
+            holds(shop.host().left_since(&before).is_empty())
         });
         tried += usize::from(struck(&fault, &report(&shop), &runs[0]));
     }

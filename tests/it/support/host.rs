@@ -133,12 +133,24 @@ impl Host {
 
     /// Returns all that an engine can leave on this host.
     pub(crate) fn objects(&self) -> Objects {
+        Objects { tables: tables(), ..self.objects_but_tables() }
+    }
+
+    /// Returns what is there and was not, for people. Firewall tables, for which programs have to be asked, are looked at
+    /// once the rest is gone: much is still going when this is asked for the first time, and the next.
+    pub(crate) fn left_since(&self, before: &Objects) -> String {
+        let now = self.objects_but_tables();
+        let left = before.added_in(&now);
+        if left.is_empty() { before.added_in(&Objects { tables: tables(), ..now }) } else { left }
+    }
+
+    fn objects_but_tables(&self) -> Objects {
         let engine = self.engine_id();
         Objects {
             processes: processes(engine.as_deref(), self.run()).into_iter().map(|p| p.to_string()).collect(),
             cgroups: cgroups(engine.as_deref()).iter().map(|p| p.display().to_string()).collect(),
             links: links(),
-            tables: tables(),
+            tables: BTreeSet::new(),
             mounts: mounts(),
             files: self.files(),
         }
@@ -155,11 +167,14 @@ impl Host {
     pub(crate) fn is_again_after(&self, before: &Objects, what: &str) {
         let begun = Instant::now();
         loop {
-            let left = before.added_in(&self.objects());
-            if left.is_empty() {
+            if self.left_since(before).is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < self.patience, "left behind after {what}:\n{left}");
+            if begun.elapsed() >= self.patience {
+                let left = before.added_in(&self.objects());
+                assert!(left.is_empty(), "left behind after {what}:\n{left}");
+                return;
+            }
             pause();
         }
     }
@@ -229,9 +244,12 @@ impl Drop for Host {
         let mut wrong = self.take_down();
         let deadline = Instant::now() + self.patience;
         let left = loop {
-            let left = self.before.added_in(&self.objects());
-            if left.is_empty() || Instant::now() > deadline {
+            let left = self.left_since(&self.before);
+            if left.is_empty() {
                 break left;
+            }
+            if Instant::now() > deadline {
+                break self.before.added_in(&self.objects());
             }
             pause();
         };
