@@ -162,11 +162,7 @@ pub fn connect_or_start(state: &State, project: &ProjectName) -> Result<Connecti
     if let Some(connection) = connect(state, project)? {
         return Ok(connection);
     }
-    start(state, project).map_err(|source| Error::Start { project: project.clone(), source })?;
-    match connect(state, project)? {
-        Some(connection) => Ok(connection),
-        None => Err(Error::Start { project: project.clone(), source: io::Error::other("it ended at once") }),
-    }
+    start(state, project).map_err(|source| Error::Start { project: project.clone(), source })
 }
 
 /// Returns whether a process is one of a supervisor of that project, the one that serves it or another that leaves.
@@ -223,13 +219,15 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Starts a holder, detached from our session, terminal, working directory, environment and cgroup.
+/// Starts a holder, detached from our session, terminal, working directory, environment and cgroup. We are connected before
+/// it is there: a worker that nobody speaks to leaves after a moment, which may be shorter than the time until we run again.
 ///
 /// It runs from a read-only clone of our program's mount that is attached nowhere, so that nothing that sees it as
 /// `/proc/<pid>/exe` can open it for writing (CVE-2019-5736).
-fn start(state: &State, project: &ProjectName) -> io::Result<()> {
+fn start(state: &State, project: &ProjectName) -> io::Result<Connection> {
     let paths = state.paths();
     let control = listen(&paths.control_socket(project))?;
+    let socket = connect_to(&paths.control_socket(project))?;
     fault::point("supervisor.listening");
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let program = open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?;
@@ -265,7 +263,7 @@ fn start(state: &State, project: &ProjectName) -> io::Result<()> {
         process::exit_now(126)
     })?;
     fault::point("supervisor.cloned");
-    Ok(())
+    Ok(Connection { frames: Framed::new(socket), next: 1 })
 }
 
 /// Returns a cgroup for a new supervisor of a project. Its name is new each time: an old one that is ending removes its
