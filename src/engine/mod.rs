@@ -258,7 +258,9 @@ impl<B: Backend> Engine<B> {
     /// When what exists cannot be read.
     pub fn failed_since(&self, project: &ProjectName, since: i64) -> Result<Vec<Failed>, Report> {
         let actual = self.backend.observe(project)?;
-        let ended = actual.containers.iter().filter(|c| c.status.finished.is_some_and(|at| at >= since));
+        // One that runs without a restart of its policy's did not fail: its start was repeated, as that of a killed worker.
+        let ended = actual.containers.iter().filter(|c| !c.is_up() || c.status.restarts > 0);
+        let ended = ended.filter(|c| c.status.finished.is_some_and(|at| at >= since));
         let failed = ended.map(|c| Failed {
             container: ContainerRef::from(&c.record),
             code: c.status.exit_code.unwrap_or(0),

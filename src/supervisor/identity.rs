@@ -21,16 +21,25 @@ pub(super) fn of(pid: i32) -> io::Result<ProcessIdentity> {
 
 /// Returns whether the process is there and has not ended.
 pub fn is_alive(process: &ProcessIdentity) -> bool {
-    process.boot_id == boot_id()
-        && field(process.pid, 22) == Some(process.start_time)
-        && !matches!(letter(process.pid), Some('Z' | 'X'))
+    is_there(process) && !matches!(letter(process.pid), Some('Z' | 'X'))
+}
+
+/// Returns whether the process is there, also as one that has ended and that its parent has not reaped.
+pub(super) fn is_there(process: &ProcessIdentity) -> bool {
+    process.boot_id == boot_id() && field(process.pid, 22) == Some(process.start_time)
+}
+
+/// Returns whether a process runs a program of its own, and not that of the process that it was cloned from.
+pub(super) fn has_exec(pid: i32) -> bool {
+    const PF_FORKNOEXEC: u64 = 0x40; // include/linux/sched.h
+    field(pid, 9).is_some_and(|flags| flags & PF_FORKNOEXEC == 0)
 }
 
 /// Opens a handle of the process, if it is still the one that is meant.
 pub(super) fn open(process: &ProcessIdentity) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
     // The handle was opened by number; if the number still means the same process now, so does the handle.
-    (process.boot_id == boot_id() && field(process.pid, 22) == Some(process.start_time)).then_some(pidfd)
+    is_there(process).then_some(pidfd)
 }
 
 /// As [`open`], for a process of this boot.

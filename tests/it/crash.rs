@@ -449,3 +449,65 @@ fn a_first_up_that_is_killed_can_be_taken_down() {
         shop.host().is_again(&before);
     }
 }
+
+/// A container that ends with an exit code of its own when it is told to.
+const ENDING: &str = "
+services:
+  web:
+    image: busybox
+    command: sh -c 'trap \"exit 3\" TERM; echo ready; while :; do sleep 0.02; done'
+";
+
+#[test]
+fn an_end_that_the_holder_has_yet_to_hear_of_is_not_lost_with_the_worker() {
+    require_root!();
+    let shop = TestProject::new("shop", ENDING);
+    shop.up();
+    for round in 0..rounds() {
+        shop.wait_log("web", "it listens", |line| line == "ready");
+        let (holder, worker) = (shop.supervisor().holder_pid, shop.supervisor().worker_pid);
+        let web = shop.pid("web");
+        // It reaps the worker first, and has started the next one before it reaps the container.
+        send(holder, Signal::SIGSTOP);
+        send(worker, Signal::SIGKILL);
+        send(web, Signal::SIGTERM);
+        eventually(10.secs(), "both have ended", || {
+            holds([worker, web].into_iter().all(|pid| process_state(pid) == Some('Z')))
+        });
+        send(holder, Signal::SIGCONT);
+        next_worker(&shop, worker);
+        assert_eq!(shop.wait_exit("web"), 3, "round {round}");
+        shop.hoist(&["up", "-d", "--force-recreate"]).ok();
+    }
+}
+
+#[test]
+fn a_child_that_was_never_let_go_is_no_container_that_runs() {
+    require_root!();
+    let shop = TestProject::new("shop", ENDING);
+    shop.hoist(&["version"]).ok();
+    for round in 0..3 {
+        // Held from its first moment on, it does not notice that the worker is gone.
+        let mut command = shop.command(&["up", "-d", "--force-recreate"]);
+        command.env("HOIST_FAULT", "worker:start.recorded");
+        let before: Vec<_> = shop.records().into_iter().map(|r| r.id).collect();
+        let up = super::support::run::Running::of(command, None);
+        let hierarchy = hoist::runtime::cgroup::Hierarchy::find().expect("cgroup2");
+        let begun = Instant::now();
+        loop {
+            let new = shop.records().into_iter().find(|r| !before.contains(&r.id));
+            let path = new.map(|r| hierarchy.path().join(r.spec["cgroup"].as_str().expect("a cgroup")));
+            match path.map(|path| fs::write(path.join("cgroup.freeze"), "1")) {
+                Some(Ok(())) => break,
+                _ => assert!(begun.elapsed() < Duration::from_secs(10), "no cgroup"),
+            }
+        }
+        let run = up.finish(30.secs()).code(0);
+        assert!(!run.stderr.contains("warning"), "round {round}: {run}");
+        assert_eq!(
+            shop.shell("web", "ls -d /bin /home; cat /etc/hostname"),
+            format!("/bin\n/home\n{}", shop.record("web").id.short())
+        );
+        shop.hoist(&["down", "-t", "1"]).ok();
+    }
+}

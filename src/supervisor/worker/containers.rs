@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use super::clients::Waiter;
+use super::fates::Fate;
 use super::streams::Stream;
 use super::terminals::Tap;
 use super::{Source, Timer, WRITE_AGAIN, Worker};
@@ -108,10 +109,16 @@ impl Container {
 
 impl Worker {
     /// Takes up every container of the project where its status file says it is.
-    pub(super) fn adopt(&mut self, ends: &[(i32, i32)]) {
+    ///
+    /// # Errors
+    /// When the holder is gone.
+    pub(super) fn adopt(&mut self, mut ends: Vec<(i32, i32)>) -> io::Result<()> {
         let records = match self.state.containers(Some(&self.project)) {
             Ok(records) => records,
-            Err(e) => return tracing::error!("{e}"),
+            Err(e) => {
+                tracing::error!("{e}");
+                return Ok(());
+            }
         };
         for record in records {
             let id = record.id.clone();
@@ -123,18 +130,26 @@ impl Worker {
                     continue;
                 }
             }
-            if let Err(e) = self.load(record).and_then(|()| self.take_up(&id, ends)) {
+            if let Err(e) = self.load(record) {
+                tracing::error!("container {}: {e}", id.short());
+            }
+        }
+        let fates = self.fates(&mut ends)?;
+        let loaded: Vec<ContainerId> = self.containers.keys().cloned().collect();
+        for id in loaded {
+            if let Err(e) = self.take_up(&id, fates.get(&id).copied()) {
                 tracing::error!("container {}: {e}", id.short());
             }
         }
         for (pid, status) in ends {
-            if self.containers.values().any(|c| c.status.process.as_ref().is_some_and(|p| p.pid == *pid)) {
-                self.acknowledge_unless_draining(*pid);
+            if self.containers.values().any(|c| c.status.process.as_ref().is_some_and(|p| p.pid == pid)) {
+                self.acknowledge_unless_draining(pid);
             } else {
-                self.end_unclaimed(*pid, process::exit_code(*status));
+                self.end_unclaimed(pid, process::exit_code(status));
             }
         }
         self.drop_unclaimed_ports();
+        Ok(())
     }
 
     /// Reads a container's record and status and opens its log and streams.
@@ -184,8 +199,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Goes on with a container that an earlier worker had.
-    fn take_up(&mut self, id: &ContainerId, ends: &[(i32, i32)]) -> io::Result<()> {
+    /// Goes on with a container that an earlier worker had; `fate` is that of its process, if it has one.
+    fn take_up(&mut self, id: &ContainerId, fate: Option<Fate>) -> io::Result<()> {
         let kept = self.kept.get(&pidfd_key(id)).map(|fd| fd.try_clone()).transpose()?;
         self.open_limits(id);
         let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
@@ -207,23 +222,16 @@ impl Worker {
             }
             return Ok(());
         };
-        let alive = identity::is_alive(&process);
-        if let Some((_, status)) = ends.iter().find(|(pid, _)| *pid == process.pid).filter(|_| !alive) {
-            container.pidfd = kept;
-            self.process_ended(id, Some(process::exit_code(*status)));
-            return Ok(());
-        }
-        let pidfd = match kept {
-            Some(pidfd) => Some(pidfd),
-            None => identity::open(&process),
+        container.pidfd = kept.or_else(|| identity::open(&process));
+        let is_child = match fate.unwrap_or_else(|| Fate::now(&process)) {
+            Fate::Runs { is_child } => is_child,
+            Fate::Ended(code) => {
+                let seen = || container.pidfd.as_ref().and_then(|fd| process::exit_status_of(fd.as_fd()));
+                let code = code.or_else(|| seen().map(process::exit_code));
+                self.process_ended(id, code);
+                return Ok(());
+            }
         };
-        container.pidfd = pidfd;
-        if !alive {
-            let code =
-                container.pidfd.as_ref().and_then(|fd| process::exit_status_of(fd.as_fd())).map(process::exit_code);
-            self.process_ended(id, code);
-            return Ok(());
-        }
         let stopping = container.status.stopped_by_user;
         let grace = Duration::from_millis(container.record.policy.stop_grace_ms);
         let released = std::mem::replace(&mut container.status.state, Life::Running) == Life::Starting;
@@ -237,8 +245,7 @@ impl Worker {
             // Whoever asked may have gone too; if not, it is asked again and this time is set anew.
             self.set_timer(Instant::now() + grace, Timer::Kill(id.clone()));
         }
-        let holder = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
-        if identity::parent_of(process.pid) != holder {
+        if !is_child {
             // Another holder made it: its end shows on the pidfd alone.
             self.watch_process(id)?;
         }
@@ -266,7 +273,7 @@ impl Worker {
         if !cgroup.is_populated().map_err(|e| chain(&e))? {
             return Ok(());
         }
-        let taken_up = self.load(record).and_then(|()| self.take_up(id, &[]));
+        let taken_up = self.load(record).and_then(|()| self.take_up(id, None));
         if taken_up.is_ok() && self.containers.get(id).is_some_and(Container::is_alive) {
             return Ok(());
         }

@@ -12,6 +12,7 @@
 
 mod clients;
 mod containers;
+mod fates;
 mod limits;
 mod names;
 mod pause;
@@ -186,7 +187,7 @@ pub(super) fn run(state: State, project: ProjectName, socket: u64) -> io::Result
     let ends = worker.hear_what_is_kept()?;
     fault::point("worker.heard");
     worker.watch_basics()?;
-    worker.adopt(&ends);
+    worker.adopt(ends)?;
     fault::point("worker.adopted");
     worker.write_record();
     fault::point("worker.recorded");
