@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod lookup;
+mod mistakes;
 mod names;
 mod networks;
 mod order;
