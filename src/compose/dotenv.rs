@@ -292,6 +292,8 @@ error: the variable `NEED` is required: please
   |
 1 | A=${NEED:?please}
   |   ^^^^^^^^^^^^^^^
+  |
+  = help: set it in the environment, or in the file `.env`
 "#);
         insta::assert_snapshot!(read("A%=1").unwrap_err(), @r#"
 error: the variable name `A%` contains `%`

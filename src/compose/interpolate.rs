@@ -14,6 +14,8 @@ use super::dotenv::Found;
 use super::yaml::{Kind, MAX_DEPTH, Node};
 use crate::diag::{Diagnostic, Sources, Span};
 
+/// What to do about a variable that is missing.
+const SET_IT: &str = "set it in the environment, or in the file `.env`";
 /// How long a value may become, in bytes. Variables that name each other twice double with every step.
 const MAX_LENGTH: usize = 16 << 20;
 /// How much text all variables of a run may give, in bytes.
@@ -222,10 +224,10 @@ impl BadExpression {
             }
             Reason::TooLong => Diagnostic::error(Some(at), format!("this becomes longer than {MAX_LENGTH} bytes")),
             Reason::Required { name, message } if message.is_empty() => {
-                Diagnostic::error(Some(at), format!("the variable `{name}` is required and not set"))
+                Diagnostic::error(Some(at), format!("the variable `{name}` is required and not set")).help(SET_IT)
             }
             Reason::Required { name, message } => {
-                Diagnostic::error(Some(at), format!("the variable `{name}` is required: {message}"))
+                Diagnostic::error(Some(at), format!("the variable `{name}` is required: {message}")).help(SET_IT)
             }
         }
     }

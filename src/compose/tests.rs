@@ -110,6 +110,8 @@ error: the key `image` is set twice
   |     ----- first set here
 4 |     image: y
   |     ^^^^^
+  |
+  = help: keep one of them
 "#);
     insta::assert_snapshot!(fail("services:\n\tweb: {}\n"), @r#"
 error: this is not valid YAML: tabs disallowed within this context (block indentation)
@@ -117,6 +119,8 @@ error: this is not valid YAML: tabs disallowed within this context (block indent
   |
 2 |     web: {}
   |     ^
+  |
+  = help: indent with spaces
 "#);
     insta::assert_snapshot!(fail("services:\n  web: {image: x, labels: {1: a}}\n"), @r#"
 error: the key `1` is not text
@@ -125,7 +129,7 @@ error: the key `1` is not text
 2 |   web: {image: x, labels: {1: a}}
   |                            ^
   |
-  = help: put it in quotes: `"1"`
+  = help: put it in quotes: `"1"`; a text with a colon needs them around all of it
 "#);
     insta::assert_snapshot!(fail("services:\n  web:\n    image: ${IMAGE:?set the image}\n    hostname: 42\n"), @r#"
 error: the variable `IMAGE` is required: set the image
@@ -133,6 +137,8 @@ error: the variable `IMAGE` is required: set the image
   |
 3 |     image: ${IMAGE:?set the image}
   |            ^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: set it in the environment, or in the file `.env`
 
 error: `hostname` of service `web` must be text, not the number `42`
  --> stdin:4:15

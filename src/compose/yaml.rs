@@ -124,7 +124,11 @@ pub(crate) fn parse(file: u16, text: &str) -> Result<(Vec<Node>, Vec<Diagnostic>
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
             let at = error.marker().byte_offset().unwrap_or(text.len());
-            Diagnostic::error(Some(builder.visible(at)), format!("this is not valid YAML: {}", error.kind()))
+            let what = error.kind().to_string();
+            let mut diagnostic =
+                Diagnostic::error(Some(builder.visible(at)), format!("this is not valid YAML: {what}"));
+            diagnostic.help = advice(&what).map(Into::into);
+            diagnostic
         })?;
         let lo = span.start.byte_offset().unwrap_or(0);
         let hi = span.end.byte_offset().unwrap_or(lo);
@@ -332,7 +336,7 @@ impl Builder<'_> {
             }
             let Kind::Str(key) = kind else {
                 return Err(Diagnostic::error(Some(span), format!("the key `{text}` is not text"))
-                    .help(format!("put it in quotes: `\"{text}\"`")));
+                    .help(format!("put it in quotes: `\"{text}\"`; a text with a colon needs them around all of it")));
             };
             if let Some(first) = map.get(&key) {
                 return Err(set_twice(&key, span, first.key));
@@ -389,8 +393,21 @@ impl Builder<'_> {
     }
 }
 
+/// Returns what to do about the parser's most usual complaints.
+fn advice(complaint: &str) -> Option<&'static str> {
+    if complaint.starts_with("tabs") {
+        Some("indent with spaces")
+    } else if complaint.starts_with("mapping values are not allowed") {
+        Some("indent the key as those beside it; a text with `: ` in it needs quotes")
+    } else {
+        None
+    }
+}
+
 fn set_twice(key: &str, at: Span, first: Span) -> Diagnostic {
-    Diagnostic::error(Some(at), format!("the key `{key}` is set twice")).note(first, "first set here")
+    Diagnostic::error(Some(at), format!("the key `{key}` is set twice"))
+        .note(first, "first set here")
+        .help("keep one of them")
 }
 
 fn bad_merge(span: Span) -> Diagnostic {

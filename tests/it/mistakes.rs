@@ -90,7 +90,12 @@ fn said_of(folder: &Path) -> String {
     }
     let run = |arguments: &[&str]| {
         let mut hoist = Command::new(binary());
-        hoist.args(arguments).current_dir(&project).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", directory.path());
+        hoist
+            .args(arguments)
+            .current_dir(&project)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", directory.path());
         let output = hoist.output().expect("hoist runs");
         assert!(output.status.code().is_some_and(|code| code < 126), "{}: {output:?}", folder.display());
         (output.status.success(), String::from_utf8(output.stderr).expect("text"))

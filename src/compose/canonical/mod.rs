@@ -109,6 +109,9 @@ impl<'a> Canon<'a> {
             }
             (_, one) => {
                 self.wrong(node, at, place, if one == One::No { "a list" } else { "text or a list" });
+                if let Kind::Str(text) = &node.kind {
+                    self.help_last(Some(format!("write it as an entry of a list: `- \"{text}\"`")));
+                }
                 return false;
             }
         }
@@ -176,7 +179,12 @@ impl<'a> Canon<'a> {
             if self.errors() > before && place.is_service() {
                 self.damaged.insert(name.clone());
             }
-            if !sound && map.value.shape.fields().is_some() {
+            if !sound && let Some(fields) = map.value.shape.fields() {
+                if fields.field(name).is_some() {
+                    self.help_last(Some(format!(
+                        "if `{name}` is meant for the one above, indent it as the keys there"
+                    )));
+                }
                 // What refers to it is no mistake.
                 entry.value.kind = Kind::Map(Map::new());
                 return true;
@@ -257,6 +265,13 @@ impl<'a> Canon<'a> {
         self.error(at.of(node), format!("{place} must be {want}, not {what}")).help = quote_help(node, want);
     }
 
+    /// Gives the last error this advice, if there is any.
+    fn help_last(&mut self, help: Option<String>) {
+        if let (Some(last), Some(help)) = (self.out.last_mut(), help) {
+            last.help = Some(help);
+        }
+    }
+
     /// Pushes an error and returns it, to be added to.
     fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Diagnostic {
         self.out.push(Diagnostic::error(Some(at), message));
@@ -295,8 +310,11 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Returns the advice to put a scalar in quotes, when text was wanted.
+/// Returns the usual advice: to put a scalar in quotes, when text was wanted, or to indent what should be below.
 fn quote_help(node: &Node, want: &str) -> Option<String> {
+    if want == "a mapping" && node.kind == Kind::Null {
+        return Some("what belongs to it stands below it, indented by two spaces".into());
+    }
     if !want.starts_with("text") {
         return None;
     }

@@ -8,6 +8,16 @@ use crate::compose::short::hosts;
 use crate::compose::yaml::{Entry, Kind, Map, Node};
 use crate::diag::Span;
 
+/// Returns how to write a mapping of one key that stands where `KEY=value` does: a space too many makes it one.
+fn as_pair(item: &Node) -> Option<String> {
+    let Kind::Map(map) = &item.kind else { return None };
+    let (key, entry) = map.first().filter(|_| map.len() == 1)?;
+    match &entry.value.kind {
+        Kind::Str(value) => Some(format!("write `{key}={value}`, or no dash before `{key}: {value}`")),
+        _ => None,
+    }
+}
+
 const SCALAR: &str = "text, a number or a boolean";
 
 impl Canon<'_> {
@@ -26,6 +36,7 @@ impl Canon<'_> {
                 for item in items.iter() {
                     let Kind::Str(text) = &item.kind else {
                         self.wrong(item, at, &each, "text like `KEY=value`");
+                        self.help_last(as_pair(item));
                         continue;
                     };
                     let (name, value) = match text.split_once('=') {

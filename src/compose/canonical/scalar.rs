@@ -186,6 +186,9 @@ impl Canon<'_> {
     fn duration(&mut self, node: &mut Node, at: At, place: &Place<'_>) -> bool {
         let Kind::Str(text) = &node.kind else {
             self.wrong(node, at, place, "text");
+            if let Kind::Int(number) = node.kind {
+                self.help_last(Some(format!("give it a unit: `{number}s`")));
+            }
             return false;
         };
         match units::duration(text) {
