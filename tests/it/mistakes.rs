@@ -98,7 +98,8 @@ fn said_of(folder: &Path) -> String {
             .env("HOME", directory.path());
         let output = hoist.output().expect("hoist runs");
         assert!(output.status.code().is_some_and(|code| code < 126), "{}: {output:?}", folder.display());
-        (output.status.success(), String::from_utf8(output.stderr).expect("text"))
+        let said = String::from_utf8(output.stderr).expect("text");
+        (output.status.success(), said.replace(&directory.path().display().to_string(), "/home/ada"))
     };
     match run(&["config", "-q"]) {
         (false, said) => said,
