@@ -1,8 +1,14 @@
 //! `hoist config`: print the model as it is understood.
 
+use std::collections::BTreeMap;
+
 use hoist::compose::{self, Leave, Question};
-use hoist::diag::Report;
+use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
+use hoist::image;
+use hoist::image::pin::pin;
+use hoist::image::registry::Client;
+use hoist::image::registry::settings::Settings;
 
 use super::{Context, Exit};
 
@@ -57,6 +63,12 @@ pub(crate) struct Args {
     /// Ask no rules across sections
     #[arg(long)]
     no_consistency: bool,
+    /// Print images with the digests that their registries have for them
+    #[arg(long)]
+    resolve_image_digests: bool,
+    /// Print these images alone, as an override file
+    #[arg(long)]
+    lock_image_digests: bool,
     /// Check only, print nothing
     #[arg(short, long)]
     quiet: bool,
@@ -102,7 +114,7 @@ impl Args {
     }
 }
 
-pub(crate) fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let leave = Leave {
         variables: args.no_interpolate,
         implicit: args.no_normalize,
@@ -111,7 +123,18 @@ pub(crate) fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Repo
         consistency: args.no_consistency,
         unused: false,
     };
-    let answer = cx.answer(args.service.clone(), leave, &args.question())?;
+    let question = args.question();
+    let answer = match question {
+        Question::Model(format) if args.lock_image_digests || args.resolve_image_digests => {
+            let mut model = cx.read(args.service.clone(), leave)?;
+            model.replace_images(&pinned(&model).await?);
+            if args.lock_image_digests {
+                model.only_images();
+            }
+            compose::config(&model, format)
+        }
+        _ => cx.answer(args.service.clone(), leave, &question)?,
+    };
     match &args.output {
         _ if args.quiet => {}
         Some(path) if !answer.is_empty() => std::fs::write(path, answer)
@@ -119,4 +142,25 @@ pub(crate) fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Repo
         _ => cx.output().data(&answer),
     }
     Ok(Exit::Success)
+}
+
+/// Asks the registries for the digests of all images, at once for equal ones; all that fail are named.
+async fn pinned(model: &compose::Model) -> Result<BTreeMap<String, String>, Report> {
+    let client = Client::new(Settings::new(|name| std::env::var(name).ok()).map_err(image::Error::from)?);
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut pinned = BTreeMap::new();
+    let mut failed = Report::default();
+    for (service, image) in model.named_images() {
+        if !known.contains_key(&image) {
+            match pin(&client, &image).await {
+                Ok(name) => {
+                    known.insert(image.clone(), name);
+                }
+                Err(error) => failed.diagnostics.push(Diagnostic::from_error(&error)),
+            }
+        }
+        pinned.extend(known.get(&image).map(|name| (service, name.clone())));
+    }
+    failed.diagnostics.dedup();
+    if failed.diagnostics.is_empty() { Ok(pinned) } else { Err(failed) }
 }

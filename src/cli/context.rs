@@ -171,6 +171,18 @@ impl<B: Backend> Context<B> {
         Ok(answer.text)
     }
 
+    /// Reads the model, and shows the warnings.
+    ///
+    /// # Errors
+    /// Every mistake in the files.
+    pub(crate) fn read(&self, services: Vec<String>, leave: compose::Leave) -> Result<compose::Model, Report> {
+        let read = compose::read(&compose::Request { services, leave, ..self.request()? })?;
+        for warning in &read.warnings {
+            self.output.diagnostic(warning, &read.sources);
+        }
+        Ok(read.model)
+    }
+
     /// Loads the project for a command that is about these services, none being all, and shows its warnings.
     ///
     /// # Errors

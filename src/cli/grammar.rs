@@ -73,7 +73,6 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
     ("restart", &["--no-deps"]),
-    ("config", &["--lock-image-digests", "--resolve-image-digests"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.

@@ -191,7 +191,7 @@ pub(crate) fn run<B: Backend>(
             Command::Unpause(args) => unpause::run(&cx, args).await,
             Command::Port(args) => port::run(&cx, args).await,
             Command::Top(args) => top::run(&cx, args).await,
-            Command::Config(args) => config::run(&cx, args),
+            Command::Config(args) => config::run(&cx, args).await,
             Command::Image(command) => image::run(&cx, command).await,
             Command::Version(args) => version::run(&cx, args),
         }

@@ -19,29 +19,6 @@ pub fn config(model: &Model, format: Format) -> String {
     if model.raw { text } else { text.replace('$', "$$") }
 }
 
-/// Returns the images of the services alone, as an override file.
-#[must_use]
-pub fn config_images(images: &[(String, String)], format: Format) -> String {
-    let service = |(name, image): &(String, String)| {
-        let mut fields = vec![("image".to_owned(), Value::text(image))];
-        if format == Format::Json {
-            fields.insert(0, ("command".to_owned(), Value::Null));
-            fields.insert(1, ("entrypoint".to_owned(), Value::Null));
-        }
-        (name.clone(), Value::Map(fields))
-    };
-    let mut services: Vec<(String, Value)> = images.iter().map(service).collect();
-    match format {
-        Format::Yaml => services.sort_by(|a, b| write::key_order(&a.0, &b.0)),
-        Format::Json => services.sort_by(|a, b| a.0.cmp(&b.0)),
-    }
-    let mut top = vec![("services".to_owned(), Value::Map(services))];
-    if format == Format::Json {
-        top.insert(0, ("name".to_owned(), Value::text("")));
-    }
-    text(&Value::Map(top), format).replace('$', "$$")
-}
-
 fn text(value: &Value, format: Format) -> String {
     match format {
         Format::Yaml => write::yaml(value),

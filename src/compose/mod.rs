@@ -62,7 +62,7 @@ mod tests;
 
 pub use answer::{Answer, Question, answer};
 use assemble::{Assembly, Document, Scope};
-pub use config::{config, config_images, service_hash};
+pub use config::{config, service_hash};
 use model::Project;
 pub use print::Format;
 pub use variables::Variable;
@@ -264,7 +264,7 @@ fn run(
     if !leave.variables {
         effects::file(&root, unmet);
     }
-    complete::defaults(&mut root);
+    complete::defaults(&mut root, leave.variables);
     rules::file(&root, &mut mistakes);
     let env = &scope.variables.values;
     if !leave.paths {
@@ -506,6 +506,34 @@ impl Model {
             (name.clone(), image)
         };
         self.root.section("services").map(image).collect()
+    }
+
+    /// Returns the images that services name themselves.
+    #[must_use]
+    pub fn named_images(&self) -> Vec<(String, String)> {
+        let services = self.root.section("services");
+        services.filter_map(|(name, entry)| Some((name.clone(), entry.value.text_at("image")?.to_owned()))).collect()
+    }
+
+    /// Puts other images in place of those that services name.
+    pub fn replace_images(&mut self, images: &BTreeMap<String, String>) {
+        for (name, entry) in self.root.section_mut("services") {
+            if let (Some(image), Some(node)) = (images.get(name), entry.value.get_mut("image")) {
+                node.kind = yaml::Kind::Str(image.clone());
+            }
+        }
+    }
+
+    /// Leaves of the services nothing but their images, and of the rest nothing: an override file.
+    pub fn only_images(&mut self) {
+        if let Some(top) = self.root.as_map_mut() {
+            top.retain(|key, _| key == "services");
+        }
+        for (_, entry) in self.root.section_mut("services") {
+            if let Some(service) = entry.value.as_map_mut() {
+                service.retain(|key, _| key == "image");
+            }
+        }
     }
 
     /// Returns the hash of each service, sorted by name.

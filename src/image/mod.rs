@@ -11,6 +11,7 @@ pub mod fixup;
 mod ingest;
 pub mod load;
 mod mount;
+pub mod pin;
 pub mod platform;
 pub mod pull;
 pub mod reference;

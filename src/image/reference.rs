@@ -112,6 +112,13 @@ impl Reference {
         self.digest.as_deref()
     }
 
+    /// Returns the whole name with this digest, as docker compose writes a name that stays with one image.
+    #[must_use]
+    pub fn pinned(&self, digest: &str) -> String {
+        let tag = self.tag.as_deref().map_or_else(String::new, |tag| format!(":{tag}"));
+        format!("{}/{}{tag}@{digest}", self.domain, self.path)
+    }
+
     /// Returns the form that people see: without `docker.io/` and `library/`, with the tag.
     #[must_use]
     pub fn familiar(&self) -> String {
@@ -257,6 +264,13 @@ mod tests {
             assert_eq!(Reference::parse(&parsed.to_string()), Ok(parsed.clone()), "complete form of {text}");
             assert_eq!(Reference::parse(&parsed.familiar()), Ok(parsed.clone()), "familiar form of {text}");
         }
+    }
+
+    #[test]
+    fn a_pinned_name_is_whole() {
+        let pinned = |text: &str| Reference::parse(text).map(|name| name.pinned("sha256:00"));
+        assert_eq!(pinned("nginx").as_deref(), Ok("docker.io/library/nginx:latest@sha256:00"));
+        assert_eq!(pinned("ghcr.io:443/a/b:1").as_deref(), Ok("ghcr.io:443/a/b:1@sha256:00"));
     }
 
     #[test]

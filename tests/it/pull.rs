@@ -769,3 +769,29 @@ fn proxies_are_used_but_for_this_machine() {
     let gone = pull(&shop, "registry.invalid/other:1", &[("HTTPS_PROXY", "http://127.0.0.1:1")]).fails();
     assert!(gone.contains("the proxy 127.0.0.1:1 cannot be reached"), "{gone}");
 }
+
+#[test]
+fn config_prints_images_with_the_digests_that_their_registry_has_for_them() {
+    require_root!();
+    let shop = TestProject::new("shop", COMPOSE);
+    let fake = FakeRegistry::start();
+    let app = image(&[layer("a", b"x")]);
+    fake.push("app", "1", &app);
+    let name = format!("{}/app:1", fake.address);
+    shop.write("compose.yaml", &format!("services:\n  web:\n    image: {name}\n    init: true\n  db: {{build: .}}\n"));
+    let pinned = format!("{name}@{}", digest(&app.manifest));
+    let locked = shop.hoist(&["config", "--lock-image-digests"]).ok();
+    assert_eq!(locked, format!("services:\n  db: {{}}\n  web:\n    image: {pinned}\n"));
+    shop.write("lock.yaml", &locked);
+    let both = shop.hoist(&["-f", "compose.yaml", "-f", "lock.yaml", "config", "--resolve-image-digests", "web"]).ok();
+    assert!(both.contains(&format!("    image: {pinned}\n    init: true\n")), "{both}");
+    let asked: Vec<String> = fake.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(asked, ["HEAD"], "what has a digest is not asked for again");
+
+    shop.write("compose.yaml", &format!("services: {{web: {{image: {}/gone:1}}}}\n", fake.address));
+    let message = shop.hoist(&["config", "--lock-image-digests"]).fails();
+    assert!(message.contains("has no image"), "{message}");
+    shop.hoist(&["config", "-o", "out.yaml"]).ok();
+    assert_eq!(shop.hoist(&["config", "--quiet"]).ok(), "");
+    assert!(shop.read("out.yaml").starts_with("name: shop\nservices:\n  web:\n"));
+}
