@@ -12,8 +12,10 @@ use super::paths::clean_text;
 use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::Span;
 
-/// Fills in defaults that depend on nothing else.
-pub(crate) fn defaults(root: &mut Node) {
+/// Fills in defaults that depend on nothing else; `raw` is for a tree in which values are as they were written.
+pub(crate) fn defaults(root: &mut Node, raw: bool) {
+    let all = || if raw { Kind::Str("all".into()) } else { Kind::Int(-1) };
+    let requests = |list: &mut Node| requests(list, &all);
     for (_, service) in root.section_mut("services") {
         let at = service.key;
         let service = &mut service.value;
@@ -38,11 +40,11 @@ pub(crate) fn defaults(root: &mut Node) {
 }
 
 /// A request that says neither how many devices nor which means all.
-fn requests(list: &mut Node) {
+fn requests(list: &mut Node, all: &dyn Fn() -> Kind) {
     for request in list.items_mut() {
         if request.get("count").is_none() && request.get("device_ids").is_none() {
             let at = request.span;
-            request.put("count", at, Kind::Int(-1));
+            request.put("count", at, all());
         }
     }
 }

@@ -5,10 +5,10 @@
 //!
 //! Invariant: pure.
 
-use super::canonical::until_started;
+use super::canonical::{Canon, until_started};
 use super::place::Place;
 use super::scalar;
-use super::schema::{FILE, Merge, Names, Shape, Type};
+use super::schema::{FILE, Merge, Names, Shape, Special, Type};
 use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::{Diagnostic, Span};
 
@@ -70,20 +70,31 @@ impl Merger<'_> {
                     return;
                 }
             }
-            Merge::Kind | Merge::Replace => {
-                if let Some(Shape::List(_)) = ty.map(|ty| ty.shape) {
+            Merge::Kind | Merge::Replace => match ty.map(|ty| ty.shape) {
+                Some(Shape::List(_)) => {
                     listed(base, &over);
                     listed(&mut over, base);
                 }
-            }
+                // The name may stand in one of the two in its old form.
+                Some(Shape::Struct(fields)) if fields.special == Special::Resource => {
+                    for map in [&mut *base, &mut over].into_iter().filter_map(Node::as_map_mut) {
+                        Canon::new(true, self.out).external(map, place);
+                    }
+                }
+                _ => {}
+            },
         }
         match (&mut base.kind, over.kind) {
             (Kind::Map(base), Kind::Map(over)) => {
                 for (key, entry) in over {
                     match base.get_mut(&key) {
                         Some(below) => {
+                            let each = match ty.map(|ty| ty.shape) {
+                                Some(Shape::Map(map)) => map.each,
+                                _ => "",
+                            };
                             let ty = ty.and_then(|ty| ty.shape.below(Some(&key)));
-                            self.merge(ty, &place.key(&key), &mut below.value, entry.value);
+                            self.merge(ty, &place.named(each, &key), &mut below.value, entry.value);
                         }
                         None => {
                             base.insert(key, entry);

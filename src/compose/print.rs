@@ -50,7 +50,7 @@ fn value(ty: &Type, node: &Node, format: Format) -> Value {
         (Shape::Struct(fields) | Shape::Short(_, fields), Kind::Map(map)) => match fields.special {
             Special::Ulimit => pair(map, format),
             Special::EnvFile => env_file(fields, map, format),
-            Special::None | Special::Resource => self::fields(fields, map, format),
+            Special::None | Special::Resource | Special::Bare => self::fields(fields, map, format),
         },
         // What the project declares is never nothing, even when nothing is said about it.
         (Shape::Struct(fields), Kind::Null) if fields.special == Special::Resource => {
@@ -71,7 +71,7 @@ fn fields(fields: &Struct, map: &yaml::Map, format: Format) -> Value {
         let key = if format == Format::Json { field.json } else { field.name };
         entries.extend(self::field(field, map, format).map(|value| (key.to_owned(), value)));
     }
-    if format == Format::Yaml {
+    if format == Format::Yaml && fields.special != Special::Bare {
         entries.extend(extensions(map, format));
     }
     Value::Map(entries)

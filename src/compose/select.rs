@@ -6,8 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tree::Entries as _;
-use super::yaml::{Kind, Map, Node};
+use super::yaml::{Map, Node};
 use crate::diag::Diagnostic;
 
 /// Removes services of which no profile is on, and returns them.
@@ -107,23 +106,23 @@ pub(crate) fn used(root: &mut Node) {
     }
 }
 
-/// Returns the names of the services, each after those that it depends on, otherwise in file order.
+/// Returns the names of the services, each after those that it depends on, otherwise in file order. A circle is entered where
+/// it is met first.
 pub(crate) fn in_order(root: &Node) -> Vec<String> {
-    fn visit(name: &str, services: &Map, done: &mut Vec<String>, depth: usize) {
-        let Some(Kind::Map(service)) = services.get(name).map(|entry| &entry.value.kind) else { return };
-        if done.iter().any(|other| other == name) || depth > services.len() {
+    fn visit<'a>(name: &'a str, services: &'a Map, seen: &mut BTreeSet<&'a str>, done: &mut Vec<String>) {
+        let Some(entry) = services.get(name) else { return };
+        if !seen.insert(name) {
             return;
         }
-        for (dependency, _) in service.value("depends_on").and_then(Node::as_map).into_iter().flatten() {
-            visit(dependency, services, done, depth + 1);
+        for (dependency, _) in entry.value.section("depends_on") {
+            visit(dependency, services, seen, done);
         }
-        if !done.iter().any(|other| other == name) {
-            done.push(name.to_owned());
-        }
+        done.push(name.to_owned());
     }
     let mut done = Vec::new();
     if let Some(services) = root.get("services").and_then(Node::as_map) {
-        services.keys().for_each(|name| visit(name, services, &mut done, 0));
+        let mut seen = BTreeSet::new();
+        services.keys().for_each(|name| visit(name, services, &mut seen, &mut done));
     }
     done
 }

@@ -94,6 +94,9 @@ impl<'a> Canon<'a> {
                 node.kind = Kind::Seq(vec![request]);
             }
             (Kind::Str(_), One::Late) if self.raw => return true,
+            (Kind::Bool(_) | Kind::Int(_) | Kind::Float(_), One::Late) if self.raw && takes_numbers(&list.item) => {
+                return true;
+            }
             (Kind::Str(_) | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_), One::Yes | One::Late) => {
                 let item = Node::new(node.span, std::mem::replace(&mut node.kind, Kind::Null));
                 if !matches!(item.kind, Kind::Str(_)) && !takes_numbers(&list.item) {
@@ -237,7 +240,7 @@ impl<'a> Canon<'a> {
     }
 
     /// Turns `external: {name: x}` into `external: true` and `name: x`.
-    fn external(&mut self, map: &mut Map, place: &Place<'_>) {
+    pub(crate) fn external(&mut self, map: &mut Map, place: &Place<'_>) {
         let Some(entry) = map.get_mut("external") else { return };
         let Kind::Map(old) = &mut entry.value.kind else { return };
         let name = old.shift_remove("name");

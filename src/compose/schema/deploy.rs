@@ -98,6 +98,7 @@ const REQUEST_OPTIONS: Field = field("options", pairs(Pairs::Empty));
 /// Devices that a service reserves.
 static REQUESTS: List = List {
     item: fields(&Struct {
+        special: Special::Bare,
         ..of(&[required("capabilities", CAPABILITIES, "such as `[gpu]`"), DRIVER, COUNT, IDS, REQUEST_OPTIONS])
     }),
     each: "a device",
@@ -107,7 +108,10 @@ static REQUESTS: List = List {
 
 /// `gpus`, for which `all` may stand.
 pub(super) static GPUS: List = List {
-    item: fields(&Struct { ..of(&[field("capabilities", CAPABILITIES), DRIVER, COUNT, IDS, REQUEST_OPTIONS]) }),
+    item: fields(&Struct {
+        special: Special::Bare,
+        ..of(&[field("capabilities", CAPABILITIES), DRIVER, COUNT, IDS, REQUEST_OPTIONS])
+    }),
     each: "a request",
     one: One::All,
     distinct: false,

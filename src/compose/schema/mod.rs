@@ -235,6 +235,8 @@ pub(crate) enum Special {
     Ulimit,
     /// `env_file[]`: the path alone when the file is required.
     EnvFile,
+    /// Without its extensions, for which compose-go has no place.
+    Bare,
     /// `networks.*` and others of the project: with a name that the normalisation adds.
     Resource,
 }

@@ -74,6 +74,7 @@ static TEXT_OPTIONS: Map = Map { value: text(), each: "", names: false, null: fa
 
 static SUBNETS: List = List {
     item: fields(&Struct {
+        special: Special::Bare,
         ..of(&[
             field("subnet", text()),
             field("gateway", text()),
