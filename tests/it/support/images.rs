@@ -61,7 +61,11 @@ fn template(image: &str) -> PathBuf {
         let modified = meta.modified().expect("a time").duration_since(UNIX_EPOCH).expect("after 1970");
         (file, meta.len(), modified).hash(&mut hasher);
     }
+    // Not that of another binary, which may be tested at the same time.
+    let mut of_binary = DefaultHasher::new();
+    binary().hash(&mut of_binary);
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images").join(image);
+    let base = base.join(format!("{:016x}", of_binary.finish()));
     fs::create_dir_all(&base).expect("a directory for the template");
     let lock = File::create(base.join("lock")).expect("a lock file");
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("locked");
