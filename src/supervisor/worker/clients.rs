@@ -379,7 +379,7 @@ impl Worker {
                 self.unwatch(&Source::Probe(pid));
                 self.clear_timer(&Timer::ProbeTimeout(pid));
                 let probe = if code == 0 { Probe::Success } else { Probe::Failure };
-                self.probe_done(&run.container, pid, probe);
+                self.probe_done(&run.container, Some(pid), probe);
             }
         }
     }
@@ -439,7 +439,7 @@ impl Worker {
             }
             Err(e) => {
                 tracing::debug!("health check of {}: {e}", id.short());
-                self.probe_done(id, 0, Probe::Failure);
+                self.probe_done(id, None, Probe::Failure);
             }
         }
     }
@@ -483,11 +483,12 @@ impl Worker {
         }
     }
 
-    fn probe_done(&mut self, id: &ContainerId, pid: i32, probe: Probe) {
+    /// Takes in what a probe says; without a number it is one that could not be started.
+    fn probe_done(&mut self, id: &ContainerId, pid: Option<i32>, probe: Probe) {
         let now = Instant::now();
         let Some(container) = self.containers.get_mut(id) else { return };
-        if container.probe.is_some_and(|p| p != pid) {
-            return; // one of an earlier run
+        if container.probe != pid {
+            return; // one of an earlier run says nothing about this one
         }
         container.probe = None;
         let Some(monitor) = &mut container.health else { return };
