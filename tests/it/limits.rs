@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::support::host::leave_out;
 use super::support::project::TestProject;
 use super::support::{Secs as _, eventually, holds, pause, require_root};
 
@@ -206,17 +207,33 @@ services:
     );
     shop.up();
     let pid = shop.pid("busy");
-    // On a host that is busy itself it may get less than it may have; never more.
-    let ratio = eventually(60.secs(), "it gets what it may have", || {
+    let share = || {
         let (begun, before) = (Instant::now(), cpu_time(pid));
         while begun.elapsed() < 2.secs() {
             pause();
         }
-        let ratio = (cpu_time(pid) - before) / begun.elapsed().as_secs_f64();
+        (cpu_time(pid) - before) / begun.elapsed().as_secs_f64()
+    };
+    // On a host that is busy itself it may get less than it may have; never more.
+    let begun = Instant::now();
+    loop {
+        let ratio = share();
         assert!(ratio <= 0.6, "{ratio} of a CPU");
-        (ratio >= 0.4).then_some(ratio)
-    });
-    assert!((0.4..=0.6).contains(&ratio), "{ratio}");
+        if ratio >= 0.4 {
+            return;
+        }
+        if begun.elapsed() > 60.secs() {
+            assert!(is_busy(), "{ratio} of a CPU on a host that has nothing else to do");
+            return leave_out(module_path!(), "this host is too busy to give anybody half a CPU");
+        }
+    }
+}
+
+/// Returns whether more than its processors can do is asked of this machine (proc_loadavg(5)).
+fn is_busy() -> bool {
+    let load = fs::read_to_string("/proc/loadavg").expect("the load");
+    let load: f64 = load.split(' ').next().and_then(|first| first.parse().ok()).expect("a number");
+    std::thread::available_parallelism().is_ok_and(|processors| load > processors.get() as f64)
 }
 
 #[test]
