@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// Leave paths as they are
     #[arg(long)]
     no_path_resolution: bool,
-    /// Leave files of variables as they are
+    /// Accepted; files of variables are read all the same, as docker compose 2.40 does
     #[arg(long)]
     no_env_resolution: bool,
     /// Ask no rules across sections

@@ -5,6 +5,8 @@
 //!
 //! Invariant: pure.
 
+use std::collections::HashSet;
+
 use super::canonical::{Canon, until_started};
 use super::place::Place;
 use super::scalar;
@@ -40,7 +42,8 @@ impl Merger<'_> {
                 self.sequence(base, place);
                 self.sequence(&mut over, place);
                 if let (Merge::Hosts, Kind::Seq(there), Kind::Seq(new)) = (rule, &base.kind, &mut over.kind) {
-                    new.retain(|item| !there.iter().any(|other| other.kind == item.kind));
+                    let known: HashSet<&str> = there.iter().filter_map(Node::as_text).collect();
+                    new.retain(|item| item.as_text().is_none_or(|text| !known.contains(text)));
                 }
             }
             Merge::Names => {

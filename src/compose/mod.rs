@@ -176,7 +176,14 @@ pub fn load(request: &Request) -> Result<Loaded, Report> {
     out.append(&mut unmet);
     sort(&mut out);
     match made {
-        Some((_, project)) if !has_errors(&out) => Ok(Loaded { project, warnings: out, sources }),
+        Some((model, mut project)) if !has_errors(&out) => {
+            for (name, entry) in model.root.section("services") {
+                if let (Some(service), Some(map)) = (project.services.get_mut(name.as_str()), entry.value.as_map()) {
+                    service.hash = config::hash(map);
+                }
+            }
+            Ok(Loaded { project, warnings: out, sources })
+        }
         _ => Err(Report { diagnostics: out, sources, ..Report::default() }),
     }
 }
@@ -354,9 +361,6 @@ fn files_of(
         if let Some(map) = node.as_map_mut() {
             map.shift_remove("env_file");
         }
-    }
-    if let Some(map) = node.as_map() {
-        service.hash = config::hash(map);
     }
 }
 

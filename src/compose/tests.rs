@@ -879,3 +879,106 @@ fn chains_and_copies_without_end_are_refused_quickly() {
     let said = tree(&files, |request| request.files.push("f0.yaml".into())).expect_err("two to the twelfth");
     assert!(said.contains("more than 1000 files are included or extended"), "{said}");
 }
+
+#[test]
+fn what_is_valid_and_cannot_be_brought_up_is_printed_by_config_and_refused_by_up() {
+    for (line, words) in [
+        ("network_mode: host", "`network_mode` of service `web` is not supported yet"),
+        ("provider: {type: p}", "`provider` of service `web` is not supported yet"),
+        ("build: {dockerfile_inline: FROM x}", "`dockerfile_inline` of `build` of service `web` is not supported yet"),
+        ("build: https://example.com/x.git", "a build context that is not a local directory"),
+        ("restart: alwyas", "`alwyas` is no restart policy"),
+        ("dns: [one.example]", "`one.example` in `dns` of service `web` is not an IP address"),
+        ("extra_hosts: ['a=1.2.3']", "is neither an IP address nor `host-gateway`"),
+        ("tmpfs: '/run:huge'", "`huge` is no option of a tmpfs"),
+        ("volumes: [{type: image, source: x, target: /x}]", "mounts of type `image` are not supported yet"),
+        ("volumes: ['/x:y/z']", "the path in the container must begin with `/`: `y/z`"),
+        (
+            "volumes: [{type: volume, target: /v, volume: {subpath: s}}]",
+            "`subpath` of `volume` of a volume of service `web`",
+        ),
+        ("ports: [{target: 0}]", "`target` of a port of service `web` must be a whole number from 1 to 65535"),
+        ("ports: [{target: 80, protocol: quic}]", "`quic` is no protocol"),
+        ("pids_limit: -2", "must be a whole number, or -1 for no limit, not `-2`"),
+        ("cpus: -1", "must be a number of CPUs such as `0.5`, not `-1`"),
+        ("container_name: '-ab'", "`-ab` is not a valid container name"),
+        ("sysctls: [net.core.somaxconn]", "write `net.core.somaxconn=VALUE`"),
+    ] {
+        let source = format!("services:\n  web:\n    image: x\n    {line}\n");
+        let printed = config(&source, Format::Yaml).unwrap_or_else(|said| panic!("{line}: {said}"));
+        assert!(printed.starts_with("name: p\nservices:\n  web:\n"), "{line}: {printed}");
+        let said = text(&source).map(|_| ()).expect_err(line);
+        assert!(said.contains(words) && said.contains("--> stdin:4:"), "{line}: not `{words}`:\n{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{line}:\n{said}");
+    }
+}
+
+#[test]
+fn a_key_with_nothing_behind_it_is_refused_where_docker_compose_refuses_it() {
+    refused(&[
+        ("ports:", "4:5", "`ports` of service `web` must be a list, not nothing"),
+        ("environment:", "4:5", "must be a mapping or a list of `KEY=value`, not nothing"),
+        ("hostname:", "4:5", "take the key away"),
+        ("healthcheck: {interval: }", "4:19", "must be text, not nothing"),
+    ]);
+    for line in ["command:", "deploy:", "develop:", "networks: {default: }", "x-own:", "logging: {options: {tag: }}"] {
+        let source = format!("services:\n  web:\n    image: x\n    {line}\n");
+        assert!(text(&source).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn without_interpolation_values_stay_as_they_were_written() {
+    let source = "services:\n  web:\n    image: ${IMAGE}\n    privileged: ${P}\n    mem_limit: 1g\n    ports: ['${PORT}:80', '81:81']\n    \
+                  command: a $$b\n    depends_on: [db]\n    environment: [B=$X, A]\n    volumes: ['${DIR:-./d}:/d:ro']\n  db: {image: x}\n";
+    let leave = super::Leave { variables: true, ..super::Leave::default() };
+    let request = Request { leave, ..request(source) };
+    let printed = answer(&request, &Question::Model(Format::Yaml)).map(|answer| answer.text);
+    insta::assert_snapshot!(printed.unwrap_or_else(|report| report.render(false)), @r#"
+name: p
+networks:
+  default:
+    name: p_default
+services:
+  db:
+    image: x
+    networks:
+      default: null
+  web:
+    command: a $$b
+    depends_on:
+      db:
+        condition: service_started
+        required: true
+    environment:
+      - B=$X
+      - A
+    image: ${IMAGE}
+    mem_limit: 1g
+    networks:
+      default: null
+    ports:
+      - ${PORT}:80
+      - 81:81
+    privileged: ${P}
+    volumes:
+      - read_only: true
+        source: ${DIR:-./d}
+        target: /d
+        type: volume
+        volume: {}
+"#);
+    let variables = answer(&request, &Question::Variables(None)).map(|answer| answer.text);
+    let variables = variables.unwrap_or_else(|report| report.render(false));
+    let words: Vec<Vec<&str>> = variables.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        words,
+        [
+            vec!["DIR", "false", "./d"],
+            vec!["IMAGE", "false"],
+            vec!["P", "false"],
+            vec!["PORT", "false"],
+            vec!["X", "false"]
+        ]
+    );
+}

@@ -16,7 +16,7 @@ pub(crate) use pairs::until_started;
 pub(crate) use scalar::bounds;
 pub(crate) use short::DEVICE;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, hash_map};
 
 use super::place::Place;
 use super::schema::{self, Form, List, Names, One, Shape, Special, Struct, Type};
@@ -138,18 +138,19 @@ impl<'a> Canon<'a> {
 
     /// Reports entries that stand there twice, and removes them.
     fn distinct(&mut self, items: &mut Vec<Node>, place: &Place<'_>) {
-        let mut seen: Vec<(Kind, Span)> = Vec::new();
-        items.retain(|item| match seen.iter().find(|(kind, _)| *kind == item.kind).map(|(_, span)| *span) {
-            Some(first) => {
+        let mut seen: HashMap<String, Span> = HashMap::new();
+        items.retain(|item| match seen.entry(format!("{:?}", item.kind)) {
+            hash_map::Entry::Occupied(first) => {
                 let shown = match &item.kind {
                     Kind::Str(text) => format!("`{text}`"),
                     _ => "an entry".to_owned(),
                 };
-                self.error(item.span, format!("{place} has {shown} twice")).notes.push((first, "here before".into()));
+                let error = self.error(item.span, format!("{place} has {shown} twice"));
+                error.notes.push((*first.get(), "here before".into()));
                 false
             }
-            None => {
-                seen.push((item.kind.clone(), item.span));
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(item.span);
                 true
             }
         });
@@ -177,9 +178,9 @@ impl<'a> Canon<'a> {
             if map.null && entry.value.kind == Kind::Null {
                 return true;
             }
-            let before = self.errors();
+            let before = self.out.len();
             let sound = self.settle(&map.value, &mut entry.value, at, &place);
-            if self.errors() > before && place.is_service() {
+            if place.is_service() && self.out[before..].iter().any(|d| d.severity == Severity::Error) {
                 self.damaged.insert(name.clone());
             }
             if !sound && let Some(fields) = map.value.shape.fields() {
@@ -286,10 +287,6 @@ impl<'a> Canon<'a> {
         self.out.push(Diagnostic::warning(Some(at), message).help(help));
     }
 
-    fn errors(&self) -> usize {
-        self.out.iter().filter(|d| d.severity == Severity::Error).count()
-    }
-
     /// Whether `text` has to wait for its variables.
     fn waits(&self, text: &str) -> bool {
         self.raw && text.contains('$')
@@ -317,6 +314,9 @@ fn is_name(text: &str) -> bool {
 fn quote_help(node: &Node, want: &str) -> Option<String> {
     if want == "a mapping" && node.kind == Kind::Null {
         return Some("what belongs to it stands below it, indented by two spaces".into());
+    }
+    if node.kind == Kind::Null {
+        return Some("write its value behind it or below it, or take the key away".into());
     }
     if !want.starts_with("text") {
         return None;
