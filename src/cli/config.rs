@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Print the environment that variables are replaced from
     #[arg(long)]
     environment: bool,
+    /// Print a value, such as `services.web.ports[0]`, with every place and variable that it comes from
+    #[arg(long, value_name = "PATH")]
+    explain: Option<String>,
     /// Leave variables as they are
     #[arg(long)]
     no_interpolate: bool,
@@ -90,7 +93,9 @@ impl Args {
             Format::Yaml => compose::Format::Yaml,
             Format::Json => compose::Format::Json,
         });
-        if self.services {
+        if let Some(path) = &self.explain {
+            Question::Explain(path.clone(), format.unwrap_or(compose::Format::Yaml))
+        } else if self.services {
             Question::Services
         } else if self.volumes {
             Question::Volumes

@@ -150,6 +150,7 @@ impl<B: Backend> Context<B> {
             names_only: false,
             services: Vec::new(),
             leave: compose::Leave::default(),
+            trail: false,
         })
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Where docker compose answers in the order of a hash map, ours is the order of the file.
 //!
-//! Invariant: pure, but for what [`read`] reads.
+//! Invariant: pure, but for what the pipeline reads.
 
 use super::print::Format;
 use super::value::Value;
-use super::{Leave, Model, Read, Request, config, json, read, write};
+use super::{Leave, Model, Read, Request, config, explain, json, read, write};
 use crate::diag::{Diagnostic, Report, Sources};
 
 /// What is asked of the model.
@@ -32,6 +32,8 @@ pub enum Question {
     Variables(Option<Format>),
     /// The environment that variables are replaced from.
     Environment,
+    /// The value at a path, and where it came from.
+    Explain(String, Format),
 }
 
 /// An answer, and what there was to say on the way.
@@ -55,6 +57,7 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
     let (services, leave) = match question {
         Question::Model(_) => (&request.services, Leave { env_files: false, ..leave }),
         Question::Environment => (&request.services, leave),
+        Question::Explain(..) => (&all, Leave { variables: false, env_files: false, unused: true, ..leave }),
         Question::Variables(_) => (&all, Leave { variables: true, ..leave }),
         Question::Profiles | Question::Images => {
             (&request.services, Leave { variables: false, env_files: true, ..leave })
@@ -64,7 +67,8 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
             (&all, Leave { variables: false, env_files: true, ..leave })
         }
     };
-    let request = Request { services: services.clone(), leave, ..request.clone() };
+    let trail = matches!(question, Question::Explain(..));
+    let request = Request { services: services.clone(), leave, trail, ..request.clone() };
     let Read { model, warnings, sources } = read(&request)?;
     let text = match question {
         Question::Model(format) => config::config(&model, *format),
@@ -77,8 +81,17 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
         Question::Images => lines(model.images().into_iter().map(|(_, image)| image)),
         Question::Hashes(names) => hashes(&model, names.as_deref())?,
         Question::Variables(format) => variables(&model, *format),
+        Question::Explain(path, format) => {
+            let explained = explain::explain(&model, &sources, &request.env, path, *format).map_err(Report::from)?;
+            match format {
+                Format::Yaml => explain::text(&explained, &sources),
+                Format::Json => explain::json(&explained, &sources),
+            }
+        }
         Question::Environment => lines(model.environment().iter().map(|(name, value)| format!("{name}={value}"))),
     };
+    // Who asks about one value has no use for what there is to say about others.
+    let warnings = if matches!(question, Question::Explain(..)) { Vec::new() } else { warnings };
     Ok(Answer { text, warnings, sources })
 }
 

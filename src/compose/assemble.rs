@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use super::interpolate::{self, Outcome, Variables};
 use super::provenance::Origins;
+use super::trail::Trail;
 use super::yaml::{self, Kind, Node};
 use super::{Request, directive, locate, merge};
 use crate::diag::{Diagnostic, Severity, Sources, Span};
@@ -64,6 +65,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) partial: bool,
     /// Where each file that is not named on the command line is asked for.
     pub(crate) origins: Origins,
+    /// What each document says, if that was asked for.
+    pub(crate) trail: Option<Trail>,
     documents: HashMap<PathBuf, Rc<Vec<Node>>>,
     pub(super) extended: HashMap<(PathBuf, usize), Option<Rc<Extended>>>,
     pub(super) scopes: usize,
@@ -81,6 +84,7 @@ impl<'a> Assembly<'a> {
             incomplete: Vec::new(),
             partial: false,
             origins: Origins::new(),
+            trail: request.trail.then(Trail::default),
             documents: HashMap::new(),
             extended: HashMap::new(),
             scopes: 0,
@@ -92,13 +96,18 @@ impl<'a> Assembly<'a> {
     /// Returns the documents of one scope as one tree.
     pub(crate) fn merged(&mut self, documents: Vec<Document>, scope: &Scope) -> Option<Node> {
         let mut merged: Option<Node> = None;
+        let variables = self.trail.is_some().then(|| Rc::new(scope.variables.clone()));
         for Document { path, mut tree } in documents {
             version(&tree, &mut self.out);
             if !self.request.leave.variables {
                 interpolate::tree(&mut tree, &scope.variables, self.sources, &mut self.outcome);
             }
+            let own = variables.is_some().then(|| tree.clone());
             let resets = directive::take(&mut tree, &mut self.out);
             self.extend(&mut tree, &path, scope, &resets);
+            if let (Some(trail), Some(own), Some(variables)) = (&mut self.trail, own, &variables) {
+                trail.document(own, variables);
+            }
             if let Some(before) = &mut merged {
                 directive::apply(before, &resets);
             }

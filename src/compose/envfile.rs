@@ -19,16 +19,16 @@ use crate::diag::{Diagnostic, Sources, Span};
 /// Reads a file into the sources; `None` when it does not exist, an error when it cannot be read.
 pub(crate) type Read<'a> = &'a mut dyn FnMut(&EnvFile, &mut Sources) -> Result<Option<u16>, Diagnostic>;
 
-/// Puts the variables of a service's files into its environment.
+/// Puts the variables of a service's files into its environment, and returns them.
 pub(crate) fn resolve(
     service: &mut Service,
     env: &Env,
     read: Read<'_>,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
-) {
+) -> Found {
     if service.env_files.is_empty() {
-        return;
+        return Found::new();
     }
     let written = service.environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
     let mut outer: Env = written.collect();
@@ -62,9 +62,10 @@ pub(crate) fn resolve(
     }
     let explicit = std::mem::take(&mut service.environment);
     let mut all: IndexMap<String, Option<String>> =
-        found.into_iter().map(|(name, found)| (name, Some(found.value))).collect();
+        found.iter().map(|(name, found)| (name.clone(), Some(found.value.clone()))).collect();
     all.extend(explicit);
     service.environment = all;
+    found
 }
 
 /// Puts the labels of a service's `label_file` under its own, in the service and in its node, which loses the key.

@@ -83,7 +83,9 @@ impl Assembly<'_> {
                     self.unknown_base(name, &reference, services, None);
                     return None;
                 }
-                self.resolve(services, reference.service, file, scope, resets, chain)?
+                let base = self.resolve(services, reference.service, file, scope, resets, chain)?;
+                self.keep_base(services, &reference, scope, chain);
+                base
             }
             Some((path, at)) => {
                 let path = absolute(path, &scope.dir, &scope.variables.values);
@@ -102,7 +104,9 @@ impl Assembly<'_> {
                     self.unknown_base(name, &reference, services, Some(&shown));
                     return None;
                 }
-                self.resolve(services, reference.service, &path, scope, &extended.resets, chain)?
+                let base = self.resolve(services, reference.service, &path, scope, &extended.resets, chain)?;
+                self.keep_base(services, &reference, scope, chain);
+                base
             }
         };
         if !self.may_copy(&base, reference.at) {
@@ -116,6 +120,15 @@ impl Assembly<'_> {
         directive::apply(&mut under, resets);
         merge::onto(&mut under, wrapped(name, over), &mut self.out);
         unwrapped(under)
+    }
+
+    /// Keeps what a base says for who asks; the chain begins with the service that gets it.
+    fn keep_base(&mut self, services: &Map, reference: &Reference<'_>, scope: &Scope, chain: &[Step]) {
+        if let (Some(trail), Some(first), Some(base)) =
+            (&mut self.trail, chain.first(), services.get(reference.service))
+        {
+            trail.base(&first.service, base, reference.at, &scope.variables);
+        }
     }
 
     /// Adds a step; false when the chain comes back to a service or is too long.

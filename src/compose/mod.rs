@@ -30,6 +30,7 @@ mod directive;
 mod dotenv;
 mod effects;
 mod envfile;
+mod explain;
 mod extends;
 mod include;
 mod interpolate;
@@ -46,6 +47,7 @@ mod scalar;
 mod schema;
 mod select;
 mod short;
+mod trail;
 mod tree;
 mod unique;
 mod variables;
@@ -98,6 +100,8 @@ pub struct Request {
     pub services: Vec<String>,
     /// Steps that are left out.
     pub leave: Leave,
+    /// Keep what each file says, for who asks where a value came from.
+    pub trail: bool,
 }
 
 /// Steps on the way to a [`Model`] that are left out.
@@ -129,6 +133,8 @@ pub struct Model {
     pub(crate) raw: bool,
     /// The project's environment.
     pub(crate) env: Env,
+    /// What each file says, if that was asked for.
+    pub(crate) trail: Option<trail::Trail>,
 }
 
 /// A model and what there was to say about it.
@@ -259,7 +265,7 @@ fn run(
     let mut assembly = Assembly::new(request, sources);
     let scope = Scope { dir: setting.directory.clone(), variables: setting.variables, chain: Vec::new(), id: 0 };
     let merged = assembly.merged(documents, &scope);
-    let Assembly { out: mut mistakes, mut outcome, incomplete, partial, origins, .. } = assembly;
+    let Assembly { out: mut mistakes, mut outcome, incomplete, partial, origins, mut trail, .. } = assembly;
     let mut root = merged?;
     let broken = assemble::places_of_errors(&outcome.diagnostics);
     out.append(&mut outcome.diagnostics);
@@ -296,7 +302,7 @@ fn run(
     if !leave.consistency && !leave.variables {
         mistakes.append(&mut inconsistent);
     }
-    let mut model = Model { root, disabled: yaml::Map::new(), raw: leave.variables, env: env.clone() };
+    let mut model = Model { root, disabled: yaml::Map::new(), raw: leave.variables, env: env.clone(), trail: None };
     if !leave.variables {
         model.disabled = select::profiles(&mut model.root, &profiles);
         if leave.implicit {
@@ -305,11 +311,24 @@ fn run(
         let meant = meant(&project, &request.services);
         for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
             let Some(node) = model.service_mut(service.name.as_str()) else { continue };
+            let name = service.name.to_string();
+            let section = std::cell::Cell::new("labels");
             let mut read = |file: &model::EnvFile, sources: &mut Sources| {
                 let path = request.cwd.join(&file.path);
-                locate::read_env_file(&model::EnvFile { path, ..file.clone() }, request, sources)
+                let number = locate::read_env_file(&model::EnvFile { path, ..file.clone() }, request, sources)?;
+                if let (Some(trail), Some(number)) = (&mut trail, number) {
+                    trail.files.push(trail::ServiceFile {
+                        service: name.clone(),
+                        section: section.get(),
+                        file: number,
+                        at: file.span,
+                        raw: file.raw,
+                    });
+                }
+                Ok(number)
             };
             envfile::labels(service, node, &mut read, sources, &mut mistakes);
+            section.set("environment");
             files_of(service, node, leave, env, &mut read, sources, &mut mistakes);
         }
     }
@@ -324,6 +343,7 @@ fn run(
     out.append(&mut mistakes);
     provenance::add_files(out, &origins);
     provenance::add_files(unmet, &origins);
+    model.trail = trail.map(|trail| trail::Trail { origins, ..trail });
     Some((model, project))
 }
 
@@ -341,11 +361,12 @@ fn files_of(
         for value in service.environment.iter_mut().filter(|(_, value)| value.is_none()) {
             *value.1 = env.get(value.0).cloned();
         }
-        envfile::resolve(service, env, read, sources, out);
+        let found = envfile::resolve(service, env, read, sources, out);
         let at = node.span;
         if !service.environment.is_empty() {
             let entry = |(name, value): (&String, &Option<String>)| {
                 let kind = value.clone().map_or(yaml::Kind::Null, yaml::Kind::Str);
+                let at = found.get(name).map_or(at, |found| found.at);
                 (name.clone(), yaml::Entry { key: at, value: yaml::Node::new(at, kind) })
             };
             let mut all: yaml::Map = service.environment.iter().map(entry).collect();

@@ -45,6 +45,11 @@ pub(crate) fn raw(node: &Node, format: Format) -> Value {
     any(node, format)
 }
 
+/// Returns one attribute, or something of which the table knows nothing.
+pub(crate) fn one(ty: Option<&Type>, node: &Node, format: Format) -> Value {
+    ty.map_or_else(|| any(node, format), |ty| value(ty, node, format))
+}
+
 fn value(ty: &Type, node: &Node, format: Format) -> Value {
     match (ty.shape, &node.kind) {
         (Shape::Struct(fields) | Shape::Short(_, fields), Kind::Map(map)) => match fields.special {

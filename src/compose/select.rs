@@ -23,6 +23,11 @@ pub(crate) fn profiles(root: &mut Node, on: &[String]) -> Map {
     disabled
 }
 
+/// Returns the profiles that a service names.
+pub(crate) fn profiles_of(service: &Node) -> impl Iterator<Item = &str> {
+    service.get("profiles").into_iter().flat_map(Node::items).filter_map(Node::as_text)
+}
+
 fn is_on(service: &Node, on: &[String]) -> bool {
     let own = service.get("profiles").map_or(&[][..], Node::items);
     own.is_empty()

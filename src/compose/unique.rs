@@ -50,7 +50,8 @@ fn keep_last(items: &mut Vec<Node>, identity: impl Fn(&Node) -> String) {
     *items = kept;
 }
 
-fn identity(unique: Unique, item: &Node) -> String {
+/// Returns what entries that are the same one have in common.
+pub(crate) fn identity(unique: Unique, item: &Node) -> String {
     match (unique, &item.kind) {
         (Unique::Key, Kind::Str(text)) => text.split_once('=').map_or(text.as_str(), |(key, _)| key).to_owned(),
         (Unique::Target, Kind::Map(map)) => field(map, "target"),

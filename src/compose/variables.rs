@@ -24,6 +24,13 @@ pub(crate) fn of(node: &Node) -> BTreeMap<String, Variable> {
     found
 }
 
+/// Returns the variables of a text.
+pub(crate) fn of_text(text: &str) -> BTreeMap<String, Variable> {
+    let mut found = BTreeMap::new();
+    extract(text, &mut found);
+    found
+}
+
 fn walk(node: &Node, found: &mut BTreeMap<String, Variable>) {
     match &node.kind {
         Kind::Str(text) => extract(text, found),

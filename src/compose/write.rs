@@ -13,11 +13,12 @@ use super::yaml::Kind;
 /// Keys longer than this are written with `?`.
 const LONGEST_KEY: usize = 128;
 
-/// Returns `value`, which is a mapping, as a YAML document.
+/// Returns `value` as a YAML document.
 pub(crate) fn yaml(value: &Value) -> String {
     let mut writer = Writer { out: String::new() };
     match value {
         Value::Map(map) if !map.is_empty() => writer.map(map, 0, false),
+        Value::List(list) if !list.is_empty() => writer.list(list, 0, false),
         other => writer.value(other, 0, false),
     }
     writer.end_line();

@@ -6,6 +6,7 @@ mod attached;
 mod base_images;
 mod build;
 mod commands;
+mod config;
 mod connectivity;
 mod crash;
 mod cycles;

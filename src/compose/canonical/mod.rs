@@ -33,6 +33,13 @@ pub(crate) struct Canon<'a> {
     pub(crate) damaged: HashSet<String>,
 }
 
+/// Returns a part of a file in canonical form as far as it goes by itself; what cannot stand there is left out without a word.
+pub(crate) fn alone(ty: &Type, mut node: Node) -> Node {
+    let at = At { key: node.span, whole: node.span };
+    Canon::new(false, &mut Vec::new()).settle(ty, &mut node, at, &Place::FILE);
+    node
+}
+
 /// Where to point for a value.
 #[derive(Clone, Copy)]
 struct At {

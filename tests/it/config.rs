@@ -1,0 +1,60 @@
+//! `config --explain`, which needs no root.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use super::support::binary;
+
+const COMPOSE: &str = "services:
+  web:
+    image: nginx
+    ports: [\"127.0.0.1:8080:80\"]
+    environment:
+      LEVEL: ${LEVEL:-info}
+";
+const OVERRIDE: &str = "services: {web: {environment: [\"LEVEL=$WANTED\"]}}\n";
+
+/// Runs `hoist config` in a folder with these two files and a `.env`.
+fn config(arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, text) in [("compose.yaml", COMPOSE), ("compose.override.yaml", OVERRIDE), (".env", "WANTED=debug\n")] {
+        fs::write(directory.path().join(name), text).expect("a file");
+    }
+    let mut hoist = Command::new(binary());
+    hoist.arg("config").args(arguments).current_dir(directory.path()).env_clear();
+    hoist.output().expect("hoist runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn a_value_is_explained_and_a_path_to_nothing_ends_with_an_error() {
+    let explained = config(&["--explain", "services.web.environment.LEVEL"]);
+    assert!(explained.status.success());
+    insta::assert_snapshot!(text(&explained.stdout), @r#"
+    debug
+
+    from:
+      compose.yaml:6:14
+          LEVEL: ${LEVEL:-info}
+          means `info`
+        replaced by a later place
+      compose.override.yaml:1:32, a file that overrides
+          "LEVEL=$WANTED"
+          means `debug`
+        this one counts
+    rule: of several places the last one counts
+    variables:
+      WANTED = `debug` from .env:1:1
+    "#);
+    let value: serde_json::Value =
+        serde_json::from_slice(&config(&["--format", "json", "--explain", "services.web.ports[0].target"]).stdout)
+            .expect("JSON");
+    assert_eq!((&value["value"], &value["places"][0]["written"]), (&80.into(), &"\"127.0.0.1:8080:80\"".into()));
+
+    let nothing = config(&["--explain", "services.web.enviroment"]);
+    assert_eq!((nothing.status.code(), text(&nothing.stdout)), (Some(1), String::new()));
+    assert!(text(&nothing.stderr).contains("did you mean `environment`?"), "{nothing:?}");
+}
