@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hoist::compose::{self, Leave, Question};
+use hoist::compose::{self, Answer, Leave, Question};
 use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
 use hoist::image;
@@ -49,8 +49,11 @@ pub(crate) struct Args {
     #[arg(long)]
     environment: bool,
     /// Print a value, such as `services.web.ports[0]`, with every place and variable that it comes from
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "lint")]
     explain: Option<String>,
+    /// Warn of what is valid and probably not meant; with `-q` of nothing else, with `--format json` as JSON
+    #[arg(long)]
+    lint: bool,
     /// Leave variables as they are
     #[arg(long)]
     no_interpolate: bool,
@@ -87,6 +90,11 @@ enum Format {
 }
 
 impl Args {
+    /// Whether findings go where data goes.
+    fn has_findings_as_data(&self) -> bool {
+        self.lint && matches!(self.format, Some(Format::Json))
+    }
+
     /// Returns what is asked; of several flags the one that docker compose looks at first.
     fn question(&self) -> Question {
         let format = self.format.map(|format| match format {
@@ -95,6 +103,8 @@ impl Args {
         });
         if let Some(path) = &self.explain {
             Question::Explain(path.clone(), format.unwrap_or(compose::Format::Yaml))
+        } else if self.lint {
+            Question::Lint(format.unwrap_or(compose::Format::Yaml))
         } else if self.services {
             Question::Services
         } else if self.volumes {
@@ -119,6 +129,18 @@ impl Args {
     }
 }
 
+/// Shows what there is to say beside an answer, and returns it.
+fn said<B: Backend>(cx: &Context<B>, args: &Args, answer: Answer) -> String {
+    let Answer { text, warnings, findings, sources } = answer;
+    for warning in warnings.iter().filter(|_| !(args.lint && args.quiet)) {
+        cx.output().diagnostic(warning, &sources);
+    }
+    if !args.has_findings_as_data() {
+        cx.output().report(&Report { diagnostics: findings, sources, ..Report::default() });
+    }
+    text
+}
+
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let leave = Leave {
         variables: args.no_interpolate,
@@ -129,7 +151,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         unused: false,
     };
     let question = args.question();
-    let answer = match question {
+    let text = match question {
         Question::Model(format) if args.lock_image_digests || args.resolve_image_digests => {
             let mut model = cx.read(args.service.clone(), leave)?;
             model.replace_images(&pinned(&model).await?);
@@ -138,13 +160,15 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             }
             compose::config(&model, format)
         }
-        _ => cx.answer(args.service.clone(), leave, &question)?,
+        _ => said(cx, args, cx.answer(args.service.clone(), leave, &question)?),
     };
+    // As JSON, findings are the data that was asked for.
+    let is_quiet = args.quiet && !args.has_findings_as_data();
     match &args.output {
-        _ if args.quiet => {}
-        Some(path) if !answer.is_empty() => std::fs::write(path, answer)
+        _ if is_quiet => {}
+        Some(path) if !text.is_empty() => std::fs::write(path, text)
             .map_err(|error| Report::message(format!("cannot write `{}`: {error}", path.display())))?,
-        _ => cx.output().data(&answer),
+        _ => cx.output().data(&text),
     }
     Ok(Exit::Success)
 }

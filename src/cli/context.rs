@@ -154,7 +154,7 @@ impl<B: Backend> Context<B> {
         })
     }
 
-    /// Answers a question about the model, and shows the warnings.
+    /// Answers a question about the model.
     ///
     /// # Errors
     /// Every mistake in the files.
@@ -163,13 +163,8 @@ impl<B: Backend> Context<B> {
         services: Vec<String>,
         leave: compose::Leave,
         question: &compose::Question,
-    ) -> Result<String, Report> {
-        let request = compose::Request { services, leave, ..self.request()? };
-        let answer = compose::answer(&request, question)?;
-        for warning in &answer.warnings {
-            self.output.diagnostic(warning, &answer.sources);
-        }
-        Ok(answer.text)
+    ) -> Result<compose::Answer, Report> {
+        compose::answer(&compose::Request { services, leave, ..self.request()? }, question)
     }
 
     /// Reads the model, and shows the warnings.

@@ -102,7 +102,7 @@ impl Output {
         });
     }
 
-    /// Writes the errors that end a run.
+    /// Writes diagnostics with their lines of the files, such as the errors that end a run.
     pub(crate) fn report(&self, report: &Report) {
         self.err(&report.render(self.colour_err));
     }

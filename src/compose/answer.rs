@@ -6,8 +6,8 @@
 
 use super::print::Format;
 use super::value::Value;
-use super::{Leave, Model, Read, Request, config, explain, json, read, write};
-use crate::diag::{Diagnostic, Report, Sources};
+use super::{Leave, Model, Read, Request, config, explain, json, lint, locate, look, select, write};
+use crate::diag::{self, Diagnostic, Report, Sources};
 
 /// What is asked of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub enum Question {
     Environment,
     /// The value at a path, and where it came from.
     Explain(String, Format),
+    /// What the rules of `docs/lint.md` find; with the model in this format, or as JSON instead of it.
+    Lint(Format),
 }
 
 /// An answer, and what there was to say on the way.
@@ -43,6 +45,8 @@ pub struct Answer {
     pub text: String,
     /// Warnings in file order.
     pub warnings: Vec<Diagnostic>,
+    /// What rules found, in file order, if they were asked.
+    pub findings: Vec<Diagnostic>,
     /// The texts that the warnings point into.
     pub sources: Sources,
 }
@@ -57,6 +61,7 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
     let (services, leave) = match question {
         Question::Model(_) => (&request.services, Leave { env_files: false, ..leave }),
         Question::Environment => (&request.services, leave),
+        Question::Lint(_) => (&request.services, Leave { variables: false, env_files: false, unused: true, ..leave }),
         Question::Explain(..) => (&all, Leave { variables: false, env_files: false, unused: true, ..leave }),
         Question::Variables(_) => (&all, Leave { variables: true, ..leave }),
         Question::Profiles | Question::Images => {
@@ -67,9 +72,11 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
             (&all, Leave { variables: false, env_files: true, ..leave })
         }
     };
-    let trail = matches!(question, Question::Explain(..));
+    let trail = matches!(question, Question::Explain(..) | Question::Lint(_));
     let request = Request { services: services.clone(), leave, trail, ..request.clone() };
-    let Read { model, warnings, sources } = read(&request)?;
+    let mut unmet = Vec::new();
+    let Read { mut model, mut warnings, sources } = look(&request, &mut unmet)?;
+    let mut findings = Vec::new();
     let text = match question {
         Question::Model(format) => config::config(&model, *format),
         Question::Services if leave.variables => lines(model.names("services")),
@@ -88,11 +95,23 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
                 Format::Json => explain::json(&explained, &sources),
             }
         }
+        Question::Lint(format) => {
+            findings = lint::findings(&model, &sources, &unmet, &locate::exists);
+            // What a rule says better is said once.
+            warnings.retain(|warning| warning.span.is_none() || findings.iter().all(|f| f.span != warning.span));
+            match format {
+                Format::Json => diag::json(&findings, &sources),
+                Format::Yaml => {
+                    select::used(&mut model.root);
+                    config::config(&model, *format)
+                }
+            }
+        }
         Question::Environment => lines(model.environment().iter().map(|(name, value)| format!("{name}={value}"))),
     };
     // Who asks about one value has no use for what there is to say about others.
     let warnings = if matches!(question, Question::Explain(..)) { Vec::new() } else { warnings };
-    Ok(Answer { text, warnings, sources })
+    Ok(Answer { text, warnings, findings, sources })
 }
 
 fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {

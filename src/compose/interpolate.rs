@@ -165,7 +165,7 @@ pub(crate) fn unset_warning(at: Span, name: &str) -> Diagnostic {
 }
 
 /// Narrows `span` to where `part` is written in it, if it is there exactly once.
-fn locate(span: Span, part: &str, sources: &Sources) -> Span {
+pub(crate) fn locate(span: Span, part: &str, sources: &Sources) -> Span {
     let text = sources.text(span.file).get(span.lo as usize..span.hi as usize).unwrap_or("");
     match text.find(part) {
         Some(at) if !part.is_empty() && text.rfind(part) == Some(at) => {

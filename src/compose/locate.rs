@@ -261,6 +261,11 @@ fn read_env(
     result.map_err(|error| out.push(error)).ok()
 }
 
+/// Returns whether something is at an absolute path; what cannot be looked at counts as there.
+pub(crate) fn exists(path: &str) -> bool {
+    Path::new(path).try_exists().unwrap_or(true)
+}
+
 /// Returns `path` with its first symbolic link followed, if there is one, as docker compose does for paths that are watched.
 pub(crate) fn real(path: &str) -> String {
     let parents: Vec<&Path> = Path::new(path).ancestors().collect();

@@ -35,6 +35,7 @@ mod extends;
 mod include;
 mod interpolate;
 mod json;
+mod lint;
 mod locate;
 mod merge;
 mod paths;
@@ -199,9 +200,14 @@ pub fn load(request: &Request) -> Result<Loaded, Report> {
 /// # Errors
 /// All mistakes that were found, with the warnings between them.
 pub fn read(request: &Request) -> Result<Read, Report> {
+    look(request, &mut Vec::new())
+}
+
+/// As [`read`]; what is valid and cannot be brought up goes to `unmet`.
+fn look(request: &Request, unmet: &mut Vec<Diagnostic>) -> Result<Read, Report> {
     let mut sources = Sources::default();
     let mut out = Vec::new();
-    let made = run(request, &mut sources, &mut out, &mut Vec::new());
+    let made = run(request, &mut sources, &mut out, unmet);
     let model = made.and_then(|(mut model, _)| {
         let profiles = locate::profiles(request, &model.env);
         let Model { root, disabled, raw, .. } = &mut model;

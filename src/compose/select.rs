@@ -85,12 +85,24 @@ pub(crate) fn services(
     Ok(())
 }
 
+/// Where a project declares what services use.
+pub(crate) const SECTIONS: [&str; 5] = ["networks", "volumes", "secrets", "configs", "models"];
+
 /// Removes resources that no service uses.
 pub(crate) fn used(root: &mut Node) {
+    let used = uses(root.section("services").map(|(_, entry)| &entry.value));
+    for (section, used) in SECTIONS.iter().zip(used) {
+        if let Some(all) = root.get_mut(section).and_then(Node::as_map_mut) {
+            all.retain(|name, _| used.contains(name));
+        }
+    }
+}
+
+/// Returns the names that services use of each of the [`SECTIONS`].
+pub(crate) fn uses<'n>(services: impl Iterator<Item = &'n Node>) -> [BTreeSet<String>; 5] {
     let mut used: [BTreeSet<String>; 5] = Default::default();
     let [networks, volumes, secrets, configs, models] = &mut used;
-    for (_, service) in root.section("services") {
-        let service = &service.value;
+    for service in services {
         networks.extend(service.section("networks").map(|(name, _)| name.clone()));
         models.extend(service.section("models").map(|(name, _)| name.clone()));
         let sources = |node: Option<&Node>| -> Vec<String> {
@@ -104,11 +116,7 @@ pub(crate) fn used(root: &mut Node) {
         let named = named.filter(|mount| mount.text_at("type") == Some("volume"));
         volumes.extend(named.filter_map(|mount| mount.text_at("source").map(str::to_owned)));
     }
-    for (section, used) in ["networks", "volumes", "secrets", "configs", "models"].iter().zip(used) {
-        if let Some(all) = root.get_mut(section).and_then(Node::as_map_mut) {
-            all.retain(|name, _| used.contains(name));
-        }
-    }
+    used
 }
 
 /// Returns the names of the services, each after those that it depends on, otherwise in file order. A circle is entered where

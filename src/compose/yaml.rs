@@ -141,6 +141,39 @@ pub(crate) fn parse(file: u16, text: &str) -> Result<(Vec<Node>, Vec<Diagnostic>
     Ok((builder.documents, builder.warnings))
 }
 
+/// Returns the anchors of `text` that no alias names, with their places.
+pub(crate) fn idle_anchors(file: u16, text: &str) -> Vec<(String, Span)> {
+    let options = options! {
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+        emit_anchor_events: true,
+        emit_unresolved_aliases: true,
+        emit_comments: false,
+    };
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut found: Vec<(String, Span, bool)> = Vec::new();
+    // Aliases name the last anchor of that name, by its number or, from another document, by name.
+    let mut numbers: HashMap<usize, usize> = HashMap::new();
+    while let Some(Ok((event, span))) = parser.next_event() {
+        let used = match event {
+            Event::Anchor(id, name) => {
+                let lo = span.start.byte_offset().unwrap_or(0);
+                let hi = span.end.byte_offset().unwrap_or(lo);
+                numbers.insert(id, found.len());
+                found.push((name.into_owned(), Span::new(file, lo, hi), false));
+                None
+            }
+            Event::Alias(id) => numbers.get(&id).copied(),
+            Event::UnresolvedAlias(name) => found.iter().rposition(|(known, ..)| *known == name),
+            _ => None,
+        };
+        if let Some(anchor) = used.and_then(|at| found.get_mut(at)) {
+            anchor.2 = true;
+        }
+    }
+    found.into_iter().filter(|(.., used)| !used).map(|(name, at, _)| (name, at)).collect()
+}
+
 /// A collection that is being read.
 struct Frame {
     node: Node,

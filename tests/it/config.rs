@@ -1,4 +1,4 @@
-//! `config --explain`, which needs no root.
+//! `config --explain` and `config --lint`. Neither needs root.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -17,11 +17,13 @@ const OVERRIDE: &str = "services: {web: {environment: [\"LEVEL=$WANTED\"]}}\n";
 /// Runs `hoist config` in a folder with these two files and a `.env`.
 fn config(arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().expect("a directory");
+    let project = directory.path().join("shop");
+    fs::create_dir(&project).expect("a directory");
     for (name, text) in [("compose.yaml", COMPOSE), ("compose.override.yaml", OVERRIDE), (".env", "WANTED=debug\n")] {
-        fs::write(directory.path().join(name), text).expect("a file");
+        fs::write(project.join(name), text).expect("a file");
     }
     let mut hoist = Command::new(binary());
-    hoist.arg("config").args(arguments).current_dir(directory.path()).env_clear();
+    hoist.arg("config").args(arguments).current_dir(&project).env_clear();
     hoist.output().expect("hoist runs")
 }
 
@@ -57,4 +59,30 @@ fn a_value_is_explained_and_a_path_to_nothing_ends_with_an_error() {
     let nothing = config(&["--explain", "services.web.enviroment"]);
     assert_eq!((nothing.status.code(), text(&nothing.stdout)), (Some(1), String::new()));
     assert!(text(&nothing.stderr).contains("did you mean `environment`?"), "{nothing:?}");
+}
+
+#[test]
+fn findings_are_warnings_with_a_place_and_no_failure() {
+    let quiet = config(&["--lint", "-q"]);
+    assert_eq!((quiet.status.code(), text(&quiet.stdout)), (Some(0), String::new()));
+    insta::assert_snapshot!(text(&quiet.stderr), @r"
+    warning: the image `nginx` of service `web` has no tag, so that it is the latest one [unpinned-image]
+     --> compose.yaml:3:12
+      |
+    3 |     image: nginx
+      |            ^^^^^
+      |
+      = help: name a version, as in `nginx:1.2`, or a digest
+    ");
+    let loud = config(&["--lint"]);
+    assert_eq!((text(&loud.stdout), loud.stderr), (text(&config(&[]).stdout), quiet.stderr));
+
+    let json = config(&["--lint", "--format", "json"]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let finding = &value["diagnostics"][0];
+    assert_eq!(
+        (&finding["severity"], &finding["line"], &finding["column"]),
+        (&"warning".into(), &3.into(), &12.into())
+    );
+    assert_eq!((text(&json.stderr), config(&["-q"]).stderr), (String::new(), Vec::new()));
 }
