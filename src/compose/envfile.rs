@@ -113,9 +113,10 @@ pub(crate) fn raw(file: u16, text: &str, outer: &Env, found: &mut Found) -> Resu
         at += line.len();
         let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
+        let whole = line.len();
         let line = if start == 0 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
-        let start = start + (text[start..].len() - text[start..].trim_start_matches(['\u{feff}', ' ', '\t']).len());
         let line = line.trim_start();
+        let start = start + whole - line.len();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -150,6 +151,12 @@ mod tests {
         raw(0, text, &outer, &mut found).expect("valid");
         let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={}", value.value)).collect();
         assert_eq!(shown, ["A='{\"k\": 1}' # x", "A2=a=b", "B=$HOME", "C=", "HOME=/root"]);
+        let text = "\u{feff} A=1\r\n\u{c}\u{a0}B=2";
+        raw(0, text, &outer, &mut found).expect("valid");
+        for name in ["A", "B"] {
+            let at = found[name].at;
+            assert_eq!(&text[at.lo as usize..at.hi as usize], name);
+        }
         for text in ["=x", "a b=c", "a b", "a ", "a =c"] {
             assert!(raw(0, text, &outer, &mut found).is_err(), "{text}");
         }
