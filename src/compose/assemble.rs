@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::canonical::Canon;
 use super::interpolate::{self, Outcome, Variables};
 use super::provenance::Origins;
 use super::trail::Trail;
 use super::yaml::{self, Kind, Node};
-use super::{Request, directive, locate, merge};
+use super::{Request, complete, directive, locate, merge, paths, schema, unique};
 use crate::diag::{Diagnostic, Severity, Sources, Span};
 
 /// How many files a project may include or extend, each time counted.
@@ -149,6 +150,24 @@ impl<'a> Assembly<'a> {
         };
         self.documents.insert(path.to_path_buf(), Rc::clone(&documents));
         Some(documents)
+    }
+
+    /// Brings what was extended or included into canonical form, so that the paths in it, which are relative to `dir`, can be
+    /// made absolute; with `whole`, what has a default gets it.
+    pub(super) fn settle(&mut self, tree: &mut Node, dir: &Path, outer: &Path, scope: &Scope, whole: bool) {
+        let mut canon = Canon::new(self.request.leave.variables, &mut self.out);
+        canon.file(tree);
+        let damaged = canon.damaged;
+        self.incomplete.extend(damaged);
+        unique::entries(&schema::FILE, tree);
+        if whole {
+            complete::defaults(tree, self.request.leave.variables);
+        }
+        // Where paths are left relative, they are so to the directory of whoever asked for this.
+        let relative = paths::relative(outer, dir);
+        let dir = if self.request.leave.paths { &relative } else { dir };
+        let base = paths::Base { dir, env: &scope.variables.values, real: &locate::real };
+        base.resolve(&schema::FILE, tree);
     }
 
     /// Counts what is about to be copied; false when that makes too much, which is reported once.

@@ -1,7 +1,8 @@
 //! `extends`: a service that begins as another one of the same document or of another file.
 //!
-//! The base is merged under the service by the rules of override files; its own `extends` is followed first. Paths in
-//! another file are relative to that file's directory, `file` itself to the project's. A base may use what its file
+//! The base is merged under the service by the rules of override files; its own `extends` is followed first. What is of another
+//! file is brought into canonical form, so that its paths, which are relative to that file's directory, can be made absolute;
+//! `file` itself is relative to the project's. A base may use what its file
 //! declares, but networks, volumes and the like do not come along.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use super::assemble::{Assembly, Extended, Scope};
 use super::paths::absolute;
 use super::yaml::{Entry, Kind, Map, Node};
-use super::{directive, interpolate, merge, relative};
+use super::{directive, interpolate, merge};
 use crate::diag::{Diagnostic, Span, nearest};
 
 /// How many services may extend each other in a row.
@@ -70,10 +71,20 @@ impl Assembly<'_> {
         resets: &[directive::Place],
         chain: &mut Vec<Step>,
     ) -> Option<Node> {
-        let node = &services.get(name)?.value;
-        let Kind::Map(service) = &node.kind else { return Some(node.clone()) };
-        let Some(entry) = service.get("extends") else { return Some(node.clone()) };
-        let reference = self.reference(entry, name)?;
+        let mut node = services.get(name)?.value.clone();
+        let extends = match &mut node.kind {
+            Kind::Map(service) => service.shift_remove("extends"),
+            _ => None,
+        };
+        let is_foreign = chain.first().is_some_and(|first| first.file != file);
+        let dir = if is_foreign { file.parent().unwrap_or(&scope.dir) } else { &scope.dir };
+        if is_foreign {
+            let mut document = wrapped(name, node);
+            self.settle(&mut document, dir, &scope.dir, scope, false);
+            node = unwrapped(document)?;
+        }
+        let Some(entry) = extends else { return Some(node) };
+        let reference = self.reference(&entry, name)?;
         if !self.push(chain, Step { file: file.to_path_buf(), service: name.to_owned(), at: reference.at }) {
             return None;
         }
@@ -88,7 +99,7 @@ impl Assembly<'_> {
                 base
             }
             Some((path, at)) => {
-                let path = absolute(path, &scope.dir, &scope.variables.values);
+                let path = absolute(path, dir, &scope.variables.values);
                 let extended = self.extended_file(&path, at, scope)?;
                 let services = match &extended.tree.kind {
                     Kind::Map(top) => top.get("services").map(|entry| &entry.value.kind),
@@ -112,13 +123,9 @@ impl Assembly<'_> {
         if !self.may_copy(&base, reference.at) {
             return None;
         }
-        let mut over = node.clone();
-        if let Kind::Map(service) = &mut over.kind {
-            service.shift_remove("extends");
-        }
         let mut under = wrapped(name, base);
         directive::apply(&mut under, resets);
-        merge::onto(&mut under, wrapped(name, over), &mut self.out);
+        merge::onto(&mut under, wrapped(name, node), &mut self.out);
         unwrapped(under)
     }
 
@@ -220,7 +227,7 @@ impl Assembly<'_> {
         self.out.push(error);
     }
 
-    /// Returns a file whose services are extended, its paths absolute; it is read once.
+    /// Returns a file whose services are extended; it is read once.
     fn extended_file(&mut self, path: &Path, at: Span, scope: &Scope) -> Option<Rc<Extended>> {
         let id = (path.to_path_buf(), scope.id);
         if let Some(known) = self.extended.get(&id) {
@@ -248,8 +255,6 @@ impl Assembly<'_> {
             resets.extend(places);
             merge::onto(&mut tree, document, &mut self.out);
         }
-        let dir = path.parent().unwrap_or(&scope.dir);
-        relative::anchor(&mut tree, dir, &scope.variables.values);
         Some(Extended { tree, resets })
     }
 

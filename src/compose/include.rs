@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use super::assemble::{Assembly, Document, Scope};
 use super::dotenv::{self, Found};
 use super::paths::absolute;
-use super::relative;
 use super::schema::FILE;
-use super::value::Value;
 use super::yaml::{Entry, Kind, Map, Node};
 use super::{Env, locate};
 use crate::diag::{Diagnostic, Span, nearest};
@@ -167,7 +165,7 @@ impl Assembly<'_> {
         let sub = Scope { dir, variables, chain, id: self.scopes };
         let mut tree = self.merged(documents, &sub)?;
         inherit(&mut tree, &sub.variables.values);
-        relative::anchor(&mut tree, &sub.dir, &sub.variables.values);
+        self.settle(&mut tree, &sub.dir, &scope.dir, &sub, true);
         Some(tree)
     }
 
@@ -239,7 +237,7 @@ impl Assembly<'_> {
                     None => {
                         own.insert(name, entry);
                     }
-                    Some(first) if Value::of(&first.value) == Value::of(&entry.value) => {}
+                    Some(first) if is_same(&first.value, &entry.value) => {}
                     Some(first) => self.out.push(
                         Diagnostic::error(
                             Some(first.key),
@@ -262,6 +260,18 @@ impl Assembly<'_> {
                 nearest(key, known.iter().map(|field| field.name)).map(|near| format!("did you mean `{near}`?"));
             self.out.push(error);
         }
+    }
+}
+
+/// Returns whether two values are the same, wherever they stand and in whatever order their keys.
+fn is_same(a: &Node, b: &Node) -> bool {
+    match (&a.kind, &b.kind) {
+        (Kind::Map(a), Kind::Map(b)) => {
+            a.len() == b.len()
+                && a.iter().all(|(key, entry)| b.get(key).is_some_and(|other| is_same(&entry.value, &other.value)))
+        }
+        (Kind::Seq(a), Kind::Seq(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (a, b) => a == b,
     }
 }
 

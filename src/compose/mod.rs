@@ -26,6 +26,7 @@ mod cast;
 mod check;
 mod complete;
 mod config;
+mod consistency;
 mod directive;
 mod dotenv;
 mod effects;
@@ -42,7 +43,6 @@ mod paths;
 mod place;
 mod print;
 mod provenance;
-mod relative;
 mod rules;
 mod scalar;
 mod schema;
@@ -298,13 +298,13 @@ fn run(
 
     let mut inconsistent = Vec::new();
     let mut binder = bind::Binder { name: &name, out: &mut inconsistent, unmet };
-    let mut declared = binder.project(&root);
-    declared.partial = partial;
-    let missing = incomplete.into_iter().chain(damaged);
-    declared.incomplete.extend(missing.filter_map(|name| ServiceName::new(name).ok()));
+    let declared = binder.project(&root);
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, env);
-    let mut project = check::project(declared, origin, &profiles, &mut inconsistent, unmet);
+    let mut project = check::project(declared, origin, &profiles, unmet);
+    let missing = incomplete.into_iter().chain(damaged).collect();
+    let missing = consistency::Missing { services: &missing, file: partial };
+    consistency::check(&root, &profiles, &missing, &mut inconsistent);
     if !leave.consistency && !leave.variables {
         mistakes.append(&mut inconsistent);
     }

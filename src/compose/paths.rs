@@ -116,6 +116,14 @@ pub(crate) fn absolute(path: &str, dir: &Path, env: &Env) -> PathBuf {
     clean(&dir.join(path))
 }
 
+/// Returns how `to` is written in `from`, both being absolute.
+pub(crate) fn relative(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    let path: PathBuf = up.chain(to.components().skip(common)).collect();
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
+}
+
 /// Whether a build context is no directory of this host.
 pub(crate) fn is_remote(text: &str) -> bool {
     text.contains("://") || ["service:", "github.com/", "git@"].iter().any(|prefix| text.starts_with(prefix))
@@ -169,6 +177,19 @@ pub(crate) fn clean_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_written_relative_to_another() {
+        for (from, to, written) in [
+            ("/a/b", "/a/b", "."),
+            ("/a", "/a/b/c", "b/c"),
+            ("/a/b/c", "/a/d", "../../d"),
+            ("/", "/a", "a"),
+            ("/a", "/", ".."),
+        ] {
+            assert_eq!(relative(Path::new(from), Path::new(to)), Path::new(written));
+        }
+    }
 
     #[test]
     fn paths_are_cleaned_as_go_does() {

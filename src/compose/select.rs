@@ -28,7 +28,8 @@ pub(crate) fn profiles_of(service: &Node) -> impl Iterator<Item = &str> {
     service.get("profiles").into_iter().flat_map(Node::items).filter_map(Node::as_text)
 }
 
-fn is_on(service: &Node, on: &[String]) -> bool {
+/// Returns whether a service is switched on when these profiles are.
+pub(crate) fn is_on(service: &Node, on: &[String]) -> bool {
     let own = service.get("profiles").map_or(&[][..], Node::items);
     own.is_empty()
         || on.iter().any(|profile| profile == "*" || own.iter().any(|own| own.as_text() == Some(profile.as_str())))

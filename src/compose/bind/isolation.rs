@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 
 use super::{Binder, size, spanned_boolean, text, texts};
-use crate::compose::model::{Device, Isolation, Service, Spanned, Tmpfs, Ulimit};
+use crate::compose::model::{Device, Isolation, Spanned, Tmpfs, Ulimit};
 use crate::compose::short::tmpfs;
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Kind, Map, Node};
@@ -74,18 +74,6 @@ impl Binder<'_> {
         }
         found
     }
-
-    /// Reports a volume and a tmpfs on one path.
-    pub(super) fn distinct_targets(&mut self, service: &Service, owner: &str) {
-        for mount in &service.volumes {
-            if let Some(tmpfs) = service.isolation.tmpfs.iter().find(|tmpfs| tmpfs.target == mount.target) {
-                let message = format!("{owner} mounts two things on `{}`", mount.target);
-                let error = self.error(mount.span, message);
-                error.notes.push((tmpfs.span, "its `tmpfs` is there".into()));
-                error.help = Some("leave one of them out".into());
-            }
-        }
-    }
 }
 
 fn ulimits(map: &Map) -> IndexMap<String, Ulimit> {
@@ -94,7 +82,8 @@ fn ulimits(map: &Map) -> IndexMap<String, Ulimit> {
         let (soft, hard, span) = match &entry.value.kind {
             Kind::Int(both) => (*both, *both, entry.place()),
             Kind::Map(pair) => {
-                let number = |key| pair.written(key).and_then(|e| Some((super::service::number(&e.value)?, e.place())));
+                let number =
+                    |key| pair.written(key).and_then(|e| Some((super::resources::number(&e.value)?, e.place())));
                 let ((soft, _), (hard, at)) = number("soft").zip(number("hard"))?;
                 (soft, hard, at)
             }

@@ -6,7 +6,6 @@
 //!
 //! Invariant: pure. References between sections are left to `check`.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -22,7 +21,7 @@ mod isolation;
 mod lookup;
 mod mount;
 mod port;
-mod resources;
+pub(crate) mod resources;
 mod service;
 
 /// All that the files declare, used or not, enabled or not.
@@ -31,10 +30,6 @@ pub(crate) struct Declared {
     pub(crate) services: IndexMap<ServiceName, Service>,
     pub(crate) networks: IndexMap<String, Network>,
     pub(crate) volumes: IndexMap<String, Volume>,
-    /// Services of which a part is missing for a reason that was reported; what follows from it is not.
-    pub(crate) incomplete: HashSet<ServiceName>,
-    /// A part of the whole is missing for a reason that was reported.
-    pub(crate) partial: bool,
 }
 
 /// Where mistakes go.
@@ -57,10 +52,6 @@ impl Binder<'_> {
                     let empty = Map::new();
                     let map = entry.value.as_map().unwrap_or(&empty);
                     let service = self.service(&name, map, entry.key);
-                    // Its image is one that we cannot make, or none.
-                    if service.image.is_none() && service.build.is_none() && has_source(map) {
-                        declared.incomplete.insert(name.clone());
-                    }
                     declared.services.insert(name, service);
                 }
                 Err(error) => self.out.push(Diagnostic::error(Some(entry.key), error.to_string())),
@@ -113,11 +104,6 @@ impl Binder<'_> {
         let last = self.out.len() - 1;
         &mut self.out[last]
     }
-}
-
-/// Whether a service says where its processes come from.
-fn has_source(map: &Map) -> bool {
-    ["build", "provider"].iter().any(|key| map.value(key).is_some())
 }
 
 /// Returns the text at `key`; empty text is none.

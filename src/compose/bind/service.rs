@@ -11,7 +11,7 @@ use crate::compose::model::{
 use crate::compose::paths;
 use crate::compose::short::pull;
 use crate::compose::tree::Entries as _;
-use crate::compose::yaml::{Entry, Kind, Map, Node};
+use crate::compose::yaml::{Entry, Map, Node};
 use crate::diag::{Span, nearest};
 use crate::name::{ContainerName, ServiceName};
 
@@ -60,8 +60,6 @@ impl Binder<'_> {
             let at = service.container_name.as_ref().map_or(span, |name| name.span);
             self.unmet(at, error.to_string());
         }
-        self.distinct_targets(&service, &owner);
-        self.equal_limits(&service, &owner);
         service
     }
 
@@ -190,12 +188,4 @@ fn service_networks(map: &Map) -> IndexMap<String, ServiceNetwork> {
         (name.clone(), ServiceNetwork { aliases, span: Some(entry.key) })
     };
     entries.map(network).collect()
-}
-
-/// Returns the number that stands there.
-pub(super) fn number(node: &Node) -> Option<i128> {
-    match node.kind {
-        Kind::Int(number) => Some(number),
-        _ => None,
-    }
 }
