@@ -155,7 +155,8 @@ impl<'a> Assembly<'a> {
     /// Brings what was extended or included into canonical form, so that the paths in it, which are relative to `dir`, can be
     /// made absolute; with `whole`, what has a default gets it.
     pub(super) fn settle(&mut self, tree: &mut Node, dir: &Path, outer: &Path, scope: &Scope, whole: bool) {
-        let mut canon = Canon::new(self.request.leave.variables, &mut self.out);
+        // What is only a part may lack what the rest has; the rules for that are asked of the whole.
+        let mut canon = Canon::new(!whole || self.request.leave.variables, &mut self.out);
         canon.file(tree);
         let damaged = canon.damaged;
         self.incomplete.extend(damaged);

@@ -67,11 +67,26 @@ pub(crate) fn apply(tree: &mut Node, places: &[Place]) {
                     _ => None,
                 });
             }
-            if let Some(Node { kind: Kind::Map(map), .. }) = node {
-                map.shift_remove(last);
+            match node.map(|node| &mut node.kind) {
+                Some(Kind::Map(map)) => drop(map.shift_remove(last)),
+                Some(Kind::Seq(items)) => named(parents, items, last),
+                _ => {}
             }
         }
     }
+}
+
+/// Removes the entry `name` of a list that stands for a mapping.
+fn named(parents: &[String], items: &mut Vec<Node>, name: &str) {
+    let parents: Vec<&str> = parents.iter().map(String::as_str).collect();
+    items.retain(|item| {
+        let Kind::Str(text) = &item.kind else { return true };
+        match parents[..] {
+            ["services", _, "depends_on" | "networks" | "models"] => text != name,
+            ["services", _, "build", "additional_contexts" | "ssh"] => text.split('=').next() != Some(name),
+            _ => true,
+        }
+    });
 }
 
 #[cfg(test)]
@@ -96,6 +111,12 @@ mod tests {
             ("a: [1]", "a: {b: !reset 1}", r#"{"a":{}}"#, r#"{"a":[1]}"#),
             ("a: {b: {c: 1}}", "a: {b: !override {c: !reset 1, d: 2}}", r#"{"a":{"b":{"d":2}}}"#, r#"{"a":{}}"#),
             ("a: 1", "!reset {a: 2}", r#"{"a":2}"#, r#"{"a":1}"#),
+            (
+                "services: {a: {depends_on: [b, c], dns: [b]}}",
+                "services: {a: {depends_on: {b: !reset 0}, dns: {b: !reset 0}}}",
+                r#"{"services":{"a":{"depends_on":{},"dns":{}}}}"#,
+                r#"{"services":{"a":{"depends_on":["c"],"dns":["b"]}}}"#,
+            ),
         ] {
             let (mut before, mut document) = (read(before), read(document));
             let places = take(&mut document, &mut Vec::new());

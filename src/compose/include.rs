@@ -46,7 +46,7 @@ impl Assembly<'_> {
         for item in items {
             let before = self.out.len();
             match self.inclusion(item, &entry).and_then(|inclusion| self.included(&inclusion, file, scope)) {
-                Some(included) => self.import(included, top),
+                Some(included) => self.import(included, top, scope),
                 // An empty file is no mistake.
                 None => self.partial |= self.out.len() > before,
             }
@@ -203,7 +203,7 @@ impl Assembly<'_> {
     }
 
     /// Adds the sections of an included project to those of the document that includes it.
-    fn import(&mut self, included: Node, top: &mut Map) {
+    fn import(&mut self, included: Node, top: &mut Map, scope: &Scope) {
         let Kind::Map(sections) = included.kind else {
             let what = included.describe();
             self.out.push(Diagnostic::error(Some(included.span), format!("a compose file is a mapping, not {what}")));
@@ -237,7 +237,7 @@ impl Assembly<'_> {
                     None => {
                         own.insert(name, entry);
                     }
-                    Some(first) if is_same(&first.value, &entry.value) => {}
+                    Some(first) if self.is_same(&section, first, &entry, scope) => {}
                     Some(first) => self.out.push(
                         Diagnostic::error(
                             Some(first.key),
@@ -249,6 +249,22 @@ impl Assembly<'_> {
                 }
             }
         }
+    }
+
+    /// Returns whether what is defined here, in `section`, is the same as what is included, however it is written.
+    fn is_same(&mut self, section: &str, own: &Entry, included: &Entry, scope: &Scope) -> bool {
+        if is_same(&own.value, &included.value) {
+            return true;
+        }
+        let span = own.value.span;
+        let map = |key: &str, value: Node| Kind::Map(Map::from_iter([(key.to_owned(), Entry { key: span, value })]));
+        let mut document = Node::new(span, map(section, Node::new(span, map("it", own.value.clone()))));
+        // What is wrong with it will be reported where it stands.
+        let (out, incomplete) = (self.out.len(), self.incomplete.len());
+        self.settle(&mut document, &scope.dir, &scope.dir, scope, true);
+        self.out.truncate(out);
+        self.incomplete.truncate(incomplete);
+        document.get(section).and_then(|all| all.get("it")).is_some_and(|own| is_same(own, &included.value))
     }
 
     /// Looks at a key of an included file that is not taken over.
