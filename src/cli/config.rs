@@ -142,6 +142,18 @@ fn said<B: Backend>(cx: &Context<B>, args: &Args, answer: Answer) -> String {
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    match asked(cx, args).await {
+        Ok(()) => Ok(Exit::Success),
+        // Who asks for JSON is a program, such as an editor, and what is wrong is its answer.
+        Err(report) if matches!(args.format, Some(Format::Json)) => {
+            cx.output().data(&report.json());
+            Ok(Exit::Code(report.exit.unwrap_or(1)))
+        }
+        Err(report) => Err(report),
+    }
+}
+
+async fn asked<B: Backend>(cx: &Context<B>, args: &Args) -> Result<(), Report> {
     let leave = Leave {
         variables: args.no_interpolate,
         implicit: args.no_normalize,
@@ -170,7 +182,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             .map_err(|error| Report::message(format!("cannot write `{}`: {error}", path.display())))?,
         _ => cx.output().data(&text),
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 /// Asks the registries for the digests of all images, at once for equal ones; all that fail are named.

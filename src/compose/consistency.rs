@@ -100,7 +100,9 @@ impl<'a> Rules<'a> {
 
     fn references(&mut self) {
         let name = self.name;
-        for (key, entry) in self.map.value("networks").and_then(Node::as_map).into_iter().flatten() {
+        // Beside `network_mode` they are wrong anyhow.
+        let networks = self.map.value("networks").filter(|_| !self.map.contains_key("network_mode"));
+        for (key, entry) in networks.and_then(Node::as_map).into_iter().flatten() {
             self.defined("uses the network", key, entry.key, "networks");
         }
         for (key, entry) in self.map.value("models").and_then(Node::as_map).into_iter().flatten() {
@@ -362,14 +364,10 @@ fn cycles(project: &Project<'_>, out: &mut Vec<Diagnostic>) {
             };
             if let Some(first) = path.iter().position(|(on_path, _)| *on_path == next) {
                 let name = |at: usize| services.get_index(at).map_or("", |(name, _)| name.as_str());
-                let names: Vec<String> =
-                    path[first..].iter().map(|(at, _)| *at).chain([next]).map(|at| format!("`{}`", name(at))).collect();
+                let names: Vec<&str> = path[first..].iter().map(|(at, _)| *at).chain([next]).map(name).collect();
                 out.push(
-                    Diagnostic::error(
-                        Some(span),
-                        format!("services wait for each other in a circle: {}", names.join(" → ")),
-                    )
-                    .help("take one of these dependencies out"),
+                    Diagnostic::error(Some(span), format!("dependency cycle detected: {}", names.join(" -> ")))
+                        .help("remove one of these `depends_on` entries"),
                 );
             } else if !done[next] {
                 path.push((next, dependencies(next).into_iter()));

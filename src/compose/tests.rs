@@ -982,3 +982,79 @@ services:
         ]
     );
 }
+
+/// Returns what is said about these services.
+fn said(services: &str) -> String {
+    text(&format!("services:\n{services}")).map(|_| String::new()).unwrap_or_else(|said| said)
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_at_its_place() {
+    refused(&[
+        ("networks: [front]", "4:16", "uses the network `front`, which is not defined"),
+        ("volumes: ['dta:/d']", "4:15", "uses the volume `dta`, which is not defined"),
+        ("configs: [c]", "4:15", "uses the config `c`, which is not defined"),
+        ("secrets: [{source: s}]", "4:15", "uses the secret `s`, which is not defined"),
+        ("models: [m]", "4:14", "uses the model `m`, which is not defined"),
+        ("depends_on: [db]", "4:18", "depends on `db`, which is not defined"),
+        ("links: ['db:x']", "4:13", "depends on `db`, which is not defined"),
+        ("volumes_from: [db]", "4:20", "depends on `db`, which is not defined"),
+        ("ipc: service:db", "4:10", "depends on `db`, which is not defined"),
+        ("build: {context: ., secrets: [s]}", "4:35", "is built with the secret `s`, which is not defined"),
+        ("build: {context: ., additional_contexts: {c: 'service:w'}}", "4:50", "is `w`, which is not defined"),
+    ]);
+    for (services, at, words) in [
+        (
+            "  a: {build: {dockerfile: D, dockerfile_inline: FROM x}}\n",
+            "2:30",
+            "both `dockerfile` and `dockerfile_inline`",
+        ),
+        ("  a: {}\n", "2:3", "neither `image` nor `build`"),
+        ("  a: {image: x, network_mode: host, networks: [default]}\n", "2:37", "both `network_mode` and `networks`"),
+        ("  a: {image: x, platform: linux/arm64, build: {platforms: [linux/amd64]}}\n", "2:27", "is for `linux/arm64`"),
+        ("  a: {image: x, scale: 2, deploy: {replicas: 3}}\n", "2:46", "have different values"),
+        ("  a: {image: x, scale: 2, container_name: aa}\n", "2:43", "has 2 containers"),
+        ("  a: {image: x, deploy: {replicas: 2}, container_name: aa}\n", "2:56", "has 2 containers"),
+        (
+            "  a: {image: x, mem_limit: 1g, deploy: {resources: {limits: {cpus: '1'}}}}\n",
+            "2:53",
+            "has no `limits.memory`",
+        ),
+        ("  a: {image: x, cpus: 1, deploy: {resources: {limits: {cpus: '2'}}}}\n", "2:62", "have different values"),
+        ("  a: {image: x, scale: -1}\n", "2:24", "must be 0 or more, not -1"),
+        ("  a: {image: x, deploy: {replicas: -1}}\n", "2:36", "must be 0 or more, not -1"),
+        ("  a: {image: x, develop: {watch: [{path: p, action: sync}]}}\n", "2:35", "has no `target`"),
+        ("  a: {image: x, tmpfs: [/a, '/a:size=1m']}\n", "2:29", "mounts two things on `/a`"),
+        (
+            "  a: {image: x, build: {additional_contexts: {c: 'service:b'}}}\n  b: {image: y}\n",
+            "2:50",
+            "is `b`, which is not built",
+        ),
+        ("  a: {image: x, depends_on: [b]}\n  b: {image: x, profiles: [p]}\n", "2:30", "switched off by its profiles"),
+        ("  a: {image: x, depends_on: [a]}\n", "2:30", "dependency cycle detected: a -> a"),
+        (
+            "  a: {image: x, links: [b]}\n  b: {image: x, volumes_from: [a]}\n",
+            "3:32",
+            "dependency cycle detected: a -> b -> a",
+        ),
+    ] {
+        let said = said(services);
+        assert!(said.contains(&format!("--> stdin:{at}\n")), "{services}: not at {at}:\n{said}");
+        assert!(said.contains(words), "{services}: not `{words}`:\n{said}");
+        assert_eq!(
+            said.matches("error: ").count(),
+            said.matches("is not supported yet").count() + 1,
+            "{services}:\n{said}"
+        );
+    }
+    for sound in [
+        "  a: {image: x, profiles: [p], networks: [nowhere]}\n",
+        "  a: {image: x, depends_on: {b: {condition: service_started, required: false}}}\n  b: {image: x, profiles: [p]}\n",
+        "  a: {image: x, scale: 2, deploy: {replicas: 2}}\n",
+        "  a: {image: x, mem_limit: 1g, deploy: {replicas: 1}}\n",
+    ] {
+        assert_eq!(said(sound), "", "{sound}");
+    }
+    let many: String = (0..20_000).map(|n| format!("  s{n}: {{image: x, depends_on: [s{}]}}\n", n + 1)).collect();
+    assert!(said(&many).contains("`s20000`, which is not defined"), "a long chain is no circle and no overflow");
+}

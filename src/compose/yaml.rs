@@ -356,6 +356,7 @@ impl Builder<'_> {
                 base64(text).ok_or_else(|| Diagnostic::error(Some(span), "this is not base64 of valid UTF-8 text"))?,
             ),
             _ if plain && tag.is_none_or(|t| t.original() != "!") => scalar::resolve(text),
+            _ if style == ScalarStyle::SingleQuoted => Kind::Str(unfolded(text)),
             _ => Kind::Str(text.to_owned()),
         };
         // A key is told from a value by what the frame waits for.
@@ -437,6 +438,16 @@ fn advice(complaint: &str) -> Option<&'static str> {
     }
 }
 
+/// Removes the blanks after a line or paragraph separator or a NEL: they break lines in YAML 1.1, so that go-yaml indents what
+/// it writes after one, and skips that again when it reads.
+fn unfolded(text: &str) -> String {
+    const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+    let mut lines = text.split_inclusive(BREAKS);
+    let mut value = lines.next().unwrap_or("").to_owned();
+    lines.for_each(|line| value.push_str(line.trim_start_matches([' ', '\t'])));
+    value
+}
+
 fn set_twice(key: &str, at: Span, first: Span) -> Diagnostic {
     Diagnostic::error(Some(at), format!("the key `{key}` is set twice"))
         .note(first, "first set here")
@@ -502,6 +513,7 @@ mod tests {
             ("a: !!str 1\nb: !!int \"2\"\nc: !x y\nd: ! 3", r#"{"a":"1","b":2,"c":"y","d":"3"}"#),
             ("a: !!binary aGVsbG8=", r#"{"a":"hello"}"#),
             ("yes: no", r#"{"yes":"no"}"#),
+            ("a: 'x\u{2028}   y\u{85}\t z'", "{\"a\":\"x\\u2028y\u{85}z\"}"),
             ("b:\t2", r#"{"b":2}"#),
             ("a: \"3.10\"\nb: 3.10", r#"{"a":"3.10","b":3.1}"#),
             ("", ""),

@@ -86,3 +86,17 @@ fn findings_are_warnings_with_a_place_and_no_failure() {
     );
     assert_eq!((text(&json.stderr), config(&["-q"]).stderr), (String::new(), Vec::new()));
 }
+
+#[test]
+fn mistakes_are_an_answer_for_who_asks_for_json() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("compose.yaml"), "services: {web: {imge: nginx}}\n").expect("a file");
+    let mut hoist = Command::new(binary());
+    hoist.args(["config", "--format", "json"]).current_dir(directory.path()).env_clear();
+    let output = hoist.output().expect("hoist runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let first = &value["diagnostics"][0];
+    assert_eq!((&first["line"], &first["column"], &first["end"]["column"]), (&1.into(), &18.into(), &22.into()));
+    assert_eq!(first["help"], "did you mean `image`?");
+}
