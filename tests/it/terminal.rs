@@ -110,6 +110,10 @@ fn keys_detach_and_the_program_goes_on() {
     tmux.wait_last(PROMPT);
     // A first key of the sequence alone is for the program.
     tmux.line("cat >/typed");
+    // What is typed before the shell has given the terminal away is the shell's, or arrives without its meaning.
+    eventually(20.secs(), "it reads", || {
+        holds(shop.hoist(&["exec", "-T", "web", "test", "-e", "/typed"]).code == Some(0))
+    });
     tmux.key("C-p");
     tmux.text("x");
     tmux.key("Enter");
