@@ -71,10 +71,19 @@ fn value(ty: &Type, node: &Node, format: Format) -> Value {
 }
 
 fn fields(fields: &Struct, map: &yaml::Map, format: Format) -> Value {
-    let mut entries = Vec::new();
-    for field in fields.fields {
-        let key = if format == Format::Json { field.json } else { field.name };
-        entries.extend(self::field(field, map, format).map(|value| (key.to_owned(), value)));
+    // A service has some ten keys of nearly a hundred: they are looked for in the table, and not the table's in them.
+    let place = |key: &str| fields.fields.iter().position(|field| field.name == key);
+    let written = map.iter().filter(|(_, entry)| entry.value.kind != Kind::Null);
+    let mut there: Vec<(usize, &Node)> = written.filter_map(|(key, entry)| Some((place(key)?, &entry.value))).collect();
+    there.sort_by_key(|(at, _)| *at);
+    let mut there = there.into_iter().peekable();
+    let mut entries = Vec::with_capacity(map.len());
+    for (at, field) in fields.fields.iter().enumerate() {
+        let node = there.next_if(|(of, _)| *of == at).map(|(_, node)| node);
+        if let Some(value) = self::field(field, node, format) {
+            let key = if format == Format::Json { field.json } else { field.name };
+            entries.push((key.to_owned(), value));
+        }
     }
     if format == Format::Yaml && fields.special != Special::Bare {
         entries.extend(extensions(map, format));
@@ -82,13 +91,13 @@ fn fields(fields: &Struct, map: &yaml::Map, format: Format) -> Value {
     Value::Map(entries)
 }
 
-/// Returns what is printed of a field, if anything.
-fn field(field: &Field, map: &yaml::Map, format: Format) -> Option<Value> {
+/// Returns what is printed of a field, if anything; `node` is what was written for it.
+fn field(field: &Field, node: Option<&Node>, format: Format) -> Option<Value> {
     let ty = &field.ty;
     if ty.print == Print::Never {
         return None;
     }
-    let Some(node) = map.value(field.name) else {
+    let Some(node) = node else {
         return match (ty.print, ty.shape) {
             (Print::Always, shape) => Some(zero(shape)),
             (Print::Part, shape) if format == Format::Json => {

@@ -27,6 +27,10 @@ pub(crate) fn yaml(value: &Value) -> String {
 
 /// Orders keys as go-yaml does: letters by code point, numbers by value (`web9` before `web10`), what is neither first.
 pub(crate) fn key_order(a: &str, b: &str) -> Ordering {
+    let letters = |text: &str| text.bytes().all(|b| b.is_ascii_alphabetic());
+    if letters(a) && letters(b) {
+        return a.cmp(b);
+    }
     let (left, right): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(at) = left.iter().zip(&right).position(|(a, b)| a != b) else { return left.len().cmp(&right.len()) };
     let after_digit = at > 0 && left[at - 1].is_numeric();
@@ -62,7 +66,11 @@ impl Writer {
 
     fn start_line(&mut self, indent: usize) {
         self.end_line();
-        self.out.push_str(&" ".repeat(indent));
+        self.blanks(indent);
+    }
+
+    fn blanks(&mut self, count: usize) {
+        self.out.extend(std::iter::repeat_n(' ', count));
     }
 
     /// Writes the entries at `indent`; the first on the current line when `inline`.
@@ -129,6 +137,9 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str, indent: usize, key: bool) {
+        if is_simple(text) {
+            return self.out.push_str(text);
+        }
         let traits = Traits::of(text);
         let wanted = if text.contains('\n') {
             Style::Literal
@@ -161,7 +172,7 @@ impl Writer {
                 continue;
             }
             if after_break {
-                self.out.push_str(&" ".repeat(indent));
+                self.blanks(indent);
                 after_break = false;
             }
             if c == '\'' {
@@ -231,7 +242,7 @@ impl Writer {
                 continue;
             }
             if at_start {
-                self.out.push_str(&" ".repeat(indent));
+                self.blanks(indent);
                 at_start = false;
             }
             self.out.push(c);
@@ -245,6 +256,15 @@ enum Style {
     Single,
     Double,
     Literal,
+}
+
+/// Whether `text` is plain for sure, without a closer look: most texts are.
+fn is_simple(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // A letter first, which is no word for a truth, a number or nothing; then nothing that means something before a blank.
+    matches!(bytes.first(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'/'))
+        && bytes.len() > 5
+        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/'))
 }
 
 /// Whether `text`, written plain, reads back as text, also for readers of YAML 1.1.
