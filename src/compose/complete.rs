@@ -61,7 +61,7 @@ pub(crate) fn normalise(root: &mut Node, name: &str, env: &Env) {
         for (key, entry) in root.section_mut(section) {
             let at = entry.key;
             if entry.value.kind == Kind::Null {
-                entry.value.kind = Kind::Map(Map::new());
+                entry.value.kind = Kind::Map(Map::default());
             }
             let external = match entry.value.get("external").map(|node| &node.kind) {
                 Some(Kind::Bool(external)) => *external,
@@ -93,7 +93,7 @@ fn default_network(root: &mut Node) {
         }
     }
     let Some(at) = used else { return };
-    root.default_at("networks", at, Kind::Map(Map::new()));
+    root.default_at("networks", at, Kind::Map(Map::default()));
     if let Some(networks) = root.get_mut("networks").and_then(Node::as_map_mut) {
         networks.entry("default".into()).or_insert(Entry { key: at, value: Node::new(at, Kind::Null) });
     }
@@ -176,7 +176,7 @@ fn implied(service: &mut Node, at: Span) {
     if found.is_empty() {
         return;
     }
-    service.default_at("depends_on", at, Kind::Map(Map::new()));
+    service.default_at("depends_on", at, Kind::Map(Map::default()));
     let Some(all) = service.get_mut("depends_on").and_then(Node::as_map_mut) else { return };
     for (name, restart, span) in found {
         all.entry(name).or_insert_with(|| {

@@ -96,7 +96,7 @@ pub(crate) fn labels(
         }
     }
     let at = files.key;
-    node.default_at("labels", at, Kind::Map(Map::new()));
+    node.default_at("labels", at, Kind::Map(Map::default()));
     let Some(own) = node.get_mut("labels").and_then(Node::as_map_mut) else { return };
     for (name, assigned) in found {
         let value = Node::new(assigned.at, Kind::Str(assigned.value.clone()));

@@ -224,11 +224,12 @@ impl Assembly<'_> {
                     continue;
                 }
             };
-            let own = top
-                .entry(section.clone())
-                .or_insert_with(|| Entry { key: entry.key, value: Node::new(entry.value.span, Kind::Map(Map::new())) });
+            let own = top.entry(section.clone()).or_insert_with(|| Entry {
+                key: entry.key,
+                value: Node::new(entry.value.span, Kind::Map(Map::default())),
+            });
             if own.value.kind == Kind::Null {
-                own.value.kind = Kind::Map(Map::new());
+                own.value.kind = Kind::Map(Map::default());
             }
             // Anything else is reported where it stands.
             let Kind::Map(own) = &mut own.value.kind else { continue };

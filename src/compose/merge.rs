@@ -193,7 +193,7 @@ fn text(kind: &Kind) -> Option<String> {
 /// Turns a list of names into a mapping, if every entry is text.
 fn names(node: &mut Node, list: Option<Names>) {
     if let Kind::Seq(items) = &node.kind {
-        let mut map = Map::new();
+        let mut map = Map::default();
         for item in items {
             let Kind::Str(name) = &item.kind else { return };
             let value = if list == Some(Names::Started) { until_started(item.span) } else { Kind::Null };

@@ -308,7 +308,7 @@ fn run(
     if !leave.consistency && !leave.variables {
         mistakes.append(&mut inconsistent);
     }
-    let mut model = Model { root, disabled: yaml::Map::new(), raw: leave.variables, env: env.clone(), trail: None };
+    let mut model = Model { root, disabled: yaml::Map::default(), raw: leave.variables, env: env.clone(), trail: None };
     if !leave.variables {
         model.disabled = select::profiles(&mut model.root, &profiles);
         if leave.implicit {

@@ -23,7 +23,7 @@ pub enum Format {
 /// Returns a whole project.
 pub(crate) fn project(root: &Node, format: Format) -> Value {
     let Shape::Struct(fields) = FILE.shape else { return Value::Null };
-    let empty = yaml::Map::new();
+    let empty = yaml::Map::default();
     let map = root.as_map().unwrap_or(&empty);
     let Value::Map(mut entries) = self::fields(fields, map, format) else { return Value::Null };
     if format == Format::Json {
@@ -59,9 +59,11 @@ fn value(ty: &Type, node: &Node, format: Format) -> Value {
         },
         // What the project declares is never nothing, even when nothing is said about it.
         (Shape::Struct(fields), Kind::Null) if fields.special == Special::Resource => {
-            self::fields(fields, &yaml::Map::new(), format)
+            self::fields(fields, &yaml::Map::default(), format)
         }
-        (Shape::Short(_, fields), Kind::Int(0)) if fields.special == Special::Ulimit => pair(&yaml::Map::new(), format),
+        (Shape::Short(_, fields), Kind::Int(0)) if fields.special == Special::Ulimit => {
+            pair(&yaml::Map::default(), format)
+        }
         (Shape::Map(map), Kind::Map(entries)) => self::map(map, entries, format),
         (Shape::List(list), Kind::Seq(items)) => {
             Value::List(items.iter().map(|item| value(&list.item, item, format)).collect())
@@ -101,7 +103,7 @@ fn field(field: &Field, node: Option<&Node>, format: Format) -> Option<Value> {
         return match (ty.print, ty.shape) {
             (Print::Always, shape) => Some(zero(shape)),
             (Print::Part, shape) if format == Format::Json => {
-                shape.fields().map(|fields| self::fields(fields, &yaml::Map::new(), format))
+                shape.fields().map(|fields| self::fields(fields, &yaml::Map::default(), format))
             }
             (_, Shape::Words) if format == Format::Json => Some(Value::Null),
             _ => None,

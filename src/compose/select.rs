@@ -11,7 +11,7 @@ use crate::diag::Diagnostic;
 
 /// Removes services of which no profile is on, and returns them.
 pub(crate) fn profiles(root: &mut Node, on: &[String]) -> Map {
-    let mut disabled = Map::new();
+    let mut disabled = Map::default();
     if let Some(services) = root.get_mut("services").and_then(Node::as_map_mut) {
         let all = std::mem::take(services);
         for (name, entry) in all {

@@ -65,8 +65,8 @@ pub(crate) enum Kind {
     Map(Map),
 }
 
-/// A mapping in file order.
-pub(crate) type Map = IndexMap<String, Entry>;
+/// A mapping in file order. Its hasher is quick and seeded at random: keys are asked for all the time.
+pub(crate) type Map = IndexMap<String, Entry, foldhash::fast::RandomState>;
 
 /// One entry of a mapping.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,7 +240,7 @@ impl Builder<'_> {
             }
             Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), span),
             Event::SequenceStart(_, anchor, tag) => self.open(Kind::Seq(Vec::new()), anchor, tag.as_deref(), span),
-            Event::MappingStart(_, anchor, tag) => self.open(Kind::Map(Map::new()), anchor, tag.as_deref(), span),
+            Event::MappingStart(_, anchor, tag) => self.open(Kind::Map(Map::default()), anchor, tag.as_deref(), span),
             Event::SequenceEnd | Event::MappingEnd => self.close(hi),
             // The enum is open; the other events belong to options that are off.
             _ => Ok(()),

@@ -49,7 +49,7 @@ impl Binder<'_> {
         for (key, entry) in root.section("services") {
             match ServiceName::new(key.as_str()) {
                 Ok(name) => {
-                    let empty = Map::new();
+                    let empty = Map::default();
                     let map = entry.value.as_map().unwrap_or(&empty);
                     let service = self.service(&name, map, entry.key);
                     declared.services.insert(name, service);

@@ -32,7 +32,7 @@ impl Binder<'_> {
         }
         let target = map.written("target")?;
         let target = self.target(target.value.as_text()?, target.place())?;
-        let empty = Map::new();
+        let empty = Map::default();
         let block = |key: &str| map.value(key).and_then(Node::as_map).unwrap_or(&empty);
         let source = text(map, "source");
         let source = match (word, source) {

@@ -26,7 +26,7 @@ pub(crate) fn limits(map: &Map) -> Resources {
 /// Returns the limits of `deploy`.
 pub(crate) fn deploy(map: &Map) -> Option<Deploy> {
     let resources = map.value("deploy")?.get("resources");
-    let empty = Map::new();
+    let empty = Map::default();
     let part = |key: &str| resources.and_then(|part| part.get(key)).and_then(Node::as_map).unwrap_or(&empty);
     let (limits, reserved) = (part("limits"), part("reservations"));
     Some(Deploy {

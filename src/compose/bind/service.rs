@@ -142,7 +142,7 @@ impl Binder<'_> {
     }
 
     fn healthcheck(&mut self, entry: &Entry, owner: &str) -> Healthcheck {
-        let empty = Map::new();
+        let empty = Map::default();
         let map = entry.value.as_map().unwrap_or(&empty);
         let mut check = Healthcheck {
             test: None,

@@ -72,7 +72,7 @@ impl<'a> Canon<'a> {
             let what = node.describe();
             self.error(node.span, format!("a compose file is a mapping, not {what}")).help =
                 Some("it begins with `services:`".into());
-            node.kind = Kind::Map(Map::new());
+            node.kind = Kind::Map(Map::default());
         }
     }
 
@@ -197,7 +197,7 @@ impl<'a> Canon<'a> {
                     )));
                 }
                 // What refers to it is no mistake.
-                entry.value.kind = Kind::Map(Map::new());
+                entry.value.kind = Kind::Map(Map::default());
                 return true;
             }
             if map.list == Some(Names::Started) {

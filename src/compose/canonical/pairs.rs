@@ -31,7 +31,7 @@ impl Canon<'_> {
             }
             Kind::Seq(items) => {
                 let each = place.item("");
-                let mut map = Map::new();
+                let mut map = Map::default();
                 let mut sound = true;
                 for item in items.iter() {
                     let Kind::Str(text) = &item.kind else {
@@ -107,7 +107,7 @@ impl Canon<'_> {
     pub(super) fn names(&mut self, names: Names, node: &mut Node, at: At, place: &Place<'_>) -> bool {
         let Kind::Seq(items) = &node.kind else { return true };
         let each = place.item("");
-        let mut map = Map::new();
+        let mut map = Map::default();
         for item in items {
             let Kind::Str(text) = &item.kind else {
                 self.wrong(item, at, &each, "text");
