@@ -208,6 +208,8 @@ fn a_required_variable_that_is_not_set() {
       |
     3 |     image: ${IMAGE:?choose an image}
       |            ^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: set it in the environment, or in the file `.env`
     "#);
 }
 
