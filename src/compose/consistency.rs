@@ -153,13 +153,14 @@ impl<'a> Rules<'a> {
 
     /// A thing of this name stands in the section.
     fn defined(&mut self, verb: &str, key: &str, at: Span, section: &str) {
-        let known: Vec<&'a str> = self.project.root.section(section).map(|(known, _)| known.as_str()).collect();
-        if known.contains(&key) {
+        let section_of = self.project.root.get(section).and_then(Node::as_map);
+        if section_of.is_some_and(|all| all.contains_key(key)) {
             return;
         }
         let help = if section == "volumes" && key.contains('/') {
             format!("a path of the host begins with `./`: `./{key}`")
         } else {
+            let known = section_of.into_iter().flat_map(Map::keys).map(String::as_str);
             match nearest(key, known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("add `{key}:` to `{section}` at the end of the file"),

@@ -10,12 +10,8 @@ use crate::diag::Diagnostic;
 
 /// Reports what excludes each other in a whole file.
 pub(crate) fn file(root: &Node, out: &mut Vec<Diagnostic>) {
-    for (section, what) in [("networks", "network"), ("volumes", "volume")] {
-        for (name, entry) in root.section(section) {
-            if section == "volumes" {
-                external(&format!("{what} `{name}`"), entry, out);
-            }
-        }
+    for (name, entry) in root.section("volumes") {
+        external(&format!("volume `{name}`"), entry, out);
     }
     for (name, entry) in root.section("configs") {
         sources(&format!("config `{name}`"), entry, &["file", "environment", "content"], out);

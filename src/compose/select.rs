@@ -30,9 +30,8 @@ pub(crate) fn profiles_of(service: &Node) -> impl Iterator<Item = &str> {
 
 /// Returns whether a service is switched on when these profiles are.
 pub(crate) fn is_on(service: &Node, on: &[String]) -> bool {
-    let own = service.get("profiles").map_or(&[][..], Node::items);
-    own.is_empty()
-        || on.iter().any(|profile| profile == "*" || own.iter().any(|own| own.as_text() == Some(profile.as_str())))
+    service.get("profiles").is_none_or(|own| own.items().is_empty())
+        || on.iter().any(|profile| profile == "*" || profiles_of(service).any(|own| own == profile))
 }
 
 /// Leaves the named services and all that they depend on; none named is all. A named service that its profiles switch off
@@ -123,20 +122,48 @@ pub(crate) fn uses<'n>(services: impl Iterator<Item = &'n Node>) -> [BTreeSet<St
 /// Returns the names of the services, each after those that it depends on, otherwise in file order. A circle is entered where
 /// it is met first.
 pub(crate) fn in_order(root: &Node) -> Vec<String> {
-    fn visit<'a>(name: &'a str, services: &'a Map, seen: &mut BTreeSet<&'a str>, done: &mut Vec<String>) {
-        let Some(entry) = services.get(name) else { return };
-        if !seen.insert(name) {
-            return;
-        }
-        for (dependency, _) in entry.value.section("depends_on") {
-            visit(dependency, services, seen, done);
-        }
-        done.push(name.to_owned());
-    }
+    let Some(services) = root.get("services").and_then(Node::as_map) else { return Vec::new() };
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut done = Vec::new();
-    if let Some(services) = root.get("services").and_then(Node::as_map) {
-        let mut seen = BTreeSet::new();
-        services.keys().for_each(|name| visit(name, services, &mut seen, &mut done));
+    for first in services.keys() {
+        // Services on the way, each with those of its dependencies that were not looked at: a chain may be as long as the file.
+        let mut path = Vec::new();
+        let mut next = Some(first);
+        loop {
+            if let Some(name) = next.take() {
+                if let Some(entry) = services.get(name).filter(|_| seen.insert(name)) {
+                    path.push((name, entry.value.section("depends_on").map(|(name, _)| name)));
+                }
+            } else if let Some((name, rest)) = path.last_mut() {
+                next = rest.next();
+                if next.is_none() {
+                    done.push(String::clone(name));
+                    path.pop();
+                }
+            } else {
+                break;
+            }
+        }
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose::yaml;
+
+    #[test]
+    fn each_service_comes_after_what_it_depends_on_however_long_the_chain() {
+        let order = |text: &str| {
+            let documents = yaml::parse(0, text).expect("valid").0;
+            in_order(&documents[0])
+        };
+        let some = "services: {a: {depends_on: {c: }}, b: {depends_on: {a: , x: }}, c: {depends_on: {b: }}, d: }";
+        assert_eq!(order(some), ["b", "c", "a", "d"], "a circle is entered where it is met first");
+        let chain: String = (0..50_000).map(|n| format!("  s{n}: {{depends_on: {{s{}: }}}}\n", n + 1)).collect();
+        let found = order(&format!("services:\n{chain}  s50000:\n"));
+        assert_eq!(found.len(), 50_001);
+        assert_eq!((found[0].as_str(), found[50_000].as_str()), ("s50000", "s0"));
+    }
 }
