@@ -55,11 +55,13 @@ mod variables;
 mod write;
 mod yaml;
 
-#[cfg(feature = "fuzz")]
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -36,7 +36,7 @@ pub(crate) struct Explanation {
     /// The places that have a say in it, each after those that it changes.
     pub(crate) places: Vec<Contribution>,
     /// How several places become one value.
-    pub(crate) rule: &'static str,
+    pub(crate) rule: String,
     /// What was done to the value after that, if anything.
     pub(crate) after: Option<String>,
     /// What it is made of.
@@ -310,28 +310,14 @@ impl Finder<'_> {
 }
 
 /// Returns how several places become one value.
-fn rule(route: &[Stop<'_>]) -> &'static str {
-    let Some(last) = route.last() else { return "" };
-    if let Step::Item(_) = last.step {
-        let list = route.len().checked_sub(2).and_then(|at| route[at].ty);
-        if list.is_some_and(|list| list.merge == Merge::Replace) {
-            return "a later place replaces the earlier ones as a whole";
-        }
-        return match list.and_then(|list| list.unique) {
-            Some(Unique::Key) => "entries with the same name are one: the later one counts, where the first stood",
-            Some(Unique::Target | Unique::TargetIn(_)) => {
-                "entries with the same `target` are one: the later one counts, where the first stood"
-            }
-            Some(Unique::Path) => "entries with the same `path` are one: the later one counts, where the first stood",
-            Some(Unique::Port) => {
-                "entries with the same address, ports and protocol are one: the later one counts, where the first stood"
-            }
-            None => "entries of a later place are added",
-        };
-    }
-    let merge = last.ty.map_or(Merge::Kind, |ty: &Type| ty.merge);
+fn rule(route: &[Stop<'_>]) -> String {
+    let Some(last) = route.last() else { return String::new() };
+    let is_item = matches!(last.step, Step::Item(_));
+    let of = if is_item { route.len().checked_sub(2).and_then(|at| route[at].ty) } else { last.ty };
+    let merge = of.map_or(Merge::Kind, |ty: &Type| ty.merge);
     match (merge, &last.node.kind) {
         (Merge::Replace, _) => "a later place replaces the earlier ones as a whole",
+        _ if is_item => return added(of),
         (Merge::Driver, _) => {
             "merged key by key while `driver` is the same, else the later place replaces the earlier one"
         }
@@ -339,19 +325,24 @@ fn rule(route: &[Stop<'_>]) -> &'static str {
         (Merge::Hosts, _) => "entries of a later place are added, but for those that are there already",
         (Merge::Sequence, Kind::Map(_)) => "merged by name: of the same name the last place counts",
         (_, Kind::Map(_)) => "merged key by key: of the same key the last place counts",
-        (_, Kind::Seq(_)) => match last.ty.and_then(|ty| ty.unique) {
-            Some(Unique::Key) => "entries of a later place are added; the same name is one entry, the later one",
-            Some(Unique::Target | Unique::TargetIn(_)) => {
-                "entries of a later place are added; the same `target` is one entry, the later one"
-            }
-            Some(Unique::Path) => "entries of a later place are added; the same `path` is one entry, the later one",
-            Some(Unique::Port) => {
-                "entries of a later place are added; the same address, ports and protocol are one entry, the later one"
-            }
-            None => "entries of a later place are added",
-        },
+        (_, Kind::Seq(_)) => return added(of),
         _ => "of several places the last one counts",
     }
+    .to_owned()
+}
+
+/// Returns what becomes of the entries of a list.
+fn added(list: Option<&Type>) -> String {
+    let same = match list.and_then(|list| list.unique) {
+        Some(Unique::Key) => "name",
+        Some(Unique::Target | Unique::TargetIn(_)) => "`target`",
+        Some(Unique::Path) => "`path`",
+        Some(Unique::Port) => "address, ports and protocol",
+        None => return "entries of a later place are added".to_owned(),
+    };
+    format!(
+        "entries of a later place are added; of those with the same {same} the later one counts, where the first stood"
+    )
 }
 
 /// Returns what is written at a place, further lines as far to the left as the first.

@@ -1,25 +1,17 @@
 //! Explanations of small projects.
 
-use std::fs;
-
+use crate::compose::testing::project;
 use crate::compose::{Env, Format, Question, Request, answer};
 
 /// Returns what is said about `path` of a project of these files, in the order of the command line.
 fn explain(files: &[(&str, &str)], env: &[(&str, &str)], path: &str, format: Format) -> Result<String, String> {
-    let dir = tempfile::tempdir().expect("a directory");
-    let cwd = dir.path().canonicalize().expect("its path");
-    for (name, text) in files {
-        fs::write(cwd.join(name), text).expect("a file");
-    }
-    let named = files.iter().map(|(name, _)| *name).filter(|name| name.starts_with("compose"));
+    let (_dir, request) = project(files);
     let request = Request {
-        files: named.map(Into::into).collect(),
         project_name: Some("p".into()),
         env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Env>(),
-        cwd: cwd.clone(),
-        ..Request::default()
+        ..request
     };
-    let shown = |text: String| text.replace(&cwd.display().to_string(), "/p");
+    let shown = |text: String| text.replace(&request.cwd.display().to_string(), "/p");
     answer(&request, &Question::Explain(path.into(), format))
         .map(|answer| shown(answer.text))
         .map_err(|report| shown(report.render(false)))

@@ -82,7 +82,7 @@ pub(crate) fn json(explanation: &Explanation, sources: &Sources) -> String {
         ("path", text(&explanation.path)),
         ("value", explanation.value.clone()),
         ("places", Value::List(places.collect())),
-        ("rule", text(explanation.rule)),
+        ("rule", text(&explanation.rule)),
         ("after", explanation.after.clone().map_or(Value::Null, Value::Text)),
         ("variables", Value::List(variables.collect())),
     ];

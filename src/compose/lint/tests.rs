@@ -4,22 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::RULES;
+use crate::compose::testing::project;
 use crate::compose::{Env, Format, Question, Request, answer};
 
 /// Returns the findings of a project of these files: `rule file:line:column`.
 fn lint(files: &[(&str, &str)]) -> Vec<String> {
-    let dir = tempfile::tempdir().expect("a directory");
-    let cwd = dir.path().canonicalize().expect("its path");
-    for (name, text) in files {
-        fs::write(cwd.join(name), text).expect("a file");
-    }
-    let named = files.iter().map(|(name, _)| *name).filter(|name| name.starts_with("compose"));
-    let request = Request {
-        files: named.map(Into::into).collect(),
-        env: Env::from([("SET".to_owned(), "1".to_owned())]),
-        cwd,
-        ..Request::default()
-    };
+    let (_dir, request) = project(files);
+    let request = Request { env: Env::from([("SET".to_owned(), "1".to_owned())]), ..request };
     let answer = answer(&request, &Question::Lint(Format::Yaml)).map_err(|report| report.render(false));
     let answer = answer.unwrap_or_else(|error| panic!("{error}"));
     let shown = |finding: &crate::diag::Diagnostic| {
