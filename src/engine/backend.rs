@@ -168,7 +168,8 @@ pub trait Backend: Host {
     /// When it cannot be started.
     fn supervise(&self, project: &ProjectName) -> impl Future<Output = Result<(), Report>>;
 
-    /// Starts a supervisor when containers need one and theirs has died; it takes up what is left.
+    /// Starts a supervisor when containers need one and theirs has died; it takes up what is left. Returns when the
+    /// supervisor has said what it knows; one that says nothing for some seconds is not waited for any longer.
     ///
     /// # Errors
     /// When it cannot be started.

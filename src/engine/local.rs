@@ -38,6 +38,9 @@ use crate::sys::later;
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often a supervisor that dies while we come is replaced, and how long one may take to say what it has taken up.
+const ADOPTIONS: u32 = 3;
+const ADOPTION: Duration = Duration::from_secs(5);
 /// How often a port is looked at again that is in use by no process, and the time between.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -319,13 +322,21 @@ impl Backend for Local {
                 Life::Created | Life::Exited => false,
             });
         }
-        if !needed || self.supervisors.link_if_there(&self.state, project).map_err(|e| refused(&e))?.is_some() {
+        if !needed {
             return Ok(());
         }
-        let link = self.supervisors.link(&self.state, project).map_err(|e| refused(&e))?;
-        let mut statuses = link.statuses();
-        let known = statuses.wait_for(Option::is_some).await.map(drop);
-        known.map_err(|_| Report::message(format!("the supervisor of project `{project}` does not answer")))
+        // One that can be spoken to may be dying all the same: that it answers is what counts.
+        for _ in 0..ADOPTIONS {
+            let link = self.supervisors.link(&self.state, project).map_err(|e| refused(&e))?;
+            let mut statuses = link.statuses();
+            match tokio::time::timeout(ADOPTION, statuses.wait_for(Option::is_some)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => {} // it has just died, and this time a new one is started
+                Err(_) => break,
+            }
+        }
+        tracing::warn!("the supervisor of project `{project}` does not answer"); // what is on record is known without it
+        Ok(())
     }
 
     async fn leave(&self, project: &ProjectName) -> Result<(), Report> {

@@ -422,6 +422,7 @@ impl<B: Backend> Engine<B> {
         let Prepared { plan, project, verb, on_failure, lock, .. } = prepared;
         if plan.is_empty() {
             if lock.is_some() {
+                self.backend.adopt(project).await?; // what runs as it should may have nobody who looks after it
                 self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
             }
             return Ok(Finish::Done);

@@ -161,6 +161,7 @@ impl Supervisors {
             pending: BTreeMap::new(),
             subscription: 0,
             known: BTreeMap::new(),
+            telling: None,
         };
         tokio::task::spawn_local(driver.run(connection));
         let link = Link { asks, statuses };
@@ -177,6 +178,8 @@ struct Driver {
     pending: BTreeMap<u64, Ask>,
     subscription: u64,
     known: BTreeMap<ContainerId, ContainerStatus>,
+    /// What a worker has told until it has told all; what the one before knew counts until then.
+    telling: Option<BTreeMap<ContainerId, ContainerStatus>>,
 }
 
 impl Driver {
@@ -218,7 +221,7 @@ impl Driver {
 
     /// Serves one connection until it breaks, which is an error, or nobody asks any more.
     async fn serve(&mut self, mut connection: Connection) -> io::Result<()> {
-        self.known.clear();
+        self.telling = Some(BTreeMap::new());
         self.subscription = connection.send(&Request::Subscribe, &[])?;
         let mut again = std::mem::take(&mut self.pending).into_values();
         while let Some(mut ask) = again.next() {
@@ -279,12 +282,17 @@ impl Driver {
         if id == self.subscription {
             match reply {
                 Reply::Status(status) => {
-                    self.known.insert(status.id.clone(), *status);
-                    if self.tell.borrow().is_some() {
+                    if let Some(telling) = &mut self.telling {
+                        telling.insert(status.id.clone(), *status);
+                    } else {
+                        self.known.insert(status.id.clone(), *status);
                         self.tell.send_replace(Some(self.known.clone()));
                     }
                 }
-                Reply::Synced => drop(self.tell.send_replace(Some(self.known.clone()))),
+                Reply::Synced => {
+                    self.known = self.telling.take().unwrap_or_default();
+                    self.tell.send_replace(Some(self.known.clone()));
+                }
                 Reply::Done
                 | Reply::Failed { .. }
                 | Reply::ExecStarted

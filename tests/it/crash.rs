@@ -20,7 +20,7 @@ fn rounds() -> u32 {
     if is_soak() { 20 } else { 6 }
 }
 
-fn send(pid: i32, signal: Signal) {
+pub(super) fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("{signal} to {pid}: {e}"));
 }
 
@@ -34,9 +34,20 @@ fn next_worker(shop: &TestProject, old: i32) -> i32 {
 }
 
 /// Returns the state letter of a process (proc_pid_stat(5)); `None` when there is none.
-fn process_state(pid: i32) -> Option<char> {
+pub(super) fn process_state(pid: i32) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text[text.rfind(')')? + 2..].chars().next()
+}
+
+/// Kills both of a project's supervisor's processes and waits until they have ended.
+#[track_caller]
+pub(super) fn kill_both(shop: &TestProject) {
+    let old = shop.supervisor();
+    send(old.holder_pid, Signal::SIGKILL);
+    let _ = kill(Pid::from_raw(old.worker_pid), Signal::SIGKILL); // it may have seen it and ended
+    for pid in [old.holder_pid, old.worker_pid] {
+        eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
+    }
 }
 
 /// Writes numbered lines, 100 in every fiftieth of a second, until told to stop; then says how many they were.
@@ -205,12 +216,7 @@ fn both_processes_killed_the_next_command_takes_up_what_runs() {
     let pids = services.map(|service| shop.pid(service));
     let visitor = Visitor::new();
     let old = shop.supervisor();
-    send(old.holder_pid, Signal::SIGKILL);
-    // Its worker may have seen it and ended.
-    let _ = kill(Pid::from_raw(old.worker_pid), Signal::SIGKILL);
-    for pid in [old.holder_pid, old.worker_pid] {
-        eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
-    }
+    kill_both(&shop);
     visitor.wait();
     // One ends while nobody looks: nobody can know its code.
     let seven = shop.pid("seven");
@@ -363,23 +369,15 @@ fn a_pause_outlives_both_processes_and_so_does_a_stop() {
     shop.up();
     shop.hoist(&["pause"]).ok();
     let pid = shop.pid("web");
-    let both_killed = || {
-        let old = shop.supervisor();
-        send(old.holder_pid, Signal::SIGKILL);
-        let _ = kill(Pid::from_raw(old.worker_pid), Signal::SIGKILL); // it may have seen it and ended
-        for pid in [old.holder_pid, old.worker_pid] {
-            eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
-        }
-    };
-    both_killed();
+    kill_both(&shop);
     let table = shop.hoist(&["ps"]).ok();
     assert!(table.contains("(Paused)"), "{table}");
     assert_eq!(shop.pid("web"), pid);
-    both_killed();
+    kill_both(&shop);
     shop.hoist(&["unpause"]).ok();
     shop.hoist(&["stop"]).ok();
     assert_eq!(shop.status("web").state, State::Exited);
-    both_killed();
+    kill_both(&shop);
     // Nobody has the port now: whoever takes it is told.
     let listener = std::net::TcpListener::bind("0.0.0.0:8080").expect("free");
     let message = shop.hoist(&["start"]).fails();

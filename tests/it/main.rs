@@ -36,6 +36,7 @@ mod publish;
 mod pull;
 mod release;
 mod restart;
+mod successor;
 mod support;
 mod terminal;
 mod volumes;
