@@ -83,3 +83,54 @@ fn a_command_that_comes_while_a_supervisor_dies_is_served_by_the_next() {
     }
     shop.down();
 }
+
+const FAILED: &str = "
+services:
+  web:
+    image: busybox
+    command: sleep 1000
+    restart: always
+    ports: ['8080:80']
+  other:
+    image: busybox
+    command: sleep 1000
+";
+
+/// Makes it so that both of the supervisor's processes have died when the start of `web` had failed, just after that was
+/// written down: its process has been killed and has not noticed. Returns the process.
+#[track_caller]
+fn failed_and_died(shop: &TestProject) -> i32 {
+    let mut status = shop.status("web");
+    let pid = shop.pid("web");
+    kill_both(shop);
+    (status.state, status.exit_code, status.reason) = (State::Exited, Some(127), Some("not found".to_owned()));
+    let path = shop.run_dir().join("containers").join(format!("{}.json", status.id));
+    fs::write(path, serde_json::to_vec(&status).expect("JSON")).expect("written");
+    pid
+}
+
+#[test]
+fn a_start_that_failed_is_no_container_that_runs() {
+    require_root!();
+    let shop = TestProject::new("shop", FAILED);
+    shop.up();
+    let gone = |pid| eventually(10.secs(), "it has ended", || holds(matches!(process_state(pid), None | Some('Z'))));
+    // A new supervisor leaves it as it was told: not started again, with the reason, and its port is free.
+    let pid = failed_and_died(&shop);
+    shop.hoist(&["ps"]).ok();
+    gone(pid);
+    let status = shop.wait_status("web", "known to be gone", |s| s.process.is_none());
+    assert_eq!((status.state, status.exit_code), (State::Exited, Some(127)));
+    assert_eq!(status.reason.as_deref(), Some("not found"));
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").expect("free"));
+    // Who asks for its start gets a new one.
+    shop.up();
+    let pid = failed_and_died(&shop);
+    shop.up();
+    gone(pid);
+    let status = shop.status("web");
+    assert_eq!((status.state, status.reason), (State::Running, None));
+    assert_ne!(shop.pid("web"), pid);
+    std::net::TcpListener::bind("0.0.0.0:8080").expect_err("held again");
+    shop.down();
+}

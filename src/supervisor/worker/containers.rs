@@ -55,7 +55,7 @@ pub(super) struct Container {
     began: Option<Instant>,
     /// A process whose end is in our memory and, until its status can be written, in the holder's alone.
     unacknowledged: Option<i32>,
-    /// The start failed: it is not repeated.
+    /// The start failed: it is not repeated. It is said to have ended, though its process may be on its way out yet.
     start_failed: bool,
     /// Its process has ended and the last output of its terminal is on its way to the pipe.
     pub(super) settling: bool,
@@ -167,7 +167,8 @@ impl Worker {
         // A terminal's pipe was held by the holder alone, and is a new one if that has died.
         let held = alive && !spec.process.terminal;
         let streams = self.open_streams(&id, &mut log, held).map_err(|e| at(&directory, &e))?;
-        let released = matches!(status.state, Life::Created | Life::Exited);
+        let start_failed = status.state == Life::Exited && status.process.is_some();
+        let released = matches!(status.state, Life::Created | Life::Exited) && !start_failed;
         let container = Container {
             record,
             spec,
@@ -184,7 +185,7 @@ impl Worker {
             ended: None,
             began: None,
             unacknowledged: None,
-            start_failed: false,
+            start_failed,
             settling: false,
             taps: Vec::new(),
             asking: None,
@@ -232,6 +233,10 @@ impl Worker {
                 return Ok(());
             }
         };
+        if container.start_failed {
+            self.kill_now(id);
+            return if is_child { Ok(()) } else { self.watch_process(id) };
+        }
         let stopping = container.status.stopped_by_user;
         let grace = Duration::from_millis(container.record.policy.stop_grace_ms);
         let released = std::mem::replace(&mut container.status.state, Life::Running) == Life::Starting;
@@ -329,9 +334,9 @@ impl Worker {
             container.start_waiters.push(waiter);
             return;
         }
-        // Somebody stops it, perhaps a command that was killed: it is started anew when it has ended.
-        let stopping = container.is_alive() && container.status.stopped_by_user;
-        if container.has_ended() || stopping {
+        // Somebody stops it, perhaps a command that was killed, or its start failed: it is started anew when it has ended.
+        let going = container.is_alive() && (container.status.stopped_by_user || container.start_failed);
+        if container.has_ended() || going {
             container.start_waiters.push(waiter);
             return;
         }
