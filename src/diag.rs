@@ -199,7 +199,7 @@ impl Report {
         Self::from(Diagnostic::error(None, message))
     }
 
-    /// Returns the report as a JSON document; [`json`] says what is in it.
+    /// Returns the report as a JSON document; [`json()`] says what is in it.
     #[must_use]
     pub fn json(&self) -> String {
         json(&self.diagnostics, &self.sources)
