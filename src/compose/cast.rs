@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn text_is_read_as_what_is_wanted_at_its_place() {
         for (path, text, kind) in [
-            ("services.a.scale", "3", Some(Kind::Int(3))),
-            ("services.a.scale", "+3", Some(Kind::Int(3))),
+            ("services.a.scale", "3", Some(Kind::Int(3_u64.into()))),
+            ("services.a.scale", "+3", Some(Kind::Int(3_u64.into()))),
             ("services.a.scale", "0x3", None),
             ("services.a.scale", "", None),
-            ("services.a.ulimits.nofile", "-1", Some(Kind::Int(-1))),
+            ("services.a.ulimits.nofile", "-1", Some(Kind::Int((-1_i64).into()))),
             ("services.a.ulimits.nofile.soft", "1_000", None),
-            ("services.a.ports.-.target", "80", Some(Kind::Int(80))),
+            ("services.a.ports.-.target", "80", Some(Kind::Int(80_u64.into()))),
             ("services.a.cpus", ".5", Some(Kind::Float(0.5))),
             ("services.a.tty", "Yes", Some(Kind::Bool(true))),
             ("volumes.v.external", "FALSE", Some(Kind::Bool(false))),

@@ -29,8 +29,8 @@ pub(crate) fn project(declared: Declared, origin: Origin, profiles: &[String], u
     let enabled = |service: &Service| {
         service.profiles.is_empty() || profiles.iter().any(|p| p == "*" || service.profiles.contains(p))
     };
-    let (mut services, disabled): (IndexMap<_, _>, IndexMap<_, _>) =
-        declared.services.into_iter().partition(|(_, service)| enabled(service));
+    let mut services = declared.services;
+    let disabled: IndexMap<_, _> = services.extract_if(.., |_, service| !enabled(service)).collect();
     let mut networks = declared.networks;
     for service in services.values_mut() {
         service.depends_on.retain(|name, _| !disabled.contains_key(name));

@@ -8,13 +8,13 @@
 //! Invariant: pure.
 
 use super::Env;
-use super::paths::clean_text;
+use super::paths::{clean_text, is_clean};
 use super::yaml::{Entry, Kind, Map, Node};
 use crate::diag::Span;
 
 /// Fills in defaults that depend on nothing else; `raw` is for a tree in which values are as they were written.
 pub(crate) fn defaults(root: &mut Node, raw: bool) {
-    let all = || if raw { Kind::Str("all".into()) } else { Kind::Int(-1) };
+    let all = || if raw { Kind::Str("all".into()) } else { Kind::Int((-1_i64).into()) };
     let requests = |list: &mut Node| requests(list, &all);
     for (_, service) in root.section_mut("services") {
         let at = service.key;
@@ -95,7 +95,7 @@ fn default_network(root: &mut Node) {
     let Some(at) = used else { return };
     root.default_at("networks", at, Kind::Map(Map::default()));
     if let Some(networks) = root.get_mut("networks").and_then(Node::as_map_mut) {
-        networks.entry("default".into()).or_insert(Entry { key: at, value: Node::new(at, Kind::Null) });
+        networks.insert_new("default".into(), Entry { key: at, value: Node::new(at, Kind::Null) });
     }
 }
 
@@ -115,7 +115,9 @@ fn service(service: &mut Node, at: Span, env: &Env) {
     service.get_mut("environment").into_iter().for_each(|environment| look_up(environment, env, true));
     implied(service, at);
     for mount in service.get_mut("volumes").into_iter().flat_map(Node::items_mut) {
-        if let Some(Kind::Str(target)) = mount.get_mut("target").map(|target| &mut target.kind) {
+        if let Some(Kind::Str(target)) = mount.get_mut("target").map(|target| &mut target.kind)
+            && !is_clean(target)
+        {
             *target = clean_text(target);
         }
     }
@@ -179,14 +181,12 @@ fn implied(service: &mut Node, at: Span) {
     service.default_at("depends_on", at, Kind::Map(Map::default()));
     let Some(all) = service.get_mut("depends_on").and_then(Node::as_map_mut) else { return };
     for (name, restart, span) in found {
-        all.entry(name).or_insert_with(|| {
-            let entry = |kind| Entry { key: span, value: Node::new(span, kind) };
-            let fields = [
-                ("condition".to_owned(), entry(Kind::Str("service_started".into()))),
-                ("restart".to_owned(), entry(Kind::Bool(restart))),
-                ("required".to_owned(), entry(Kind::Bool(true))),
-            ];
-            Entry { key: span, value: Node::new(span, Kind::Map(Map::from_iter(fields))) }
-        });
+        let entry = |kind| Entry { key: span, value: Node::new(span, kind) };
+        let fields = [
+            ("condition".to_owned(), entry(Kind::Str("service_started".into()))),
+            ("restart".to_owned(), entry(Kind::Bool(restart))),
+            ("required".to_owned(), entry(Kind::Bool(true))),
+        ];
+        all.insert_new(name, entry(Kind::Map(Map::from_iter(fields))));
     }
 }

@@ -19,7 +19,7 @@ pub fn config(model: &Model, format: Format) -> String {
     if model.raw { text } else { text.replace('$', "$$") }
 }
 
-fn text(value: &Value, format: Format) -> String {
+fn text(value: &Value<'_>, format: Format) -> String {
     match format {
         Format::Yaml => write::yaml(value),
         Format::Json => json::pretty(value),
@@ -36,7 +36,7 @@ pub fn service_hash(service: &Service) -> String {
 /// does not make a container another one.
 pub(crate) fn hash(service: &Map) -> String {
     let Value::Map(mut fields) = print::service(service, Format::Json) else { return String::new() };
-    fields.retain(|(key, _)| !matches!(key.as_str(), "build" | "depends_on" | "profiles" | "pull_policy" | "scale"));
+    fields.retain(|(key, _)| !matches!(key.as_ref(), "build" | "depends_on" | "profiles" | "pull_policy" | "scale"));
     if let Some((_, Value::Map(deploy))) = fields.iter_mut().find(|(key, _)| key == "deploy") {
         deploy.retain(|(key, _)| key != "replicas");
     }

@@ -220,7 +220,7 @@ impl<'a> Rules<'a> {
         let replicas = deploy.and_then(|deploy| deploy.written("replicas")).and_then(number);
         for ((value, entry), key) in own.map(|own| (own, "scale")).into_iter().chain(replicas.map(|r| (r, "replicas")))
         {
-            if value < 0 {
+            if value.get() < 0 {
                 let message = format!("`{key}` of service `{name}` must be 0 or more, not {value}");
                 self.error(entry.place(), message);
             }
@@ -233,7 +233,7 @@ impl<'a> Rules<'a> {
             error.notes.push((first.place(), "the other one".into()));
             error.help = Some("leave one of them out".into());
         }
-        if let Some((value, many)) = own.or(replicas).filter(|(value, _)| *value > 1)
+        if let Some((value, many)) = own.or(replicas).filter(|(value, _)| value.get() > 1)
             && let Some(container) = self.map.written("container_name")
             && container.value.as_text().is_some_and(|text| !text.is_empty())
         {

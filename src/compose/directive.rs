@@ -15,8 +15,21 @@ pub(crate) type Place = Vec<String>;
 pub(crate) fn take(document: &mut Node, out: &mut Vec<Diagnostic>) -> Vec<Place> {
     let mut places = Vec::new();
     document.directive = None;
+    if !any(document) {
+        return places;
+    }
     take_below(document, &mut Vec::new(), Some(&mut places), out);
     places
+}
+
+/// Whether anything below `node` has a directive: hardly any file has one.
+fn any(node: &Node) -> bool {
+    let below = |node: &Node| node.directive.is_some() || any(node);
+    match &node.kind {
+        Kind::Map(map) => map.values().any(|entry| below(&entry.value)),
+        Kind::Seq(items) => items.iter().any(below),
+        _ => false,
+    }
 }
 
 /// `places` is `None` inside of lists, whose entries have no name that an earlier file could be asked for.
@@ -68,7 +81,7 @@ pub(crate) fn apply(tree: &mut Node, places: &[Place]) {
                 });
             }
             match node.map(|node| &mut node.kind) {
-                Some(Kind::Map(map)) => drop(map.shift_remove(last)),
+                Some(Kind::Map(map)) => drop(map.remove(last)),
                 Some(Kind::Seq(items)) => named(parents, items, last),
                 _ => {}
             }

@@ -54,7 +54,7 @@ fn walk(ty: &Type, node: &Node, at: Span, place: &Place<'_>, out: &mut Vec<Diagn
                 walk(&first.ty, node, at, place, out);
             }
         }
-        (Shape::Int(int), Kind::Int(number)) if *number < i128::from(int.sensible) => {
+        (Shape::Int(int), Kind::Int(number)) if number.get() < i128::from(int.sensible) => {
             out.push(Diagnostic::error(Some(at), format!("{place} must be {}, not `{number}`", bounds(int))));
         }
         (Shape::Float(want), Kind::Float(number)) if *number < 0.0 => {

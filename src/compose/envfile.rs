@@ -78,7 +78,7 @@ pub(crate) fn labels(
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
 ) {
-    let Some(files) = node.as_map_mut().and_then(|map| map.shift_remove("label_file")) else { return };
+    let Some(files) = node.as_map_mut().and_then(|map| map.remove("label_file")) else { return };
     let mut found = Found::new();
     for item in files.value.items() {
         let Some(path) = item.as_text().map(PathBuf::from) else { continue };
@@ -100,7 +100,7 @@ pub(crate) fn labels(
     let Some(own) = node.get_mut("labels").and_then(Node::as_map_mut) else { return };
     for (name, assigned) in found {
         let value = Node::new(assigned.at, Kind::Str(assigned.value.clone()));
-        own.entry(name.clone()).or_insert(Entry { key: assigned.at, value });
+        own.insert_new(name.clone(), Entry { key: assigned.at, value });
         service.labels.entry(name).or_insert(assigned.value);
     }
 }

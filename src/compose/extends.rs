@@ -52,7 +52,7 @@ impl Assembly<'_> {
                     // What is wrong was said; the rest of the service can still be looked at.
                     None => {
                         if let Kind::Map(service) = &mut entry.value.kind {
-                            service.shift_remove("extends");
+                            service.remove("extends");
                         }
                         self.incomplete.push(name);
                     }
@@ -73,7 +73,7 @@ impl Assembly<'_> {
     ) -> Option<Node> {
         let mut node = services.get(name)?.value.clone();
         let extends = match &mut node.kind {
-            Kind::Map(service) => service.shift_remove("extends"),
+            Kind::Map(service) => service.remove("extends"),
             _ => None,
         };
         let is_foreign = chain.first().is_some_and(|first| first.file != file);
@@ -273,6 +273,6 @@ fn wrapped(name: &str, service: Node) -> Node {
 
 fn unwrapped(document: Node) -> Option<Node> {
     let Kind::Map(mut top) = document.kind else { return None };
-    let Kind::Map(mut services) = top.shift_remove("services")?.value.kind else { return None };
-    services.shift_remove_index(0).map(|(_, entry)| entry.value)
+    let Kind::Map(services) = top.remove("services")?.value.kind else { return None };
+    services.into_iter().next().map(|(_, entry)| entry.value)
 }

@@ -30,7 +30,7 @@ impl Assembly<'_> {
     /// Adds what `document` includes to it.
     pub(super) fn include(&mut self, document: &mut Node, file: &std::path::Path, scope: &Scope) {
         let Kind::Map(top) = &mut document.kind else { return };
-        let Some(entry) = top.shift_remove("include") else { return };
+        let Some(entry) = top.remove("include") else { return };
         let items = match &entry.value.kind {
             Kind::Seq(items) => items,
             Kind::Null => return,
@@ -224,10 +224,9 @@ impl Assembly<'_> {
                     continue;
                 }
             };
-            let own = top.entry(section.clone()).or_insert_with(|| Entry {
-                key: entry.key,
-                value: Node::new(entry.value.span, Kind::Map(Map::default())),
-            });
+            let none = Entry { key: entry.key, value: Node::new(entry.value.span, Kind::Map(Map::default())) };
+            top.insert_new(section.clone(), none);
+            let Some(own) = top.get_mut(&section) else { continue };
             if own.value.kind == Kind::Null {
                 own.value.kind = Kind::Map(Map::default());
             }

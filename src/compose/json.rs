@@ -4,20 +4,20 @@ use super::scalar;
 use super::value::Value;
 
 /// Returns `value` over several lines, two blanks a level, without a newline at the end.
-pub(crate) fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value<'_>) -> String {
     let mut out = String::new();
     write(value, Some(0), &mut out);
     out
 }
 
 /// Returns `value` on one line without blanks.
-pub(crate) fn compact(value: &Value) -> String {
+pub(crate) fn compact(value: &Value<'_>) -> String {
     let mut out = String::new();
     write(value, None, &mut out);
     out
 }
 
-fn write(value: &Value, level: Option<usize>, out: &mut String) {
+fn write(value: &Value<'_>, level: Option<usize>, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),

@@ -38,6 +38,7 @@ mod interpolate;
 mod json;
 mod lint;
 mod locate;
+mod map;
 mod merge;
 mod paths;
 mod place;
@@ -210,7 +211,9 @@ fn look(request: &Request, unmet: &mut Vec<Diagnostic>) -> Result<Read, Report> 
     let mut sources = Sources::default();
     let mut out = Vec::new();
     let made = run(request, &mut sources, &mut out, unmet);
-    let model = made.and_then(|(mut model, _)| {
+    let model = made.and_then(|(mut model, project)| {
+        // As in `answer`: what has done its part is not taken apart.
+        std::mem::forget(project);
         let profiles = locate::profiles(request, &model.env);
         let Model { root, disabled, raw, .. } = &mut model;
         if *raw {
@@ -388,7 +391,7 @@ fn files_of(
             node.put("environment", at, yaml::Kind::Map(all));
         }
         if let Some(map) = node.as_map_mut() {
-            map.shift_remove("env_file");
+            map.remove("env_file");
         }
     }
 }

@@ -140,6 +140,9 @@ pub(crate) fn is_windows(text: &str) -> bool {
 
 /// Returns `path` without `.`, `..` and doubled slashes, by its text alone, as Go's `filepath.Clean`.
 pub(crate) fn clean(path: &Path) -> PathBuf {
+    if path.to_str().is_some_and(is_clean) {
+        return path.to_path_buf();
+    }
     let mut out = PathBuf::new();
     for component in path.components() {
         match component {
@@ -155,6 +158,9 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 
 /// Returns the text of a path without `.`, `..` and doubled slashes, relative or not, as Go's `path.Clean`.
 pub(crate) fn clean_text(text: &str) -> String {
+    if is_clean(text) {
+        return text.to_owned();
+    }
     let absolute = text.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in text.split('/') {
@@ -171,6 +177,15 @@ pub(crate) fn clean_text(text: &str) -> String {
         (true, _) => format!("/{}", parts.join("/")),
         (false, true) => ".".into(),
         (false, false) => parts.join("/"),
+    }
+}
+
+/// Whether nothing is to be cleaned away for sure: an absolute path without empty parts or any that begins with a dot.
+pub(crate) fn is_clean(text: &str) -> bool {
+    let below = text.strip_prefix('/').unwrap_or("");
+    !below.is_empty() && !below.starts_with(['/', '.']) && !below.ends_with('/') && {
+        let pairs = below.as_bytes().windows(2);
+        !pairs.into_iter().any(|pair| pair == b"//" || pair == b"/.")
     }
 }
 
@@ -201,6 +216,10 @@ mod tests {
             ("", "."),
             ("/", "/"),
             ("C:/x/", "C:/x"),
+            ("/a/.b/..c", "/a/.b/..c"),
+            ("/a/b.", "/a/b."),
+            ("/a/.", "/a"),
+            ("/.", "/"),
         ] {
             assert_eq!(clean_text(path), clean, "{path}");
         }

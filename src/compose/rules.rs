@@ -56,7 +56,7 @@ fn external(owner: &str, entry: &Entry, out: &mut Vec<Diagnostic>) {
 fn sources(owner: &str, entry: &Entry, keys: &[&str], out: &mut Vec<Diagnostic>) {
     let empty = Map::default();
     let map = entry.value.as_map().unwrap_or(&empty);
-    let found: Vec<&Entry> = keys.iter().filter_map(|key| map.get(*key)).collect();
+    let found: Vec<&Entry> = keys.iter().filter_map(|key| map.get(key)).collect();
     let all: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
     if let [first, second, ..] = found[..] {
         out.push(

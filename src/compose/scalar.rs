@@ -5,7 +5,9 @@
 //!
 //! Invariant: pure.
 
-use super::yaml::Kind;
+use std::borrow::Cow;
+
+use super::yaml::{Int, Kind};
 
 /// Returns what the plain scalar `text` means.
 pub(crate) fn resolve(text: &str) -> Kind {
@@ -18,24 +20,34 @@ pub(crate) fn resolve(text: &str) -> Kind {
         "-.inf" | "-.Inf" | "-.INF" => return Kind::Float(f64::NEG_INFINITY),
         _ => {}
     }
+    unnamed(text).unwrap_or_else(|| Kind::Str(text.to_owned()))
+}
+
+/// Whether the plain scalar `text` means nothing but itself.
+pub(crate) fn is_text(text: &str) -> bool {
+    // The words are short, and begin with few characters.
+    let may_be_word =
+        text.len() <= 5 && text.is_empty() | text.starts_with(['~', 'n', 'N', 't', 'T', 'f', 'F', '.', '+', '-']);
+    if may_be_word { matches!(resolve(text), Kind::Str(_)) } else { unnamed(text).is_none() }
+}
+
+/// Returns the number or the date that `text` is.
+fn unnamed(text: &str) -> Option<Kind> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
-        return Kind::Str(text.to_owned());
+        return None;
     }
     if is_timestamp(text) {
-        return Kind::Time(text.to_owned());
+        return Some(Kind::Time(text.to_owned()));
     }
-    let plain = text.replace('_', "");
+    let plain = if text.contains('_') { Cow::Owned(text.replace('_', "")) } else { Cow::Borrowed(text) };
     if let Some(number) = integer(&plain) {
-        return Kind::Int(number);
+        return Some(Kind::Int(number));
     }
-    match plain.parse::<f64>() {
-        Ok(number) if is_float(&plain) => Kind::Float(number),
-        _ => Kind::Str(text.to_owned()),
-    }
+    plain.parse().ok().filter(|_| is_float(&plain)).map(Kind::Float)
 }
 
 /// Returns the integer that Go's `strconv.ParseInt(text, 0, 64)` or `ParseUint` would read.
-fn integer(text: &str) -> Option<i128> {
+fn integer(text: &str) -> Option<Int> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -52,8 +64,7 @@ fn integer(text: &str) -> Option<i128> {
         return None;
     }
     let number = i128::from_str_radix(digits, radix).ok()?;
-    let number = if negative { -number } else { number };
-    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number).then_some(number)
+    Int::new(if negative { -number } else { number })
 }
 
 /// Whether `text` looks like a float: digits with at most one dot, then perhaps an exponent.
@@ -151,11 +162,13 @@ pub(crate) fn go_float(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn plain_scalars_mean_what_go_yaml_says() {
-        let int = |n: i128| Kind::Int(n);
+        let int = |n: i128| Kind::Int(Int::new(n).expect("a number"));
         let text = |t: &str| Kind::Str(t.into());
         for (source, meaning) in [
             ("0755", int(493)),
@@ -201,6 +214,15 @@ mod tests {
             (f64::INFINITY, "+Inf"),
         ] {
             assert_eq!(go_float(number), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_text_is_known_without_reading_it(text in "[-+.~0-9_a-zA-Z:]{0,8}", word in "[-+.~nNtTfFyY][a-zA-Z]{0,5}") {
+            for text in [text, word] {
+                prop_assert_eq!(is_text(&text), matches!(resolve(&text), Kind::Str(_)), "{:?}", text);
+            }
         }
     }
 }

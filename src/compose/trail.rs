@@ -67,7 +67,7 @@ impl Trail {
     pub(crate) fn base(&mut self, name: &str, base: &Entry, at: Span, variables: &Variables) {
         let mut service = base.clone();
         if let Kind::Map(map) = &mut service.value.kind {
-            map.shift_remove("extends");
+            map.remove("extends");
         }
         let top = base.value.span;
         let services = Node::new(top, Kind::Map(Map::from_iter([(name.to_owned(), service)])));

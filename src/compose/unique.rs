@@ -5,6 +5,7 @@
 //! Invariant: pure.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 
 use super::schema::{Shape, Type, Unique};
 use super::yaml::{Kind, Map, Node};
@@ -20,7 +21,7 @@ pub(crate) fn entries(ty: &Type, node: &mut Node) {
             }
         }
         Kind::Seq(items) => {
-            if let Some(unique) = ty.unique {
+            if let Some(unique) = ty.unique.filter(|_| items.len() > 1) {
                 keep_last(items, |item| identity(unique, item));
             }
             if let Some(below) = ty.shape.below(None).filter(|below| may_have_lists(below)) {
@@ -39,10 +40,10 @@ fn keep_last(items: &mut Vec<Node>, identity: impl Fn(&Node) -> String) {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<Node> = Vec::with_capacity(items.len());
     for item in std::mem::take(items) {
-        match places.get(&identity(&item)) {
-            Some(at) => kept[*at] = item,
-            None => {
-                places.insert(identity(&item), kept.len());
+        match places.entry(identity(&item)) {
+            Occupied(at) => kept[*at.get()] = item,
+            Vacant(vacant) => {
+                vacant.insert(kept.len());
                 kept.push(item);
             }
         }

@@ -5,16 +5,16 @@
 //! single-quoted otherwise.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use super::scalar;
-use super::value::Value;
-use super::yaml::Kind;
+use super::value::{Fields, Value};
 
 /// Keys longer than this are written with `?`.
 const LONGEST_KEY: usize = 128;
 
 /// Returns `value` as a YAML document.
-pub(crate) fn yaml(value: &Value) -> String {
+pub(crate) fn yaml(value: &Value<'_>) -> String {
     let mut writer = Writer { out: String::new() };
     match value {
         Value::Map(map) if !map.is_empty() => writer.map(map, 0, false),
@@ -59,7 +59,7 @@ struct Writer {
 
 impl Writer {
     fn end_line(&mut self) {
-        if !self.out.is_empty() && !self.out.ends_with('\n') {
+        if self.out.as_bytes().last().is_some_and(|last| *last != b'\n') {
             self.out.push('\n');
         }
     }
@@ -70,11 +70,17 @@ impl Writer {
     }
 
     fn blanks(&mut self, count: usize) {
-        self.out.extend(std::iter::repeat_n(' ', count));
+        const BLANKS: &str = "                                ";
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(BLANKS.len());
+            self.out.push_str(&BLANKS[..now]);
+            left -= now;
+        }
     }
 
     /// Writes the entries at `indent`; the first on the current line when `inline`.
-    fn map(&mut self, map: &[(String, Value)], indent: usize, inline: bool) {
+    fn map(&mut self, map: &Fields<'_>, indent: usize, inline: bool) {
         for (at, (key, value)) in map.iter().enumerate() {
             if at > 0 || !inline {
                 self.start_line(indent);
@@ -100,7 +106,7 @@ impl Writer {
         }
     }
 
-    fn list(&mut self, list: &[Value], indent: usize, inline: bool) {
+    fn list(&mut self, list: &[Value<'_>], indent: usize, inline: bool) {
         for (at, item) in list.iter().enumerate() {
             if at > 0 || !inline {
                 self.start_line(indent);
@@ -111,7 +117,7 @@ impl Writer {
     }
 
     /// Writes a value behind an indicator, on the same line.
-    fn nested(&mut self, value: &Value, indent: usize) {
+    fn nested(&mut self, value: &Value<'_>, indent: usize) {
         match value {
             Value::Map(map) if !map.is_empty() => self.map(map, indent, true),
             Value::List(list) if !list.is_empty() => self.list(list, indent, true),
@@ -120,11 +126,11 @@ impl Writer {
     }
 
     /// Writes a scalar or an empty collection; further lines of it stand at `indent`.
-    fn value(&mut self, value: &Value, indent: usize, key: bool) {
+    fn value(&mut self, value: &Value<'_>, indent: usize, key: bool) {
         match value {
             Value::Null => self.out.push_str("null"),
             Value::Bool(value) => self.out.push_str(if *value { "true" } else { "false" }),
-            Value::Int(value) => self.out.push_str(&value.to_string()),
+            Value::Int(value) => _ = write!(self.out, "{value}"),
             Value::Float(value) if value.is_nan() => self.out.push_str(".nan"),
             Value::Float(value) if value.is_infinite() => {
                 self.out.push_str(if *value > 0.0 { ".inf" } else { "-.inf" });
@@ -261,15 +267,19 @@ enum Style {
 /// Whether `text` is plain for sure, without a closer look: most texts are.
 fn is_simple(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // A letter first, which is no word for a truth, a number or nothing; then nothing that means something before a blank.
+    // A letter first, which begins no word for a truth or nothing; then nothing that means something beside a blank.
+    let word = |bytes: &[u8]| bytes.len() > 5 || !matches!(bytes[0] | 0x20, b'y' | b'n' | b't' | b'f' | b'o');
     matches!(bytes.first(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'/'))
-        && bytes.len() > 5
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/'))
+        && word(bytes)
+        && bytes.last() != Some(&b':')
+        && bytes
+            .iter()
+            .all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/' | b':' | b'='))
 }
 
 /// Whether `text`, written plain, reads back as text, also for readers of YAML 1.1.
 fn reads_as_text(text: &str) -> bool {
-    matches!(scalar::resolve(text), Kind::Str(_)) && !is_base_60(text) && !is_old_bool(text)
+    scalar::is_text(text) && !is_base_60(text) && !is_old_bool(text)
 }
 
 fn is_old_bool(text: &str) -> bool {
@@ -305,16 +315,17 @@ impl Traits {
         if text.is_empty() {
             return Self { plain: true, single: true, block: false, multiline: false };
         }
-        let chars: Vec<char> = text.chars().collect();
         let mut indicators = text.starts_with("---") || text.starts_with("...");
         let (mut breaks, mut special, mut tabs) = (false, false, false);
         let (mut leading, mut trailing_space, mut trailing_break) = (false, false, false);
         let (mut break_space, mut space_break) = (false, false);
         let (mut previous_space, mut previous_break) = (false, false);
         let mut after_blank = true;
-        for (at, &c) in chars.iter().enumerate() {
-            let (first, last) = (at == 0, at + 1 == chars.len());
-            let before_blank = chars.get(at + 1).is_none_or(|c| matches!(c, ' ' | '\t') || is_break(*c));
+        let mut chars = text.chars().peekable();
+        let mut first = true;
+        while let Some(c) = chars.next() {
+            let last = chars.peek().is_none();
+            let before_blank = chars.peek().is_none_or(|c| matches!(c, ' ' | '\t') || is_break(*c));
             match c {
                 '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`'
                     if first =>
@@ -346,6 +357,7 @@ impl Traits {
                 (previous_space, previous_break) = (false, false);
             }
             after_blank = matches!(c, ' ' | '\t') || is_break(c);
+            first = false;
         }
         let hard = space_break || special;
         Self {

@@ -10,9 +10,10 @@
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Tag, options};
-use indexmap::IndexMap;
 
+pub(crate) use super::map::Map;
 use super::scalar;
+pub(crate) use super::value::Int;
 use crate::diag::{Diagnostic, Span};
 
 /// How deep a tree may be, aliases included.
@@ -51,8 +52,8 @@ pub(crate) enum Kind {
     Null,
     /// True or false.
     Bool(bool),
-    /// An integer between the least `i64` and the greatest `u64`.
-    Int(i128),
+    /// An integer.
+    Int(Int),
     /// A number with a fraction or an exponent.
     Float(f64),
     /// A date or a time stamp, as written. Compose has no use for one.
@@ -64,9 +65,6 @@ pub(crate) enum Kind {
     /// A mapping, in file order.
     Map(Map),
 }
-
-/// A mapping in file order. Its hasher is quick and seeded at random: keys are asked for all the time.
-pub(crate) type Map = IndexMap<String, Entry, foldhash::fast::RandomState>;
 
 /// One entry of a mapping.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,9 +260,7 @@ impl Builder<'_> {
         let trimmed = self.text.get(..hi).map_or(hi, |t| t.trim_end().len());
         frame.node.span.hi = Span::new(0, 0, trimmed).hi.max(frame.node.span.lo);
         if let Kind::Map(map) = &mut frame.node.kind {
-            for (key, entry) in frame.merged.into_iter().flatten() {
-                map.entry(key).or_insert(entry);
-            }
+            frame.merged.into_iter().flatten().for_each(|(key, entry)| map.insert_new(key, entry));
         }
         self.anchor(frame.anchor, &frame.node, frame.size, frame.height)?;
         self.attach(frame.node, frame.size, frame.height)

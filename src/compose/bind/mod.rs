@@ -46,6 +46,7 @@ impl Binder<'_> {
     /// Binds a whole, merged file.
     pub(crate) fn project(&mut self, root: &Node) -> Declared {
         let mut declared = Declared::default();
+        declared.services.reserve(root.get("services").and_then(Node::as_map).map_or(0, Map::len));
         for (key, entry) in root.section("services") {
             match ServiceName::new(key.as_str()) {
                 Ok(name) => {

@@ -3,7 +3,7 @@
 use super::{float, int, size, spanned, spanned_boolean};
 use crate::compose::model::{Deploy, Resources};
 use crate::compose::tree::Entries as _;
-use crate::compose::yaml::{Kind, Map, Node};
+use crate::compose::yaml::{Int, Kind, Map, Node};
 
 /// Returns the limits that stand in the service itself.
 pub(crate) fn limits(map: &Map) -> Resources {
@@ -38,7 +38,7 @@ pub(crate) fn deploy(map: &Map) -> Option<Deploy> {
 }
 
 /// Returns the number that stands there.
-pub(crate) fn number(node: &Node) -> Option<i128> {
+pub(crate) fn number(node: &Node) -> Option<Int> {
     match node.kind {
         Kind::Int(number) => Some(number),
         _ => None,

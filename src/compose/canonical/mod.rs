@@ -66,7 +66,7 @@ impl<'a> Canon<'a> {
     pub(crate) fn file(&mut self, node: &mut Node) {
         let at = At { key: node.span, whole: node.span };
         if let Kind::Map(map) = &mut node.kind {
-            map.shift_remove("version");
+            map.remove("version");
             self.settle(&schema::FILE, node, at, &Place::FILE);
         } else {
             let what = node.describe();
@@ -251,7 +251,7 @@ impl<'a> Canon<'a> {
     pub(crate) fn external(&mut self, map: &mut Map, place: &Place<'_>) {
         let Some(entry) = map.get_mut("external") else { return };
         let Kind::Map(old) = &mut entry.value.kind else { return };
-        let name = old.shift_remove("name");
+        let name = old.remove("name");
         entry.value.kind = Kind::Bool(true);
         let key = entry.key;
         let Some(name) = name else { return };
@@ -309,7 +309,7 @@ fn takes_numbers(ty: &Type) -> bool {
 fn started(entry: &mut Entry) {
     let at = entry.key;
     if let Kind::Map(map) = &mut entry.value.kind {
-        map.entry("required".into()).or_insert(Entry { key: at, value: Node::new(at, Kind::Bool(true)) });
+        map.insert_new("required".into(), Entry { key: at, value: Node::new(at, Kind::Bool(true)) });
     }
 }
 

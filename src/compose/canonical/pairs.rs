@@ -11,7 +11,7 @@ use crate::diag::Span;
 /// Returns how to write a mapping of one key that stands where `KEY=value` does: a space too many makes it one.
 fn as_pair(item: &Node) -> Option<String> {
     let Kind::Map(map) = &item.kind else { return None };
-    let (key, entry) = map.first().filter(|_| map.len() == 1)?;
+    let (key, entry) = map.iter().next().filter(|_| map.len() == 1)?;
     match &entry.value.kind {
         Kind::Str(value) => Some(format!("write `{key}={value}`, or no dash before `{key}: {value}`")),
         _ => None,

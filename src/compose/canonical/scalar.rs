@@ -219,7 +219,7 @@ impl Canon<'_> {
     fn count(&mut self, node: &mut Node, at: At, place: &Place<'_>) -> bool {
         let count = match &node.kind {
             Kind::Int(number) => Some(*number),
-            Kind::Str(text) if text.eq_ignore_ascii_case("all") => Some(-1),
+            Kind::Str(text) if text.eq_ignore_ascii_case("all") => Some((-1_i64).into()),
             Kind::Str(text) => text.parse::<i64>().ok().map(Into::into),
             _ => None,
         };

@@ -69,7 +69,7 @@ impl Canon<'_> {
     fn long_env_file(&mut self, fields: &'static Struct, node: &mut Node, at: At, place: &Place<'_>) -> bool {
         let sound = self.fields(fields, node, at, place);
         if let Kind::Map(entries) = &mut node.kind {
-            entries.entry("required".into()).or_insert_with(|| entry(Kind::Bool(true), at.whole));
+            entries.insert_new("required".into(), entry(Kind::Bool(true), at.whole));
             if let Some(format) = entries.get("format")
                 && let Kind::Str(text) = &format.value.kind
                 && !matches!(text.as_str(), "raw" | "")

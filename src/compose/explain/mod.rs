@@ -32,7 +32,7 @@ pub(crate) struct Explanation {
     /// Its path.
     pub(crate) path: String,
     /// The value as `config` prints it.
-    pub(crate) value: Value,
+    pub(crate) value: Value<'static>,
     /// The places that have a say in it, each after those that it changes.
     pub(crate) places: Vec<Contribution>,
     /// How several places become one value.
@@ -53,7 +53,7 @@ pub(crate) struct Contribution {
     /// What is written there.
     pub(crate) written: String,
     /// What that means, where it is not the same.
-    pub(crate) means: Option<Value>,
+    pub(crate) means: Option<Value<'static>>,
     /// What became of it.
     pub(crate) fate: Fate,
 }
@@ -148,7 +148,7 @@ pub(crate) fn explain(
             fate: Fate::Counts,
         });
     }
-    let value = print::one(last.ty, last.node, format);
+    let value = print::one(last.ty, last.node, format).into_owned();
     let variables = variables::of(trail, sources, process, &route, &places);
     let after = finder.after(&places);
     Ok(Explanation { path: path.to_owned(), value, places, rule: rule(&route), after, variables })
@@ -220,7 +220,7 @@ impl Finder<'_> {
             (_, Kind::Null) => None,
             // A text stands for more, or a value does not read as it is written.
             (true, _) => {
-                let value = Value::of(&said.canonical);
+                let value = Value::of(&said.canonical).into_owned();
                 (said.within || unquoted(&slice(self.sources, said.at)) != value_text(&value)).then_some(value)
             }
             (false, _) => None,
@@ -372,9 +372,9 @@ fn unquoted(text: &str) -> String {
     inner('"').or_else(|| inner('\'')).unwrap_or(text).to_owned()
 }
 
-fn value_text(value: &Value) -> String {
+fn value_text(value: &Value<'_>) -> String {
     match value {
-        Value::Text(text) => text.clone(),
+        Value::Text(text) => text.to_string(),
         other => super::json::compact(other),
     }
 }

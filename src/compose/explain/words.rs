@@ -3,7 +3,7 @@
 //! Invariant: pure.
 
 use super::{By, Contribution, Explanation, Fate, Source, Used};
-use crate::compose::value::Value;
+use crate::compose::value::{Fields, Value};
 use crate::compose::{json as notation, write};
 use crate::diag::{Sources, Span};
 
@@ -71,7 +71,7 @@ pub(crate) fn json(explanation: &Explanation, sources: &Sources) -> String {
         };
         let mut fields = vec![
             ("name".into(), text(&used.name)),
-            ("value".into(), used.value.clone().map_or(Value::Null, Value::Text)),
+            ("value".into(), used.value.as_deref().map_or(Value::Null, Value::text)),
             ("default".into(), text(&used.default)),
             ("from".into(), text(from)),
         ];
@@ -83,20 +83,20 @@ pub(crate) fn json(explanation: &Explanation, sources: &Sources) -> String {
         ("value", explanation.value.clone()),
         ("places", Value::List(places.collect())),
         ("rule", text(&explanation.rule)),
-        ("after", explanation.after.clone().map_or(Value::Null, Value::Text)),
+        ("after", explanation.after.as_deref().map_or(Value::Null, Value::text)),
         ("variables", Value::List(variables.collect())),
     ];
-    let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let fields = fields.into_iter().map(|(key, value)| (key.into(), value));
     format!("{}\n", notation::pretty(&Value::Map(fields.collect())))
 }
 
-fn placed(at: Option<Span>, sources: &Sources) -> Vec<(String, Value)> {
-    let number = |n: usize| i128::try_from(n).map_or(Value::Null, Value::Int);
+fn placed(at: Option<Span>, sources: &Sources) -> Fields<'static> {
+    let number = |n: usize| u64::try_from(n).map_or(Value::Null, |n| Value::Int(n.into()));
     let (line, column) = at.map_or((Value::Null, Value::Null), |at| {
         let (line, column) = sources.line_col(at);
         (number(line), number(column))
     });
-    let file = at.map_or(Value::Null, |at| Value::Text(sources.path(at.file).display().to_string()));
+    let file = at.map_or(Value::Null, |at| Value::text(sources.path(at.file).display().to_string()));
     vec![("file".into(), file), ("line".into(), line), ("column".into(), column)]
 }
 
@@ -156,7 +156,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Returns a value on one line: a text without quotes where that leaves no doubt.
-fn shown(value: &Value) -> String {
+fn shown(value: &Value<'_>) -> String {
     match value {
         Value::Text(text) if !text.is_empty() && !text.contains(['\n', '\t']) && text.trim() == text => {
             format!("`{text}`")
@@ -166,7 +166,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Returns a value on one line, as YAML.
-fn flow(value: &Value) -> String {
+fn flow(value: &Value<'_>) -> String {
     let list = |items: Vec<String>| items.join(", ");
     match value {
         Value::List(items) => format!("[{}]", list(items.iter().map(flow).collect())),
