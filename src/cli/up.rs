@@ -9,7 +9,8 @@ use hoist::engine::backend::{Backend, Building};
 use hoist::engine::commands::Target;
 use hoist::engine::logs::{End, Selection};
 use hoist::engine::step::{ContainerRef, memory_words};
-use hoist::engine::{Engine, Failed, Finish, Grace, Replace, Up};
+use hoist::engine::up::{Replace, Up};
+use hoist::engine::{Engine, Failed, Finish, Grace};
 use hoist::event::{Silent, Sink};
 use hoist::name::{ProjectName, ServiceName};
 
