@@ -36,7 +36,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         defined: named.project.as_ref().map(|_| named.services().into_iter().collect()),
         services: &args.services,
         volumes: args.volumes,
-        remove_orphans: args.remove_orphans,
+        orphans: super::creating::orphans(args.remove_orphans)?,
         grace: Grace { timeout: args.timeout, strict: args.strict_grace },
     };
     let prepared = engine.prepare_down(&request)?;

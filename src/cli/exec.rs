@@ -109,7 +109,7 @@ pub(super) fn streams(error: std::io::Error) -> Report {
 /// Returns how we end after a process was left, with docker's exit codes.
 pub(super) fn exit<B: Backend>(cx: &Context<B>, left: Left) -> Exit {
     match left {
-        Left::Ended(Some(code)) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+        Left::Ended(Some(code)) => Exit::of_process(code),
         Left::Ended(None) => {
             cx.output().warning("nobody knows its exit code: its supervisor died");
             Exit::Code(255)

@@ -43,32 +43,7 @@ const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "
 /// Options of docker compose's commands that are to come; the empty name has those before the command.
 const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"]),
-    (
-        "up",
-        &[
-            "--abort-on-container-exit",
-            "--abort-on-container-failure",
-            "--always-recreate-deps",
-            "--attach",
-            "--attach-dependencies",
-            "--exit-code-from",
-            "--menu",
-            "--no-attach",
-            "--no-deps",
-            "--no-start",
-            "--quiet-build",
-            "--renew-anon-volumes",
-            "--scale",
-            "--timestamps",
-            "--wait",
-            "--wait-timeout",
-            "--watch",
-            "--yes",
-            "-V",
-            "-w",
-            "-y",
-        ],
-    ),
+    ("up", &["--menu", "--watch", "-w"]),
     ("down", &["--rmi"]),
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
@@ -190,7 +165,7 @@ mod tests {
             "hoist image load x.tar",
             "hoist up -p shop",
             "hoist -f a.yaml down --profile x",
-            "hoist up --wait",
+            "hoist up --watch",
             "hoist --parallel 3 up",
             "hoist up --nope",
             "hoist up --force-recreat",
@@ -216,7 +191,7 @@ mod tests {
         help: write: hoist -p NAME up
         error: `--profile` goes before the command
         help: write: hoist --profile NAME down
-        error: `--wait` of `hoist up` is not part of this version yet
+        error: `--watch` of `hoist up` is not part of this version yet
         error: `--parallel` of `hoist` is not part of this version yet
         error: `hoist up` has no option `--nope`
         help: hoist up --help lists the options

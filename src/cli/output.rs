@@ -80,6 +80,10 @@ impl Output {
 
     /// Writes a command's result to stdout.
     pub(crate) fn data(&self, text: &str) {
+        // On a terminal the lines would stand in the middle of the block; its next tick draws it below them.
+        if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            board.erase(&mut std::io::stderr().lock());
+        }
         let mut out = std::io::stdout().lock();
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
@@ -331,7 +335,7 @@ impl<'a> LogPrinter<'a> {
                     Stream::Stderr => self.output.err(&text),
                 }
             }
-            Item::Exited { label, code, restarting, out_of_memory } => {
+            Item::Exited { label, code, restarting, out_of_memory, .. } => {
                 let code = code.map_or_else(|| "an unknown code".to_owned(), |code| format!("code {code}"));
                 let more = match (out_of_memory, restarting) {
                     (false, false) => "",

@@ -1,20 +1,27 @@
 //! `hoist up`: create and start containers.
+//!
+//! Attached it shows what they write, until all have ended, one has that ends the others, or the user has had enough.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hoist::compose::model::{PullPolicy, pull_policy};
-use hoist::diag::Report;
-use hoist::engine::backend::{Backend, Building};
+use hoist::compose::model::{Condition, Project};
+use hoist::diag::{Diagnostic, Report};
+use hoist::engine::backend::Backend;
 use hoist::engine::commands::Target;
-use hoist::engine::logs::{End, Selection};
+use hoist::engine::graph::{Edge, Graph};
+use hoist::engine::logs::{Item, Selection};
+use hoist::engine::plan::{LONGEST_WAIT, Reach};
 use hoist::engine::step::{ContainerRef, memory_words};
-use hoist::engine::up::{Replace, Up};
+use hoist::engine::up::Up;
 use hoist::engine::{Engine, Failed, Finish, Grace};
 use hoist::event::{Silent, Sink};
 use hoist::name::{ProjectName, ServiceName};
+use tokio::sync::Notify;
 
 use super::context::{hashes, with_sources};
+use super::creating::{Creating, incompatible};
 use super::output::LogPrinter;
 use super::{Context, Exit, Interrupts};
 
@@ -24,27 +31,47 @@ pub(crate) struct Args {
     /// Run in the background
     #[arg(short, long)]
     detach: bool,
-    /// Build images before starting
+    #[command(flatten)]
+    creating: Creating,
+    /// Show no progress of building images
     #[arg(long)]
-    build: bool,
-    /// When images are fetched, instead of what the file says
-    #[arg(long, value_name = "always|missing|never", value_parser = policy)]
-    pull: Option<PullPolicy>,
-    /// Show no progress of fetching images
+    quiet_build: bool,
+    /// Create the containers and do not start them
     #[arg(long)]
-    quiet_pull: bool,
-    /// Do not build images, even if they are missing
-    #[arg(long, conflicts_with = "build")]
-    no_build: bool,
-    /// Recreate containers even if nothing changed
-    #[arg(long, conflicts_with = "no_recreate")]
-    force_recreate: bool,
-    /// Leave containers that exist as they are
+    no_start: bool,
+    /// Leave out what the named services depend on
     #[arg(long)]
-    no_recreate: bool,
-    /// Remove containers of services that the file does not have
-    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", value_parser = super::switch())]
-    remove_orphans: bool,
+    no_deps: bool,
+    /// Recreate what the named services depend on even if nothing changed
+    #[arg(long)]
+    always_recreate_deps: bool,
+    /// Make new anonymous volumes instead of keeping those of the containers that are replaced
+    #[arg(short = 'V', long)]
+    renew_anon_volumes: bool,
+    /// Wait until all are running, or healthy where health is checked; in the background
+    #[arg(long)]
+    wait: bool,
+    /// Seconds to wait at most; 0 is without end
+    #[arg(long, value_parser = super::seconds, value_name = "SECONDS")]
+    wait_timeout: Option<Duration>,
+    /// Stop all when one has ended
+    #[arg(long)]
+    abort_on_container_exit: bool,
+    /// Stop all when one has failed
+    #[arg(long)]
+    abort_on_container_failure: bool,
+    /// End with this service's exit code, and stop all when one has ended
+    #[arg(long, value_name = "SERVICE")]
+    exit_code_from: Option<String>,
+    /// Show only what these services write
+    #[arg(long, value_name = "SERVICE")]
+    attach: Vec<String>,
+    /// Do not show what these services write
+    #[arg(long, value_name = "SERVICE")]
+    no_attach: Vec<String>,
+    /// Show also what the services write that the named ones depend on
+    #[arg(long)]
+    attach_dependencies: bool,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
@@ -57,6 +84,9 @@ pub(crate) struct Args {
     /// Show logs without the name of their container
     #[arg(long)]
     no_log_prefix: bool,
+    /// Show the time of each line of the logs
+    #[arg(long)]
+    timestamps: bool,
     /// The services; none is all
     services: Vec<String>,
 }
@@ -65,40 +95,77 @@ impl Args {
     fn grace(&self) -> Grace {
         Grace { timeout: self.timeout, strict: self.strict_grace }
     }
-}
 
-fn policy(text: &str) -> Result<PullPolicy, String> {
-    match text {
-        "always" | "missing" | "if_not_present" | "never" | "build" => pull_policy(text),
-        _ => Err("expected `always`, `missing` or `never`".to_owned()),
+    /// Every end ends the others.
+    fn aborts_on_exit(&self) -> bool {
+        self.abort_on_container_exit || (self.exit_code_from.is_some() && !self.abort_on_container_failure)
+    }
+
+    fn background(&self) -> bool {
+        self.detach || self.wait
+    }
+
+    /// # Errors
+    /// When options exclude each other; the words are docker compose's.
+    fn check(&self) -> Result<(), Report> {
+        let (exit, failure) = (self.aborts_on_exit(), self.abort_on_container_failure);
+        let attaches = self.attach_dependencies || !self.attach.is_empty();
+        incompatible(&[
+            (exit && failure, "--abort-on-container-failure cannot be combined with --abort-on-container-exit"),
+            (
+                self.wait && (attaches || exit),
+                "--wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies",
+            ),
+            (
+                self.background() && (attaches || exit || failure),
+                "--detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, \
+                 --attach-dependencies or --watch",
+            ),
+        ])?;
+        self.creating.check()?;
+        let (renew, never) = (self.renew_anon_volumes, self.creating.no_recreate);
+        incompatible(&[
+            (renew && never, "--no-recreate and --renew-anon-volumes are incompatible"),
+            (self.always_recreate_deps && never, "--always-recreate-deps and --no-recreate are incompatible"),
+            (!self.attach.is_empty() && self.attach_dependencies, "cannot combine --attach and --attach-dependencies"),
+        ])
+    }
+
+    fn reach(&self) -> Reach {
+        match self.wait_timeout.filter(|at_most| !at_most.is_zero()) {
+            _ if self.no_start => Reach::Created,
+            at_most if self.wait => Reach::Ready(at_most.unwrap_or(LONGEST_WAIT)),
+            _ => Reach::Started,
+        }
     }
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    args.check()?;
     let now = jiff::Timestamp::now();
     let (began, start) = (log_time(now), i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX));
     let mut interrupts = Interrupts::listen();
     let (project, sources) = cx.load_for(&args.services)?;
+    let shown = Shown::of(args, &project)?;
     let engine = cx.engine()?;
+    let creating = &args.creating;
+    let mut replace = creating.replace(args.always_recreate_deps);
+    replace.named |= args.renew_anon_volumes;
     let request = Up {
         project: &project,
         hashes: &hashes(&project),
         services: &args.services,
-        recreate: match (args.force_recreate, args.no_recreate) {
-            (true, _) => Replace::Named,
-            (_, true) => Replace::Never,
-            _ => Replace::Changed,
-        },
+        alone: args.no_deps,
+        recreate: replace,
+        renew: args.renew_anon_volumes,
+        scale: &creating.scale()?,
         grace: args.grace(),
-        remove_orphans: args.remove_orphans,
-        building: match (args.build, args.no_build || cx.dry_run()) {
-            (_, true) => Building::Never,
-            (true, _) => Building::Always,
-            _ => Building::Missing,
-        },
-        // A plan that is only looked at fetches nothing.
-        pulling: if cx.dry_run() { Some(PullPolicy::Never) } else { args.pull },
-        pull_events: args.quiet_pull.then_some(&Silent as &dyn Sink),
+        orphans: creating.orphans()?,
+        reach: args.reach(),
+        building: creating.building(cx.dry_run()),
+        pulling: creating.pulling(cx.dry_run()),
+        pull_events: creating.quiet_pull.then_some(&Silent as &dyn Sink),
+        build_events: args.quiet_build.then_some(&Silent as &dyn Sink),
     };
     cx.note_wait(&engine, &project.name);
     let prepared = tokio::select! {
@@ -116,47 +183,176 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.show(&prepared.plan);
         return Ok(Exit::Success);
     }
-    cx.output().hide_starts(!args.detach);
+    let stays = args.background() || args.no_start;
+    cx.output().hide_starts(!stays);
     match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources))? {
-        Finish::Interrupted if args.detach => return Ok(Exit::Interrupted),
-        Finish::Interrupted => return stop(cx, &engine, &project.name, &[], args.grace(), &mut interrupts).await,
-        Finish::Done if args.detach => {
-            for Failed { container, code, out_of_memory } in engine.failed_since(&project.name, start)? {
-                let ContainerRef { name, service, .. } = container;
-                cx.output().warning(&match out_of_memory {
-                    Some(oom) => format!(
-                        "container `{name}` {} right after its start: raise `mem_limit`, or see hoist logs {service}",
-                        memory_words(code, oom)
-                    ),
-                    None => format!(
-                        "container `{name}` exited with code {code} right after its start: see hoist logs {service}"
-                    ),
-                });
-            }
-            return Ok(Exit::Success);
+        Finish::Interrupted if stays => return Ok(Exit::Interrupted),
+        Finish::Interrupted => {
+            return stop(cx, &engine, &project.name, &[], args.grace(), &mut interrupts, GRACEFULLY).await;
+        }
+        Finish::Done if args.no_start => return Ok(Exit::Success),
+        Finish::Done if stays => {
+            return tell_failed(cx, &engine.failed_since(&project.name, start)?, args.wait);
         }
         Finish::Done => {}
     }
-    attach(cx, &engine, &project.name, args, began, &mut interrupts).await
+    attach(cx, &engine, &project.name, args, &shown, began, &mut interrupts).await
 }
 
-/// Shows what the services write until all have ended, or until the user has had enough.
+/// Says which containers did not stay up: a warning each, or with `--wait` an error.
+fn tell_failed<B: Backend>(cx: &Context<B>, failed: &[Failed], waited: bool) -> Result<Exit, Report> {
+    let mut report = Report { exit: Some(EXITED), ..Report::default() };
+    for Failed { container, code, out_of_memory } in failed {
+        let ContainerRef { name, service, .. } = container;
+        let (what, help) = match out_of_memory {
+            Some(oom) => (memory_words(*code, *oom), format!("raise `mem_limit`, or see hoist logs {service}")),
+            None if waited => (format!("exited ({code})"), format!("see its output: hoist logs {service}")),
+            None => (format!("exited with code {code}"), format!("see hoist logs {service}")),
+        };
+        if waited {
+            report.diagnostics.push(Diagnostic::error(None, format!("container {name} {what}")).help(help));
+        } else {
+            cx.output().warning(&format!("container `{name}` {what} right after its start: {help}"));
+        }
+    }
+    if report.diagnostics.is_empty() { Ok(Exit::Success) } else { Err(report) }
+}
+
+/// Whose output an attached `up` shows, and whose ends it looks at.
+#[derive(Debug)]
+struct Shown {
+    /// All that the command is about.
+    included: Vec<String>,
+    /// Those whose output is shown.
+    attached: BTreeSet<String>,
+    /// Jobs that others wait for: their good end ends nothing.
+    jobs: BTreeSet<String>,
+}
+
+impl Shown {
+    /// # Errors
+    /// When an option names a service that the command is not about.
+    fn of(args: &Args, project: &Project) -> Result<Self, Report> {
+        let names = |graph: &Graph| graph.order().map(ToString::to_string).collect::<Vec<_>>();
+        let all = Graph::of_project(project)?;
+        let alone = names(&all.select_alone(&args.services)?);
+        let with_dependencies = names(&all.select(&args.services)?);
+        let included = if args.no_deps { alone.clone() } else { with_dependencies };
+        let unknown = |name: &&String| !included.contains(name);
+        if let Some(name) = args.exit_code_from.as_ref().filter(unknown) {
+            let help = format!("the command is about: {}", included.join(", "));
+            return Err(Diagnostic::error(None, format!("no such service: {name}")).help(help).into());
+        }
+        let unexpected: Vec<&str> = args.attach.iter().filter(unknown).map(String::as_str).collect();
+        if !unexpected.is_empty() {
+            let names = unexpected.join(", ");
+            return Err(Report::message(format!("cannot attach to services not included in up: {names}")));
+        }
+        let chosen = match args.attach.as_slice() {
+            [] if args.attach_dependencies => included.clone(),
+            [] => alone,
+            named => named.to_vec(),
+        };
+        let attached = chosen.into_iter().filter(|name| !args.no_attach.contains(name)).collect();
+        let asked = |name: &String| args.exit_code_from.as_ref() == Some(name);
+        let waited_for = |name: &String| {
+            let Ok(service) = ServiceName::new(name.as_str()) else { return false };
+            let completed = |edge: &Edge| edge.condition == Condition::ServiceCompletedSuccessfully;
+            all.dependents(&service).any(|(by, edge)| completed(edge) && included.contains(&by.to_string()))
+        };
+        let jobs = included.iter().filter(|name| !asked(name) && waited_for(name)).cloned().collect();
+        Ok(Self { included, attached, jobs })
+    }
+
+    /// Returns the services whose ends count.
+    fn watched(&self, aborts: bool) -> Vec<String> {
+        if aborts || self.attached.is_empty() {
+            return self.included.clone();
+        }
+        self.attached.iter().cloned().collect()
+    }
+}
+
+/// What Ctrl-C leads to, and what the next one would.
+const GRACEFULLY: &str = "Gracefully Stopping... press Ctrl+C again to force";
+/// How long output is waited for of what does not end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Exit code of `--wait` when a container has ended that should not have.
+const EXITED: u8 = 11;
+
+/// Shows what the services write until all have ended, one has that ends the others, or the user has had enough.
 async fn attach<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
     project: &ProjectName,
     args: &Args,
+    shown: &Shown,
     began: String,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
-    let selection = Selection { services: args.services.clone(), tail: None, since: Some(began) };
-    let labels = engine.log_labels(project, &selection)?;
-    cx.output().note(&format!("Attaching to {}", labels.join(", ")));
-    let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, false);
-    match engine.follow(project, &selection, &mut |item| printer.show(&item), interrupts.next()).await? {
-        End::AllExited => Ok(Exit::Success),
-        End::Stopped => stop(cx, engine, project, &args.services, args.grace(), interrupts).await,
+    let (on_exit, on_failure) = (args.aborts_on_exit(), args.abort_on_container_failure);
+    let select = |services| Selection { services, tail: None, since: Some(began.clone()) };
+    let selection = select(shown.watched(on_exit || on_failure));
+    let labels = match shown.attached.is_empty() {
+        true => Vec::new(),
+        false => engine.log_labels(project, &select(shown.attached.iter().cloned().collect()))?,
+    };
+    if !labels.is_empty() {
+        cx.output().note(&format!("Attaching to {}", labels.join(", ")));
     }
+    let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, args.timestamps);
+    let (first, ended) = (Cell::new(None), Notify::new());
+    let mut show = |item: Item| {
+        if let Item::Exited { code, restarting: false, service, .. } = &item
+            && (on_exit || on_failure)
+            && (*code != Some(0) || (on_exit && !shown.jobs.contains(service.as_str())))
+            && first.get().is_none()
+        {
+            first.set(Some(*code));
+            ended.notify_one();
+        }
+        if shown.attached.contains(item.service().as_str()) {
+            printer.show(&item);
+        }
+    };
+    let mut follow = std::pin::pin!(engine.follow(project, &selection, &mut show, std::future::pending()));
+    let (all_ended, interrupted) = tokio::select! {
+        biased;
+        end = &mut follow => end.map(|_| (true, false))?,
+        () = ended.notified() => (false, false),
+        () = interrupts.next() => (false, true),
+    };
+    if all_ended && first.get().is_none() {
+        return Ok(Exit::Success);
+    }
+    let (why, services) = match interrupted {
+        true => (GRACEFULLY, &args.services),
+        false => ("Aborting on container exit...", &shown.included),
+    };
+    let mut stop = std::pin::pin!(stop(cx, engine, project, services, args.grace(), interrupts, why));
+    // What they write on their way out is shown as well.
+    let exit = tokio::select! {
+        stopped = &mut stop => {
+            let exit = stopped?;
+            if !all_ended {
+                let last = tokio::time::timeout(LAST_WORDS, follow).await;
+                last.map_or(Ok(()), |end| end.map(drop))?; // some go on: they were not to be stopped
+            }
+            exit
+        }
+        end = &mut follow, if !all_ended => {
+            end?;
+            stop.await?
+        }
+    };
+    if interrupted {
+        return Ok(exit);
+    }
+    let code = match &args.exit_code_from {
+        Some(service) => engine.exit_code(project, service)?,
+        None => first.get().flatten(),
+    };
+    Ok(Exit::of_process(code.unwrap_or(1)))
 }
 
 /// Stops in order; a second Ctrl-C kills.
@@ -167,8 +363,9 @@ async fn stop<B: Backend>(
     services: &[String],
     grace: Grace,
     interrupts: &mut Interrupts,
+    why: &str,
 ) -> Result<Exit, Report> {
-    cx.output().note("Gracefully Stopping... press Ctrl+C again to force");
+    cx.output().note(why);
     cx.note_wait(engine, project);
     let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace)?;
     let stopping = engine.apply(prepared, cx.output(), std::future::pending());
@@ -193,7 +390,55 @@ fn log_time(at: jiff::Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_said_in_docker_composes_words() {
+        let told = |line: &str| {
+            let line = Line::try_parse_from(["up"].into_iter().chain(line.split_whitespace())).expect("valid");
+            line.args.check().map_or_else(|report| report.render(false), |()| "fine\n".to_owned())
+        };
+        let all: String = [
+            "--build --no-build",
+            "--force-recreate --no-recreate",
+            "--always-recreate-deps --no-recreate",
+            "--no-recreate -V",
+            "--abort-on-container-exit --abort-on-container-failure",
+            "--abort-on-container-failure --exit-code-from web",
+            "-d --abort-on-container-failure",
+            "-d --exit-code-from web",
+            "-d --attach web",
+            "--wait --attach-dependencies",
+            "--wait --abort-on-container-failure",
+            "--attach web --attach-dependencies",
+            "--wait -d",
+        ]
+        .map(told)
+        .concat();
+        insta::assert_snapshot!(all, @r"
+        error: --build and --no-build are incompatible
+        error: --force-recreate and --no-recreate are incompatible
+        error: --always-recreate-deps and --no-recreate are incompatible
+        error: --no-recreate and --renew-anon-volumes are incompatible
+        error: --abort-on-container-failure cannot be combined with --abort-on-container-exit
+        fine
+        error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
+        error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
+        error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
+        error: --wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies
+        error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
+        error: cannot combine --attach and --attach-dependencies
+        fine
+        ");
+    }
 
     #[test]
     fn log_times_have_nine_digits() {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::name::{ContainerId, ContainerName, NetworkId, ProjectName, VolumeName};
+use crate::name::{ContainerId, ContainerName, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::NetworkSpec;
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, NetworkRecord, State, VolumeRecord};
 
@@ -103,6 +103,11 @@ impl Actual {
     #[must_use]
     pub fn container(&self, id: &ContainerId) -> Option<&ActualContainer> {
         self.containers.iter().find(|c| c.record.id == *id)
+    }
+
+    /// Returns the containers of a service, without those of `run`.
+    pub fn replicas(&self, service: &ServiceName) -> impl Iterator<Item = &ActualContainer> {
+        self.containers.iter().filter(move |c| c.record.service == *service && !c.is_one_off())
     }
 
     /// Returns the network with that id.

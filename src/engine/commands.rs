@@ -11,7 +11,7 @@ use super::actual::{Actual, ActualContainer};
 use super::backend::Backend;
 use super::desired::published;
 use super::execute::OnFailure;
-use super::plan::{LONGEST_WAIT, graph_of};
+use super::plan::{LONGEST_WAIT, Orphans, graph_of};
 use super::{Engine, Grace, Prepared, check_names, existing};
 use crate::diag::{Diagnostic, Report};
 use crate::name::{ProjectName, ServiceName};
@@ -107,7 +107,7 @@ impl<B: Backend> Engine<B> {
             Ready::Started => None,
             Ready::Waited(at_most) => Some(at_most.unwrap_or(LONGEST_WAIT)),
         };
-        let plan = existing::start(&actual, &graph, wait, &self.options(Grace::default(), false));
+        let plan = existing::start(&actual, &graph, wait, &self.options(Grace::default(), Orphans::Named));
         Ok(self.prepared(plan, project, "start", OnFailure::Stop, Some(lock)))
     }
 
@@ -122,7 +122,7 @@ impl<B: Backend> Engine<B> {
         target.check(&actual)?;
         let services: BTreeSet<ServiceName> =
             actual.containers.iter().map(|c| &c.record.service).filter(|s| target.has(s)).cloned().collect();
-        let plan = existing::stop(&actual, Some(&services), &self.options(grace, false));
+        let plan = existing::stop(&actual, Some(&services), &self.options(grace, Orphans::Named));
         Ok(self.prepared(plan, target.project, "stop", OnFailure::Continue, Some(lock)))
     }
 
@@ -142,7 +142,7 @@ impl<B: Backend> Engine<B> {
         let all = graph_of(&actual);
         let graph = all.select_for_restart(services)?;
         let named: BTreeSet<ServiceName> = all.select_alone(services)?.order().cloned().collect();
-        let mut plan = existing::restart(&actual, &graph, &named, &self.options(grace, false));
+        let mut plan = existing::restart(&actual, &graph, &named, &self.options(grace, Orphans::Named));
         if plan.is_empty() {
             plan.warnings.push(format!("No containers to restart for project \"{project}\"."));
         }

@@ -19,6 +19,7 @@ use crate::engine::container::{self, ImageFacts};
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::isolation::{self, Part};
 use crate::engine::limits;
+use crate::engine::replicas::{self, Replica};
 use crate::engine::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Reason};
 use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
@@ -143,6 +144,10 @@ pub struct Inputs<'a> {
     pub host: &'a HostFacts,
     /// When to replace.
     pub recreate: &'a Recreate,
+    /// New volumes for those without a name, instead of those of the containers that are replaced.
+    pub renew: bool,
+    /// How many containers each service has, where it is not one.
+    pub scale: &'a BTreeMap<ServiceName, u32>,
 }
 
 /// What should exist.
@@ -152,6 +157,8 @@ pub struct Desired {
     pub project: ProjectName,
     /// All services of the file, selected or not, so that orphans can be told.
     pub services: BTreeSet<ServiceName>,
+    /// The services that this is about: of them, what is not in [`Self::containers`] goes.
+    pub selected: BTreeSet<ServiceName>,
     /// Networks that are ours to make.
     pub networks: Vec<NetworkChange>,
     /// Volumes that are ours to make.
@@ -199,8 +206,15 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     chooser.choose_volumes();
     let services: Vec<&Service> = inputs.graph.order().filter_map(|name| inputs.project.services.get(name)).collect();
     chooser.claim_ports_of_others(&services);
-    let containers: Vec<DesiredContainer> =
-        services.into_iter().filter_map(|service| chooser.choose_container(service)).collect();
+    let replicas: Vec<(&Service, Vec<Replica>)> =
+        services.into_iter().map(|service| (service, chooser.choose_replicas(service))).collect();
+    for (service, replicas) in &replicas {
+        replicas.iter().for_each(|replica| chooser.claim_ports_of(service, replica));
+    }
+    let mut containers: Vec<DesiredContainer> = Vec::new();
+    for (service, replicas) in replicas {
+        containers.extend(replicas.into_iter().filter_map(|replica| chooser.choose_container(service, replica)));
+    }
     chooser.check_waits(&containers);
     if !chooser.errors.is_empty() {
         return Err(chooser.errors);
@@ -209,6 +223,7 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     Ok(Desired {
         project: inputs.project.name.clone(),
         services: inputs.project.services.keys().chain(inputs.project.disabled.keys()).cloned().collect(),
+        selected: inputs.graph.order().cloned().collect(),
         networks: ours.collect(),
         volumes: chooser.volumes.into_values().collect(),
         containers,
@@ -491,17 +506,48 @@ impl Chooser<'_> {
         }
     }
 
-    fn choose_container(&mut self, service: &Service) -> Option<DesiredContainer> {
+    /// The service's containers that should be: as many as asked for, or one.
+    fn choose_replicas(&mut self, service: &Service) -> Vec<Replica> {
         let inputs = self.inputs;
-        let number = 1;
-        let name = match &service.container_name {
-            Some(name) => ContainerName::new(name.value.as_str()),
-            None => ContainerName::new(format!("{}-{}-{number}", inputs.project.name, service.name)),
+        let wished = inputs.scale.get(&service.name).copied().unwrap_or(1);
+        if let Some(name) = service.container_name.as_ref().filter(|_| wished > 1) {
+            let message = format!(
+                "the \"{}\" service is using the custom container name \"{}\", and each container has a name of its own",
+                service.name, name.value
+            );
+            self.errors
+                .push(Diagnostic::error(Some(name.span), message).help("remove the custom name to scale the service"));
+            return Vec::new();
+        }
+        let (Some(image), Some(hash)) = (inputs.images.get(&service.name), inputs.hashes.get(&service.name)) else {
+            let message = format!("service `{}` has no image", service.name);
+            self.errors.push(Diagnostic::error(Some(service.span), message));
+            return Vec::new();
         };
-        let name = match name {
+        let there = inputs.actual.replicas(&service.name);
+        let drift = there.map(|c| (c.record.number, self.drift(service, image, hash, c))).collect();
+        replicas::choose(drift, wished)
+    }
+
+    /// Ports of a container that stays: those that are made choose from what is left.
+    fn claim_ports_of(&mut self, service: &Service, (number, drift): &Replica) {
+        let existing = self.inputs.actual.replicas(&service.name).find(|c| c.record.number == *number);
+        let Some(existing) = existing.filter(|_| drift.is_none()) else { return };
+        for port in existing.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published) {
+            if let Some(other) = self.ports.iter().find(|c| conflict(&c.port, &port)).map(|c| c.holder.clone()) {
+                let written = service.ports.iter().find(|p| p.target == port.target).map_or(service.span, |p| p.span);
+                self.refuse(Some(written), taken(port.host_port, &other));
+            }
+            self.ports.push(Claim { port, holder: existing.record.name.to_string() });
+        }
+    }
+
+    fn choose_container(&mut self, service: &Service, (number, reason): Replica) -> Option<DesiredContainer> {
+        let inputs = self.inputs;
+        let name = match container_name(&inputs.project.name, service, number) {
             Ok(name) => name,
             Err(error) => {
-                self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), error.to_string()));
+                self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), error));
                 return None;
             }
         };
@@ -510,38 +556,19 @@ impl Chooser<'_> {
             self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), message));
             return None;
         }
-        let (Some(image), Some(hash)) = (inputs.images.get(&service.name), inputs.hashes.get(&service.name)) else {
-            let message = format!("service `{}` has no image", service.name);
-            self.errors.push(Diagnostic::error(Some(service.span), message));
-            return None;
-        };
-        let existing = inputs
-            .actual
-            .containers
-            .iter()
-            .find(|c| c.record.service == service.name && c.record.number == number && !c.is_one_off());
-        let reason = match existing {
-            None => Some(Reason::Missing),
-            Some(existing) => self.drift(service, &name, image, hash, existing),
-        };
+        let existing = inputs.actual.replicas(&service.name).find(|c| c.record.number == number);
         let after = inputs.graph.dependencies(&service.name).to_vec();
         match (existing, reason) {
-            (Some(existing), None) => Some(self.keep(service, existing, after)),
+            (Some(existing), None) => Some(self.keep(existing, after)),
             (_, reason) => {
-                self.make(service, number, name, image, hash, existing, reason.unwrap_or(Reason::Missing), after)
+                let reason = reason.unwrap_or(Reason::Missing);
+                self.make(service, Identity { number, name }, existing, reason, after)
             }
         }
     }
 
     /// Returns why the container that is there has to be replaced, if it has to.
-    fn drift(
-        &self,
-        service: &Service,
-        name: &ContainerName,
-        image: &ImageFacts,
-        hash: &str,
-        existing: &ActualContainer,
-    ) -> Option<Reason> {
+    fn drift(&self, service: &Service, image: &ImageFacts, hash: &str, existing: &ActualContainer) -> Option<Reason> {
         if !existing.complete {
             return Some(Reason::Incomplete);
         }
@@ -551,7 +578,9 @@ impl Chooser<'_> {
             Recreate::Always(_) | Recreate::Changed => {}
         }
         let record = &existing.record;
-        if record.config_hash != hash || record.name != *name {
+        // A name that breaks the grammar is told when the container is chosen.
+        let name = container_name(&self.inputs.project.name, service, record.number);
+        if record.config_hash != hash || name.is_ok_and(|name| record.name != name) {
             return Some(Reason::ConfigChanged);
         }
         if record.image_id != image.id {
@@ -578,17 +607,7 @@ impl Chooser<'_> {
         actual.chain(chosen).collect()
     }
 
-    fn keep(&mut self, service: &Service, existing: &ActualContainer, after: Vec<Edge>) -> DesiredContainer {
-        let ports = existing.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
-        let holder = existing.record.name.to_string();
-        for port in ports {
-            // One that is made anew may have chosen it before it was this one's turn.
-            if let Some(other) = self.ports.iter().find(|c| conflict(&c.port, &port)).map(|c| c.holder.clone()) {
-                let written = service.ports.iter().find(|p| p.target == port.target).map_or(service.span, |p| p.span);
-                self.refuse(Some(written), taken(port.host_port, &other));
-            }
-            self.ports.push(Claim { port, holder: holder.clone() });
-        }
+    fn keep(&self, existing: &ActualContainer, after: Vec<Edge>) -> DesiredContainer {
         DesiredContainer {
             container: ContainerRef::from(&existing.record),
             number: existing.record.number,
@@ -599,19 +618,16 @@ impl Chooser<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one container, all chosen by the one caller")]
     fn make(
         &mut self,
         service: &Service,
-        number: u32,
-        name: ContainerName,
-        image: &ImageFacts,
-        hash: &str,
+        Identity { number, name }: Identity,
         old: Option<&ActualContainer>,
         reason: Reason,
         after: Vec<Edge>,
     ) -> Option<DesiredContainer> {
         let inputs = self.inputs;
+        let (image, hash) = (inputs.images.get(&service.name)?, inputs.hashes.get(&service.name)?);
         let id = ContainerId::from_bytes(self.choices.id());
         let hostname = service.hostname.clone().unwrap_or_else(|| id.short().to_owned());
         let argv = container::argv(service, image);
@@ -893,7 +909,7 @@ impl Chooser<'_> {
         old: Option<&ActualContainer>,
         mounts: &mut Mounts,
     ) {
-        let inherited = old.and_then(|o| self.anonymous_at(o, target));
+        let inherited = old.filter(|_| !self.inputs.renew).and_then(|o| self.anonymous_at(o, target));
         let name = match inherited {
             Some(name) => name,
             None => {
@@ -1103,6 +1119,19 @@ impl Chooser<'_> {
             }
         }
     }
+}
+
+/// What tells a container from the others of its service.
+struct Identity {
+    number: u32,
+    name: ContainerName,
+}
+
+/// Returns the name of a service's container: its own, or the project's, the service's and its number.
+fn container_name(project: &ProjectName, service: &Service, number: u32) -> Result<ContainerName, String> {
+    let name = service.container_name.as_ref().map(|name| name.value.clone());
+    let name = name.unwrap_or_else(|| format!("{project}-{}-{number}", service.name));
+    ContainerName::new(name).map_err(|error| error.to_string())
 }
 
 #[derive(Default)]

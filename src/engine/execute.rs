@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 
 use crate::diag::{Diagnostic, Explain as _, Report};
-use crate::engine::step::{Plan, Step, StepError, StepId};
+use crate::engine::step::{Plan, Reason, Step, StepError, StepId};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
 
@@ -65,6 +65,10 @@ impl Outcome {
                 continue; // the others are among those not finished
             }
             let mut diagnostic = Diagnostic::from_error(error);
+            if plan.steps[id.0].reason == Reason::Asked("wait") {
+                diagnostic.message = unprefixed(&diagnostic.message).to_owned();
+                report.exit = report.exit.or(waited(error));
+            }
             let subject = plan.steps[id.0].step.subject();
             if matches!(error, StepError::Failed { .. } | StepError::NoRoom { .. })
                 && !diagnostic.message.contains(subject.name())
@@ -198,6 +202,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Returns what is wrong with a container that nothing depends on, except who asked.
+fn unprefixed(message: &str) -> &str {
+    message.strip_prefix("dependency failed to start: ").unwrap_or(message)
+}
+
+/// Returns the exit code of who waited in vain: what was waited for is unhealthy, has ended, or has not got there in time.
+fn waited(error: &StepError) -> Option<u8> {
+    match error {
+        StepError::Unhealthy(_) => Some(10),
+        StepError::Exited { .. }
+        | StepError::OutOfMemory { .. }
+        | StepError::NotCompleted { .. }
+        | StepError::UnknownExit(_) => Some(11),
+        StepError::TimedOut { .. } => Some(12),
+        StepError::InUse | StepError::Failed { .. } | StepError::NoRoom { .. } => None,
+    }
+}
+
 fn is_optional(step: &Step) -> bool {
     matches!(step, Step::Wait(wait) if !wait.required)
 }
@@ -234,7 +256,10 @@ impl Teller<'_> {
             | StepError::NotCompleted { .. }
             | StepError::UnknownExit(_)
             | StepError::TimedOut { .. }
-            | StepError::InUse => error.to_string(),
+            | StepError::InUse => match self.plan.steps[id.0].reason == Reason::Asked("wait") {
+                true => unprefixed(&error.to_string()).to_owned(),
+                false => error.to_string(),
+            },
         };
         self.tell(self.plan.steps[id.0].step.subject(), Progress::Failed, Some(detail));
     }
@@ -247,7 +272,7 @@ impl Teller<'_> {
 
     fn warn(&self, error: &StepError) {
         let message = Diagnostic::from_error(error).message;
-        let rest = message.strip_prefix("dependency failed to start: ").unwrap_or(&message);
+        let rest = unprefixed(&message);
         self.events.send(Event::Warning(format!("optional dependency failed to start: {rest}")));
         if let Some(help) = error.help() {
             tracing::debug!(help, "an optional dependency failed");

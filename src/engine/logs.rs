@@ -20,7 +20,7 @@ use crate::diag::Report;
 use crate::engine::Engine;
 use crate::engine::actual::Actual;
 use crate::engine::backend::Backend;
-use crate::name::{ContainerId, ProjectName};
+use crate::name::{ContainerId, ProjectName, ServiceName};
 use crate::paths::Paths;
 use crate::state::record::{ContainerStatus, State};
 
@@ -43,6 +43,8 @@ pub enum Item {
     Exited {
         /// Short name of the container.
         label: String,
+        /// Its service.
+        service: ServiceName,
         /// Its exit code, if anybody saw it.
         code: Option<i32>,
         /// The restart policy starts it again.
@@ -57,12 +59,25 @@ pub enum Item {
 pub struct Line {
     /// Short name of the container: without the project.
     pub label: String,
+    /// Its service.
+    pub service: ServiceName,
     /// Which output.
     pub stream: Stream,
     /// When, as written.
     pub time: String,
     /// The text without its newline.
     pub text: String,
+}
+
+impl Item {
+    /// Returns the service that it is about.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        match self {
+            Self::Line(line) => &line.service,
+            Self::Exited { service, .. } => service,
+        }
+    }
 }
 
 /// Which lines.
@@ -177,6 +192,7 @@ fn selected<'a>(
     actual
         .containers
         .iter()
+        .filter(|c| !c.is_one_off())
         .filter(move |c| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str()))
 }
 
@@ -251,8 +267,15 @@ impl<'a> Readers<'a> {
                 let label = label(self.project, container.record.name.as_str());
                 // Containers that come later are shown from their first line.
                 let tail = self.selection.tail.filter(|_| first);
-                self.readers
-                    .insert(id.clone(), Reader::new(label, self.paths.container_logs(id).join("json.log"), tail));
+                self.readers.insert(
+                    id.clone(),
+                    Reader::new(
+                        label,
+                        container.record.service.clone(),
+                        self.paths.container_logs(id).join("json.log"),
+                        tail,
+                    ),
+                );
             }
         }
     }
@@ -289,6 +312,7 @@ impl<'a> Readers<'a> {
                 let restarting = status.state != State::Exited;
                 show(Item::Exited {
                     label: reader.label.clone(),
+                    service: reader.service.clone(),
                     code: status.exit_code,
                     restarting,
                     out_of_memory: status.out_of_memory.is_some(),
@@ -308,6 +332,7 @@ struct Entry {
 /// One container's file.
 struct Reader {
     label: String,
+    service: ServiceName,
     path: PathBuf,
     tail: Option<usize>,
     file: Option<(File, u64)>,
@@ -320,8 +345,17 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(label: String, path: PathBuf, tail: Option<usize>) -> Self {
-        Self { label, path, tail, file: None, rest: Vec::new(), partial: BTreeMap::new(), latest: String::new() }
+    fn new(label: String, service: ServiceName, path: PathBuf, tail: Option<usize>) -> Self {
+        Self {
+            label,
+            service,
+            path,
+            tail,
+            file: None,
+            rest: Vec::new(),
+            partial: BTreeMap::new(),
+            latest: String::new(),
+        }
     }
 
     /// Returns a line's place among those of other containers: its time, or that of a line before it that is later.
@@ -375,6 +409,7 @@ impl Reader {
         let Entry { log, stream, time } = entry;
         let line = self.partial.entry(stream).or_insert_with(|| Line {
             label: self.label.clone(),
+            service: self.service.clone(),
             stream,
             time,
             text: String::new(),
@@ -434,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_changes_no_order_within_a_container() {
-        let mut reader = Reader::new("web-1".into(), PathBuf::from("/nowhere"), None);
+        let mut reader = Reader::new("web-1".into(), web(), PathBuf::from("/nowhere"), None);
         let places: Vec<String> = ["10:00", "10:02", "09:00", "09:01", "10:03"].map(|time| reader.latest(time)).into();
         assert_eq!(places, ["10:00", "10:02", "10:02", "10:02", "10:03"]);
     }
@@ -443,7 +478,7 @@ mod tests {
     fn lines_are_joined_and_rotation_is_followed() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("json.log");
-        let mut reader = Reader::new("web-1".into(), path.clone(), None);
+        let mut reader = Reader::new("web-1".into(), web(), path.clone(), None);
         let mut lines = Vec::new();
         reader.read(&mut lines).expect("a missing file is fine");
         let mut file = File::create(&path).expect("created");
@@ -473,9 +508,13 @@ mod tests {
             (None, Some("line 0"), 5000),
         ] {
             let mut lines = Vec::new();
-            Reader::new("web-1".into(), path.clone(), tail).read(&mut lines).expect("read");
+            Reader::new("web-1".into(), web(), path.clone(), tail).read(&mut lines).expect("read");
             assert_eq!((texts(&lines).first().copied(), lines.len()), (first, count), "{tail:?}");
         }
+    }
+
+    fn web() -> ServiceName {
+        ServiceName::new("web").expect("a name")
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod logs;
 mod observe;
 pub mod plan;
 pub mod ps;
+mod replicas;
 mod sessions;
 pub mod step;
 mod supervisors;
@@ -33,6 +34,8 @@ mod supervisors;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_up;
 pub mod up;
 
 use std::collections::BTreeSet;
@@ -43,7 +46,7 @@ use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::{Backend, ExecRequest};
 use crate::engine::console::{Console, Left};
 use crate::engine::execute::OnFailure;
-use crate::engine::plan::Options;
+use crate::engine::plan::{Options, Orphans};
 use crate::engine::step::{ContainerRef, Plan, Step, StepError};
 use crate::event::{Event, Sink, Subject};
 use crate::fault;
@@ -88,8 +91,8 @@ pub struct DownRequest<'a> {
     pub services: &'a [String],
     /// Remove volumes.
     pub volumes: bool,
-    /// Remove containers of services that the file does not have.
-    pub remove_orphans: bool,
+    /// What happens to containers of services that the file does not have.
+    pub orphans: Orphans,
     /// How its containers are stopped.
     pub grace: Grace,
 }
@@ -150,9 +153,21 @@ impl<B: Backend> Engine<B> {
         Ok(failed.filter(|f| f.code != 0).collect())
     }
 
-    fn options(&self, grace: Grace, remove_orphans: bool) -> Options<'_> {
+    /// Returns the exit code of a service's last run: of the container with the lowest number whose is known.
+    ///
+    /// # Errors
+    /// When what exists cannot be read.
+    pub fn exit_code(&self, project: &ProjectName, service: &str) -> Result<Option<i32>, Report> {
+        let actual = self.backend.observe(project)?;
+        let mut there: Vec<&ActualContainer> =
+            actual.containers.iter().filter(|c| c.record.service.as_str() == service && !c.is_one_off()).collect();
+        there.sort_by_key(|c| c.record.number);
+        Ok(there.iter().find_map(|c| c.status.exit_code.filter(|_| !c.is_up())))
+    }
+
+    fn options(&self, grace: Grace, orphans: Orphans) -> Options<'_> {
         let Grace { timeout, strict } = grace;
-        Options { paths: self.backend.paths(), timeout, strict, remove_orphans }
+        Options { timeout, strict, orphans, ..Options::new(self.backend.paths()) }
     }
 
     /// Plans the removal of a project or of some of its services.
@@ -187,7 +202,7 @@ impl<B: Backend> Engine<B> {
             }
         };
         let down = plan::Down { services, defined: request.defined.clone(), volumes: request.volumes };
-        let options = self.options(request.grace, request.remove_orphans);
+        let options = self.options(request.grace, request.orphans);
         let mut plan = plan::down(request.project, &actual, &down, &options);
         if plan.is_empty() && plan.warnings.is_empty() {
             plan.warnings.push(format!("No resource found to remove for project \"{}\".", request.project));
@@ -310,7 +325,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<(), Report> {
         let actual = self.backend.observe(project)?;
         let grace = Grace { timeout: Some(Duration::ZERO), strict: false };
-        let plan = existing::stop(&actual, services, &self.options(grace, false));
+        let plan = existing::stop(&actual, services, &self.options(grace, Orphans::Named));
         let outcome = execute::execute(&plan, &self.backend, events, OnFailure::Continue, std::future::pending()).await;
         if outcome.failed.is_empty() { Ok(()) } else { Err(outcome.report(&plan, "run the command again")) }
     }

@@ -16,7 +16,7 @@ use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
 
 /// A dependency that has not got there after a day never will. Compose waits without end.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What planning is told besides the two states.
 #[derive(Debug, Clone)]
@@ -27,15 +27,50 @@ pub struct Options<'a> {
     pub timeout: Option<Duration>,
     /// Wait for that time even when the signal cannot reach a container's first process.
     pub strict: bool,
-    /// Remove containers of services that the file does not have.
-    pub remove_orphans: bool,
+    /// What happens to containers of services that the file does not have.
+    pub orphans: Orphans,
+    /// How far the containers are brought.
+    pub reach: Reach,
+}
+
+impl<'a> Options<'a> {
+    /// Returns those of a command that was told nothing.
+    #[must_use]
+    pub fn new(paths: &'a Paths) -> Self {
+        Self { paths, timeout: None, strict: false, orphans: Orphans::Named, reach: Reach::Started }
+    }
+}
+
+/// What happens to containers of services that the file does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Orphans {
+    /// They stay, and a warning names them.
+    #[default]
+    Named,
+    /// They go.
+    Removed,
+    /// They stay.
+    Ignored,
+}
+
+/// How far `up` brings containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// They are there: what `create` does.
+    Created,
+    /// They are started.
+    #[default]
+    Started,
+    /// They are healthy where health is asked for, completed where others wait for it, and get there within this time.
+    Ready(Duration),
 }
 
 /// Returns the steps that turn `actual` into `desired`.
 ///
 /// A container that fits is left alone; one that ended is started again. One exception keeps a second `up` quiet: a
 /// container that ended with exit code 0, and whose completion others wait for, runs again only if one of those is
-/// about to start.
+/// about to start. A service that asked for it (`restart: true`) is stopped before a dependency of it is replaced, and
+/// started again after.
 #[must_use]
 pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
     let mut up = Up {
@@ -50,15 +85,19 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
         released: Vec::new(),
         starts: BTreeMap::new(),
         waits: BTreeMap::new(),
+        following: BTreeMap::new(),
+        stopped: BTreeMap::new(),
     };
+    up.stop_followers(desired);
     up.remove_leftovers(desired);
     up.create_networks(desired);
     up.create_volumes(desired);
-    let starting = starting(desired, actual);
+    let starting = up.starting(desired);
     for container in &desired.containers {
         up.bring_up(container, desired, &starting);
     }
     up.remove_replaced_networks(desired);
+    up.wait_for_all(desired);
     up.plan
 }
 
@@ -82,13 +121,13 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
     let is_orphan =
         |c: &ActualContainer| request.defined.as_ref().is_some_and(|defined| !defined.contains(&c.record.service));
     let goes = |c: &&ActualContainer| {
-        (options.remove_orphans || !is_orphan(c))
+        (options.orphans == Orphans::Removed || !is_orphan(c))
             && request.services.as_ref().is_none_or(|services| services.contains(&c.record.service))
     };
     let (going, staying): (Vec<&ActualContainer>, Vec<&ActualContainer>) =
         actual.containers.iter().partition(|c| goes(c));
     let orphans: Vec<&str> = staying.iter().filter(|c| is_orphan(c)).map(|c| c.record.name.as_str()).collect();
-    if !orphans.is_empty() {
+    if !orphans.is_empty() && options.orphans == Orphans::Named {
         plan.warnings.push(orphan_warning(&orphans));
     }
     let mut stopped: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
@@ -246,32 +285,6 @@ fn tear_down(
     steps
 }
 
-/// Returns the containers that will be started.
-fn starting<'a>(desired: &'a Desired, actual: &Actual) -> BTreeSet<&'a ContainerId> {
-    let mut starting: BTreeSet<&ContainerId> = BTreeSet::new();
-    for container in desired.containers.iter().rev() {
-        let id = &container.container.id;
-        let there = actual.container(id).filter(|_| container.creation.is_none());
-        let mut dependents = desired
-            .containers
-            .iter()
-            .flat_map(|c| c.after.iter().map(move |e| (c, e)))
-            .filter(|(_, e)| e.on == container.container.service)
-            .peekable();
-        let job = dependents.clone().any(|(_, e)| e.condition == Condition::ServiceCompletedSuccessfully);
-        let starts = match there {
-            None => true,
-            Some(there) if there.is_up() && !there.is_stopping() => false,
-            Some(there) if job && there.has_completed() => dependents.any(|(c, _)| starting.contains(&c.container.id)),
-            Some(_) => true,
-        };
-        if starts {
-            starting.insert(id);
-        }
-    }
-    starting
-}
-
 struct Up<'a> {
     actual: &'a Actual,
     options: &'a Options<'a>,
@@ -291,17 +304,116 @@ struct Up<'a> {
     starts: BTreeMap<ContainerId, StepId>,
     /// Steps that wait for containers.
     waits: BTreeMap<(ContainerId, Until, bool), StepId>,
+    /// Containers that run, fit, and are started again since a dependency of theirs is replaced.
+    following: BTreeMap<ContainerId, Reason>,
+    /// Steps that stop those, by their service.
+    stopped: BTreeMap<ServiceName, Vec<StepId>>,
 }
 
 impl Up<'_> {
+    /// Stops the containers whose services asked to be restarted when a dependency is replaced, dependents first.
+    fn stop_followers(&mut self, desired: &Desired) {
+        if self.options.reach == Reach::Created {
+            return;
+        }
+        let replaced = |c: &&DesiredContainer| c.creation.as_ref().is_some_and(|(_, why)| why.replaces());
+        let mut moving: BTreeMap<&ServiceName, bool> =
+            desired.containers.iter().filter(replaced).map(|c| (&c.container.service, true)).collect();
+        // Dependencies come first, so one pass carries a restart all the way up.
+        for container in desired.containers.iter().filter(|c| c.creation.is_none()) {
+            let cause = container.after.iter().filter(|e| e.restart).find_map(|e| Some((&e.on, *moving.get(&e.on)?)));
+            let up = self.actual.container(&container.container.id).is_some_and(ActualContainer::is_up);
+            if let Some((on, replaced)) = cause.filter(|_| up) {
+                let why = if replaced { Reason::ReplacedUnder } else { Reason::RestartedWith };
+                self.following.insert(container.container.id.clone(), why(on.clone()));
+                moving.entry(&container.container.service).or_insert(false);
+            }
+        }
+        for container in desired.containers.iter().rev() {
+            let id = &container.container.id;
+            let (Some(reason), Some(there)) = (self.following.get(id), self.actual.container(id)) else { continue };
+            let after = self.stops_of_dependents(desired, &container.container.service);
+            let step = self.plan.push(stop_step(there, true, self.options), reason.clone(), after);
+            self.stopped.entry(container.container.service.clone()).or_default().push(step);
+        }
+    }
+
+    /// Returns the steps that stop the containers which follow a service.
+    fn stops_of_dependents(&self, desired: &Desired, service: &ServiceName) -> Vec<StepId> {
+        let dependents = desired.containers.iter().filter(|c| c.after.iter().any(|e| e.on == *service && e.restart));
+        let services: BTreeSet<&ServiceName> = dependents.map(|c| &c.container.service).collect();
+        services.into_iter().filter_map(|name| self.stopped.get(name)).flatten().copied().collect()
+    }
+
+    /// Returns the containers that will be started.
+    fn starting<'d>(&self, desired: &'d Desired) -> BTreeSet<&'d ContainerId> {
+        let mut starting: BTreeSet<&ContainerId> = BTreeSet::new();
+        if self.options.reach == Reach::Created {
+            return starting;
+        }
+        for container in desired.containers.iter().rev() {
+            let id = &container.container.id;
+            let there = self.actual.container(id).filter(|_| container.creation.is_none());
+            let mut dependents = desired
+                .containers
+                .iter()
+                .flat_map(|c| c.after.iter().map(move |e| (c, e)))
+                .filter(|(_, e)| e.on == container.container.service)
+                .peekable();
+            let job = dependents.clone().any(|(_, e)| e.condition == Condition::ServiceCompletedSuccessfully);
+            let starts = match there {
+                None => true,
+                Some(_) if self.following.contains_key(id) => true,
+                Some(there) if there.is_up() && !there.is_stopping() => false,
+                Some(there) if job && there.has_completed() => {
+                    dependents.any(|(c, _)| starting.contains(&c.container.id))
+                }
+                Some(_) => true,
+            };
+            if starts {
+                starting.insert(id);
+            }
+        }
+        starting
+    }
+
+    /// With `--wait`: until all are what others may count on.
+    fn wait_for_all(&mut self, desired: &Desired) {
+        let Reach::Ready(at_most) = self.options.reach else { return };
+        let dependencies = || desired.containers.iter().flat_map(|c| &c.after);
+        for container in &desired.containers {
+            let ContainerRef { service, id, .. } = &container.container;
+            let there = self.actual.container(id).filter(|_| container.creation.is_none());
+            let made = container.creation.as_ref().map(|(creation, _)| &creation.record);
+            let Some(record) = made.or(there.map(|c| &c.record)) else { continue };
+            let is_job =
+                dependencies().any(|e| e.on == *service && e.condition == Condition::ServiceCompletedSuccessfully);
+            let start = self.starts.get(id).copied();
+            let until = match record.policy.health {
+                _ if is_job => Until::Completed,
+                Some(_) => Until::Healthy,
+                None => continue, // it runs when its start is done
+            };
+            let done = match until {
+                Until::Completed => there.is_some_and(ActualContainer::has_completed),
+                Until::Healthy => there.is_some_and(ActualContainer::is_healthy),
+            };
+            if start.is_some() || !done {
+                let step = Step::Wait(Wait { on: container.container.clone(), until, at_most, required: true });
+                self.plan.push(step, Reason::Asked("wait"), start);
+            }
+        }
+    }
+
     /// Containers that are replaced, surplus replicas, and orphans if asked: all first, so that their ports are free.
     fn remove_leftovers(&mut self, desired: &Desired) {
         let mut orphans: Vec<&str> = Vec::new();
         for old in self.actual.containers.iter().filter(|c| !c.is_one_off()) {
             let wished =
                 |c: &&DesiredContainer| c.container.service == old.record.service && c.number == old.record.number;
-            let reason = if !desired.services.contains(&old.record.service) {
-                if !self.options.remove_orphans {
+            let service = &old.record.service;
+            let reason = if !desired.services.contains(service) {
+                if self.options.orphans != Orphans::Removed {
                     orphans.push(old.record.name.as_str());
                     continue;
                 }
@@ -310,21 +422,22 @@ impl Up<'_> {
                 match &container.creation {
                     Some((_, reason)) => reason.clone(),
                     None if container.container.id == old.record.id => continue,
-                    None => Reason::Orphan,
+                    None => Reason::Surplus,
                 }
-            } else if desired.containers.iter().any(|c| c.container.service == old.record.service) {
-                Reason::Orphan
+            } else if desired.selected.contains(service) {
+                Reason::Surplus
             } else {
                 continue; // a service that this command is not about
             };
-            let steps = tear_down(&mut self.plan, old, &reason, &[], &self.specs, self.options);
+            let after = self.stops_of_dependents(desired, service);
+            let steps = tear_down(&mut self.plan, old, &reason, &after, &self.specs, self.options);
             if let Some(last) = steps.last() {
                 self.removals.insert(old.record.id.clone(), *last);
                 let ports = old.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
                 self.released.extend(ports.map(|port| (port, *last)));
             }
         }
-        if !orphans.is_empty() {
+        if !orphans.is_empty() && self.options.orphans == Orphans::Named {
             self.plan.warnings.push(orphan_warning(&orphans));
         }
     }
@@ -408,6 +521,9 @@ impl Up<'_> {
                 before_start.push(step);
             }
         }
+        if self.options.reach == Reach::Created {
+            return;
+        }
         if let Some(attachment) = container.attachment.as_ref().filter(|_| there.is_none_or(|c| !c.attached)) {
             let why = if container.creation.is_some() { reason.clone() } else { Reason::NotAttached };
             let ports: Vec<PublishedPort> = attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()).collect();
@@ -425,6 +541,10 @@ impl Up<'_> {
         }
         if let Some(there) = there.filter(|_| container.creation.is_none()) {
             take_ports(&mut self.plan, there);
+        }
+        if let Some(why) = self.following.get(id) {
+            reason = why.clone();
+            before_start.extend(self.stopped.get(&container.container.service).into_iter().flatten());
         }
         for edge in &container.after {
             for on in desired.containers.iter().filter(|c| c.container.service == edge.on) {

@@ -183,6 +183,10 @@ pub enum Reason {
     Asked(&'static str),
     /// A dependency is restarted.
     RestartedWith(ServiceName),
+    /// A dependency is replaced.
+    ReplacedUnder(ServiceName),
+    /// Its service has more containers than asked for.
+    Surplus,
 }
 
 impl Reason {
@@ -203,12 +207,14 @@ impl Reason {
             | Self::NeededBy(_)
             | Self::Orphan
             | Self::Asked(_)
-            | Self::RestartedWith(_) => false,
+            | Self::RestartedWith(_)
+            | Self::ReplacedUnder(_)
+            | Self::Surplus => false,
         }
     }
 
     fn is_restart(&self) -> bool {
-        matches!(self, Self::Asked("restart") | Self::RestartedWith(_))
+        matches!(self, Self::Asked("restart") | Self::RestartedWith(_) | Self::ReplacedUnder(_))
     }
 }
 
@@ -229,6 +235,8 @@ impl fmt::Display for Reason {
             Self::Orphan => f.write_str("not in the file"),
             Self::Asked(verb) => write!(f, "{verb} asked for"),
             Self::RestartedWith(service) => write!(f, "{service} is restarted"),
+            Self::ReplacedUnder(service) => write!(f, "{service} is replaced"),
+            Self::Surplus => f.write_str("more than asked for"),
         }
     }
 }
@@ -443,7 +451,7 @@ pub enum StepError {
     #[error("container {0} ended and its exit code is not known")]
     UnknownExit(ContainerName),
     /// A dependency did not get there in time.
-    #[error("container {container} did not become {} within {}s", match until { Until::Healthy => "healthy", Until::Completed => "completed" }, at_most.as_secs())]
+    #[error("application not healthy after {}s: container {container} is not {} yet", at_most.as_secs(), match until { Until::Healthy => "healthy", Until::Completed => "completed" })]
     TimedOut {
         /// The dependency.
         container: ContainerName,

@@ -19,7 +19,7 @@ use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Choices, Desired, HostFacts, Inputs, Recreate, Refusal, conflict, desired, published};
 use crate::engine::execute::{Host, OnFailure, Outcome, execute};
 use crate::engine::graph::Graph;
-use crate::engine::plan::{Options, plan};
+use crate::engine::plan::{Options, Orphans, plan};
 use crate::engine::step::{Plan, Step, StepError, Until};
 use crate::event::Sink;
 use crate::name::{EngineId, ProjectName, ServiceName};
@@ -194,6 +194,8 @@ pub(crate) struct World {
     /// Images and hashes that are not the default ones.
     pub(crate) images: RefCell<BTreeMap<String, String>>,
     pub(crate) hashes: RefCell<BTreeMap<String, String>>,
+    /// How many containers services have.
+    scale: RefCell<BTreeMap<ServiceName, u32>>,
     performed: Cell<usize>,
 }
 
@@ -237,15 +239,39 @@ impl World {
             engine: &EngineId::from_bytes([0xab, 0xcd]),
             host: &HostFacts { now: 1, netns: (1, 2), resolv_conf: String::new() },
             recreate,
+            renew: false,
+            scale: &self.scale.borrow(),
         };
         desired(&inputs, &mut *self.choices.borrow_mut())
     }
 
     pub(crate) fn plan_up(&self, project: &Project, remove_orphans: bool) -> (Desired, Plan) {
         let wished = self.desired(project, &[], &Recreate::Changed).expect("it can be chosen");
-        let options = Options { paths: &paths(), timeout: None, strict: false, remove_orphans };
+        let orphans = if remove_orphans { Orphans::Removed } else { Orphans::Named };
+        let paths = paths();
+        let options = Options { orphans, ..Options::new(&paths) };
         let steps = plan(&wished, &self.actual.borrow(), &options);
         (wished, steps)
+    }
+
+    /// Plans for these services, or for all.
+    pub(crate) fn plan_for(
+        &self,
+        project: &Project,
+        services: &[&str],
+        recreate: &Recreate,
+        change: impl FnOnce(&mut Options<'_>),
+    ) -> Plan {
+        let wished = self.desired(project, services, recreate).expect("it can be chosen");
+        let paths = paths();
+        let mut options = Options::new(&paths);
+        change(&mut options);
+        plan(&wished, &self.actual.borrow(), &options)
+    }
+
+    /// Asks for so many containers of a service from now on.
+    pub(crate) fn scale(&self, service: &str, number: u32) {
+        self.scale.borrow_mut().insert(ServiceName::new(service).expect("a test name"), number);
     }
 
     pub(crate) fn run(&self, plan: &Plan, on_failure: OnFailure, events: &dyn Sink) -> Outcome {

@@ -18,7 +18,7 @@ use crate::event::{Event, Progress, Silent, Sink};
 use crate::state::record::State;
 
 fn options(paths: &crate::paths::Paths) -> Options<'_> {
-    Options { paths, timeout: None, strict: false, remove_orphans: false }
+    Options::new(paths)
 }
 
 fn up(world: &World, project: &Project) -> Plan {

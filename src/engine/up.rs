@@ -5,21 +5,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::actual::Actual;
 use super::backend::{Backend, Building};
 use super::container::ImageFacts;
 use super::desired::{self, Desired, Inputs, Recreate};
 use super::execute::OnFailure;
 use super::graph::Graph;
+use super::plan::{Options, Orphans, Reach};
 use super::step::{Plan, Step};
 use super::{Engine, Grace, Prepared, commands, plan};
 use crate::compose::model::{self, Project, PullPolicy, Service};
-use crate::diag::{Diagnostic, Report, Span};
+use crate::diag::{Diagnostic, Report, Span, nearest};
 use crate::event::Sink;
-use crate::name::ServiceName;
+use crate::name::{ContainerId, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
 
-/// What `up` is asked for.
+/// What `up` and `create` are asked for.
 pub struct Up<'a> {
     /// The model.
     pub project: &'a Project,
@@ -27,29 +29,39 @@ pub struct Up<'a> {
     pub hashes: &'a BTreeMap<ServiceName, String>,
     /// The services named; none is all.
     pub services: &'a [String],
+    /// Leave out what the named services depend on.
+    pub alone: bool,
     /// When containers that are there are replaced.
     pub recreate: Replace,
+    /// New volumes for those without a name, instead of those of the containers that are replaced.
+    pub renew: bool,
+    /// How many containers services have, where it is not one.
+    pub scale: &'a BTreeMap<ServiceName, u32>,
     /// How containers that are replaced are stopped.
     pub grace: Grace,
-    /// Remove containers of services that the file does not have.
-    pub remove_orphans: bool,
+    /// What happens to containers of services that the file does not have.
+    pub orphans: Orphans,
+    /// How far the containers are brought.
+    pub reach: Reach,
     /// Whether images are built.
     pub building: Building,
     /// When images are fetched, instead of what the services say.
     pub pulling: Option<PullPolicy>,
     /// Who hears of that, if not who hears of all the rest.
     pub pull_events: Option<&'a dyn Sink>,
+    /// Who hears of what is built, if not who hears of all the rest.
+    pub build_events: Option<&'a dyn Sink>,
 }
 
-/// When `up` replaces containers that are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replace {
-    /// When they are not what the file asks for.
-    Changed,
-    /// The named services' always, those that they depend on when changed.
-    Named,
-    /// Never.
-    Never,
+/// When `up` replaces containers that are there, besides those that are not what the file asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replace {
+    /// Never, even those.
+    pub never: bool,
+    /// The named services' always.
+    pub named: bool,
+    /// Always those of services that the named ones depend on.
+    pub dependencies: bool,
 }
 
 impl<B: Backend> Engine<B> {
@@ -59,7 +71,11 @@ impl<B: Backend> Engine<B> {
     /// Everything that can be known before a change: circles, images, names, addresses, ports, bind sources.
     pub async fn prepare_up(&self, request: &Up<'_>, events: &dyn Sink) -> Result<Prepared<B::Lock>, Report> {
         let project = request.project;
-        let graph = Graph::of_project(project)?.select(request.services)?;
+        let all = Graph::of_project(project)?;
+        let graph = if request.alone { all.select_alone(request.services)? } else { all.select(request.services)? };
+        if let Some(name) = request.scale.keys().find(|name| !graph.contains(name)) {
+            return Err(unscalable(project, name).into());
+        }
         if graph.order().next().is_none() {
             let disabled: Vec<&str> = project.disabled.keys().map(ServiceName::as_str).collect();
             let mut diagnostic = Diagnostic::error(None, "no service selected");
@@ -83,21 +99,24 @@ impl<B: Backend> Engine<B> {
             paths: self.backend.paths(),
             engine: self.backend.engine_id(),
             host: &self.backend.host_facts()?,
-            recreate: &self.recreate(request, &graph)?,
+            recreate: &recreate(request.recreate, request.services, &graph)?,
+            renew: request.renew,
+            scale: request.scale,
         };
         let wished = desired::desired(&inputs, &mut self.backend.choices()?)
             .map_err(|diagnostics| Report { diagnostics, ..Report::default() })?;
         self.check_bind_sources(project, &wished)?;
         let kept = wished.containers.iter().filter(|c| c.creation.is_none());
         commands::refuse_paused(kept.filter_map(|c| actual.container(&c.container.id)))?;
-        let options = self.options(request.grace, request.remove_orphans);
+        let options = Options { reach: request.reach, ..self.options(request.grace, request.orphans) };
         let plan = plan::plan(&wished, &actual, &options);
+        check_names(&plan, &actual)?;
         Ok(Prepared {
             places: places(project, &plan),
             plan,
             warnings: wished.warnings,
             project: project.name.clone(),
-            verb: "up",
+            verb: if request.reach == Reach::Created { "create" } else { "up" },
             on_failure: OnFailure::Stop,
             refused: Vec::new(),
             lock: Some(lock),
@@ -112,6 +131,7 @@ impl<B: Backend> Engine<B> {
         events: &dyn Sink,
     ) -> Result<BTreeMap<ServiceName, ImageFacts>, Report> {
         let project = request.project;
+        let events = request.build_events.unwrap_or(events);
         let services = graph.order().filter_map(|name| project.services.get(name));
         let (built, found): (Vec<&Service>, Vec<&Service>) = services.partition(|service| service.build.is_some());
         let (mut images, mut missing) = (BTreeMap::new(), Report::default());
@@ -132,14 +152,6 @@ impl<B: Backend> Engine<B> {
             images.insert(service.name.clone(), facts);
         }
         Ok(images)
-    }
-
-    fn recreate(&self, request: &Up<'_>, graph: &Graph) -> Result<Recreate, Report> {
-        Ok(match request.recreate {
-            Replace::Changed => Recreate::Changed,
-            Replace::Never => Recreate::Never,
-            Replace::Named => Recreate::Always(graph.select_alone(request.services)?.order().cloned().collect()),
-        })
     }
 
     /// A bind source that is missing and is not to be made is an error before anything is changed.
@@ -187,4 +199,51 @@ fn places(project: &Project, plan: &Plan) -> Vec<(PublishedPort, Span)> {
         places.extend(entry.map(|entry| (*port, entry.span)));
     }
     places
+}
+
+/// Returns whose containers are replaced whether they changed or not.
+fn recreate(replace: Replace, services: &[String], graph: &Graph) -> Result<Recreate, Report> {
+    let Replace { never, named, dependencies } = replace;
+    if never {
+        return Ok(Recreate::Never);
+    }
+    let targets: BTreeSet<ServiceName> = graph.select_alone(services)?.order().cloned().collect();
+    let chosen = graph.order().filter(|name| if targets.contains(*name) { named } else { dependencies });
+    Ok(match chosen.cloned().collect::<BTreeSet<ServiceName>>() {
+        none if none.is_empty() => Recreate::Changed,
+        chosen => Recreate::Always(chosen),
+    })
+}
+
+fn unscalable(project: &Project, name: &ServiceName) -> Diagnostic {
+    let known: Vec<&str> = project.services.keys().chain(project.disabled.keys()).map(ServiceName::as_str).collect();
+    let diagnostic = Diagnostic::error(None, format!("no such service: {name}"));
+    if known.contains(&name.as_str()) {
+        return diagnostic.help(format!("the command is not about it: name it too, as in: hoist up {name}"));
+    }
+    match nearest(name.as_str(), known) {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic,
+    }
+}
+
+/// A name belongs to one container: who has it must be gone before it is given again.
+fn check_names(plan: &Plan, actual: &Actual) -> Result<(), Report> {
+    let removed =
+        |id: &ContainerId| plan.steps.iter().any(|p| matches!(&p.step, Step::RemoveContainer(c) if c.id == *id));
+    let mut report = Report::default();
+    for planned in &plan.steps {
+        let Step::CreateContainer(creation) = &planned.step else { continue };
+        let record = &creation.record;
+        let holder = actual.containers.iter().find(|c| c.record.name == record.name && !removed(&c.record.id));
+        if let Some(holder) = holder {
+            let service = &holder.record.service;
+            let message = format!("container name `{}` is in use by a container of service `{service}`", record.name);
+            let help = format!(
+                "remove that one first: hoist down {service}, or up --remove-orphans if the file does not have it"
+            );
+            report.diagnostics.push(Diagnostic::error(None, message).help(help));
+        }
+    }
+    if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
 }

@@ -39,4 +39,5 @@ mod restart;
 mod successor;
 mod support;
 mod terminal;
+mod up;
 mod volumes;

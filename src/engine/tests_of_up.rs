@@ -1,0 +1,194 @@
+//! Plans of `up` as text: how many containers, which are replaced and who follows, how far they are brought.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use crate::compose::model::{Condition, Project};
+use crate::engine::desired::Recreate;
+use crate::engine::execute::OnFailure;
+use crate::engine::plan::{Orphans, Reach};
+use crate::engine::step::Plan;
+use crate::engine::testing::{World, project, service};
+use crate::event::Silent;
+
+/// Plans, and has the plan done.
+fn up(world: &World, project: &Project) -> Plan {
+    let plan = world.plan_for(project, &[], &Recreate::Changed, |_| {});
+    let outcome = world.run(&plan, OnFailure::Stop, &Silent);
+    assert!(outcome.is_complete(), "{outcome:?}");
+    plan
+}
+
+fn shop() -> Project {
+    project([service("web").needs("db", Condition::ServiceHealthy), service("db").healthy()])
+}
+
+fn names(world: &World) -> Vec<String> {
+    let mut names: Vec<String> = world.actual.borrow().containers.iter().map(|c| c.record.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn replicas_are_counted_on_and_the_obsolete_go_first() {
+    let world = World::default();
+    let solo = project([service("web")]);
+    world.scale("web", 3);
+    up(&world, &solo);
+    assert_eq!(names(&world), ["shop-web-1", "shop-web-2", "shop-web-3"]);
+    assert!(world.plan_for(&solo, &[], &Recreate::Changed, |_| {}).is_empty());
+    world.actual.borrow_mut().containers[0].record.config_hash = "old".into();
+    world.scale("web", 2);
+    assert_snapshot!(up(&world, &solo), @r"
+    1  stop              shop-web-1           more than asked for
+    2  detach            shop-web-1  after 1  more than asked for
+    3  remove container  shop-web-1  after 2  more than asked for
+    ");
+    world.scale("web", 3);
+    up(&world, &solo);
+    assert_eq!(names(&world), ["shop-web-2", "shop-web-3", "shop-web-4"]);
+    world.scale("web", 1);
+    up(&world, &solo);
+    assert_eq!(names(&world), ["shop-web-2"]);
+    world.scale("web", 0);
+    up(&world, &solo);
+    assert_eq!(names(&world), [""; 0]);
+}
+
+#[test]
+fn a_dependent_waits_for_every_replica() {
+    let world = World::default();
+    world.scale("db", 2);
+    assert_snapshot!(world.plan_for(&shop(), &[], &Recreate::Changed, |_| {}), @r"
+    1   create network    shop_default                   missing
+    2   create container  shop-db-1     after 1          missing
+    3   attach            shop-db-1     after 2          missing
+    4   start             shop-db-1     after 3          missing
+    5   create container  shop-db-2     after 1          missing
+    6   attach            shop-db-2     after 5          missing
+    7   start             shop-db-2     after 6          missing
+    8   create container  shop-web-1    after 1          missing
+    9   attach            shop-web-1    after 8          missing
+    10  wait healthy      shop-db-1     after 4          web depends on it
+    11  wait healthy      shop-db-2     after 7          web depends on it
+    12  start             shop-web-1    after 9, 10, 11  missing
+    ");
+}
+
+#[test]
+fn a_container_name_is_not_for_two() {
+    let world = World::default();
+    let mut solo = project([service("web")]);
+    let name = crate::compose::model::Spanned { value: "front".to_owned(), span: crate::diag::Span::default() };
+    solo.services[0].container_name = Some(name);
+    world.scale("web", 2);
+    let errors = world.desired(&solo, &[], &Recreate::Changed).expect_err("it cannot be");
+    let text: Vec<String> = errors.into_iter().map(|e| e.message).collect();
+    assert_snapshot!(text.join("\n"), @r#"the "web" service is using the custom container name "front", and each container has a name of its own"#);
+}
+
+#[test]
+fn who_asked_for_it_follows_a_replaced_dependency() {
+    let world = World::default();
+    let mut shop = project([
+        service("tail").needs("web", Condition::ServiceStarted),
+        service("web").needs("db", Condition::ServiceHealthy).publishes(8000),
+        service("calm").needs("db", Condition::ServiceStarted),
+        service("db").healthy(),
+    ]);
+    shop.services[0].depends_on[0].restart = true;
+    shop.services[1].depends_on[0].restart = true;
+    up(&world, &shop);
+    world.hashes.borrow_mut().insert("db".into(), "h2".into());
+    let created = world.plan_for(&shop, &[], &Recreate::Changed, |options| options.reach = Reach::Created);
+    assert_snapshot!(created, @r"
+    1  stop              shop-db-1           configuration changed
+    2  detach            shop-db-1  after 1  configuration changed
+    3  remove container  shop-db-1  after 2  configuration changed
+    4  create container  shop-db-1  after 3  configuration changed
+    ");
+    assert_snapshot!(up(&world, &shop), @r"
+    1   stop              shop-tail-1            web is restarted
+    2   stop              shop-web-1   after 1   db is replaced
+    3   stop              shop-db-1    after 2   configuration changed
+    4   detach            shop-db-1    after 3   configuration changed
+    5   remove container  shop-db-1    after 4   configuration changed
+    6   create container  shop-db-1    after 5   configuration changed
+    7   attach            shop-db-1    after 6   configuration changed
+    8   start             shop-db-1    after 7   configuration changed
+    9   wait healthy      shop-db-1    after 8   web depends on it
+    10  start             shop-web-1   after 9   db is replaced
+    11  start             shop-tail-1  after 10  web is restarted
+    ");
+    assert!(world.plan_for(&shop, &[], &Recreate::Changed, |_| {}).is_empty());
+}
+
+#[test]
+fn what_is_only_created_is_started_by_the_next_up() {
+    let world = World::default();
+    let created = world.plan_for(&shop(), &[], &Recreate::Changed, |options| options.reach = Reach::Created);
+    assert_snapshot!(created, @r"
+    1  create network    shop_default           missing
+    2  create container  shop-db-1     after 1  missing
+    3  create container  shop-web-1    after 1  missing
+    ");
+    assert!(world.run(&created, OnFailure::Stop, &Silent).is_complete());
+    assert_snapshot!(up(&world, &shop()), @r"
+    1  attach        shop-db-1               not attached
+    2  start         shop-db-1   after 1     not running
+    3  attach        shop-web-1              not attached
+    4  wait healthy  shop-db-1   after 2     web depends on it
+    5  start         shop-web-1  after 3, 4  not running
+    ");
+}
+
+#[test]
+fn waiting_is_for_health_and_for_jobs_that_others_wait_for() {
+    let world = World::default();
+    let shop = project([
+        service("web").needs("job", Condition::ServiceCompletedSuccessfully).healthy(),
+        service("job"),
+        service("plain"),
+    ]);
+    let ready = |world: &World| {
+        world.plan_for(&shop, &["web", "plain"], &Recreate::Changed, |options| {
+            options.reach = Reach::Ready(Duration::from_secs(30));
+        })
+    };
+    let plan = ready(&world);
+    let text = plan.to_string();
+    let waits: Vec<&str> = text.lines().filter(|line| line.contains("wait ")).collect();
+    assert_snapshot!(waits.join("\n"), @r"
+    10  wait completed    shop-job-1    after 4      web depends on it
+    12  wait completed    shop-job-1    after 4      wait asked for
+    13  wait healthy      shop-web-1    after 11     wait asked for
+    ");
+    assert!(world.run(&plan, OnFailure::Stop, &Silent).is_complete());
+    assert!(ready(&world).is_empty(), "{}", ready(&world));
+}
+
+#[test]
+fn orphans_can_be_left_in_silence() {
+    let world = World::default();
+    up(&world, &shop());
+    let smaller = project([service("db").healthy()]);
+    let plan = |orphans| world.plan_for(&smaller, &[], &Recreate::Changed, |options| options.orphans = orphans);
+    assert_eq!(plan(Orphans::Named).warnings.len(), 1);
+    assert_eq!(plan(Orphans::Ignored), Plan { running: plan(Orphans::Ignored).running, ..Plan::default() });
+    assert_eq!(plan(Orphans::Removed).steps.len(), 3);
+}
+
+#[test]
+fn services_that_are_not_named_are_left_alone() {
+    let world = World::default();
+    up(&world, &shop());
+    for name in ["web", "db"] {
+        world.hashes.borrow_mut().insert(name.into(), "h2".into());
+    }
+    let forced = Recreate::Always(BTreeSet::from([shop().services[1].name.clone()]));
+    let plan = world.plan_for(&shop(), &["db"], &forced, |_| {});
+    assert!(plan.steps.iter().all(|p| p.step.subject().name() != "shop-web-1"), "{plan}");
+    assert!(plan.to_string().contains("recreation asked for"), "{plan}");
+}
