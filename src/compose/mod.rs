@@ -302,7 +302,7 @@ fn run(
     }
 
     let mut inconsistent = Vec::new();
-    let mut binder = bind::Binder { name: &name, out: &mut inconsistent, unmet };
+    let mut binder = bind::Binder { name: &name, out: &mut inconsistent, unmet, env };
     let declared = binder.project(&root);
     let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, env);

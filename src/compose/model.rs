@@ -63,6 +63,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// `volumes`.
     pub volumes: Vec<Mount>,
+    /// `configs` and `secrets`.
+    pub grants: Vec<Grant>,
     /// `networks`, by key, in file order; the implicit `default` included.
     pub networks: IndexMap<String, ServiceNetwork>,
     /// `depends_on`.
@@ -113,6 +115,44 @@ pub struct Service {
     pub env_files: Vec<EnvFile>,
     /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
     pub hash: String,
+}
+
+/// A config or a secret that a service finds as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// What it is called where it is declared, with its kind: "secret `token`".
+    pub title: String,
+    /// Where its content comes from.
+    pub content: Content,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Owner; `None` is that of the container's processes where the file says it in numbers, else root.
+    pub uid: Option<u32>,
+    /// Group; as the owner.
+    pub gid: Option<u32>,
+    /// Permissions.
+    pub mode: u32,
+    /// Place of its entry in the service.
+    pub span: Span,
+}
+
+/// Where the content of a config or a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file of the host, by its absolute path; with the place where it is named.
+    File(PathBuf, Span),
+    /// The value of a variable, or what the compose file says itself.
+    Text(Sealed),
+}
+
+/// Bytes that no message, plan or log shows.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Sealed(pub Vec<u8>);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "<{} bytes>", self.0.len())
+    }
 }
 
 pub use super::short::pull::{PullPolicy, policy as pull_policy};

@@ -215,7 +215,7 @@ error: `command` of service `a` cannot be split into words: a quote is never clo
 
 #[test]
 fn keys_without_effect_give_one_warning_each() {
-    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    isolation: x\n    domainname: x\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nsecrets: {s: {file: f}}\n").expect("valid");
+    let loaded = text("version: '3'\nservices:\n  web:\n    image: x\n    isolation: x\n    domainname: x\n    command: a && b\n    read_only: on\n    hostname: $NOPE\n    x-own: 1\nmodels: {s: {model: f}}\n").expect("valid");
     let all: Vec<String> = loaded.warnings.iter().map(|w| crate::diag::render(w, &loaded.sources, false)).collect();
     insta::assert_snapshot!(all.join("\n"), @r#"
 warning: `version` is obsolete and ignored
@@ -262,11 +262,11 @@ warning: the variable `NOPE` is not set, so nothing stands in its place
   |
   = help: set it, or give a default: `${NOPE:-}`
 
-warning: `secrets` of a compose file has no effect in this version and is ignored
+warning: `models` of a compose file has no effect in this version and is ignored
   --> stdin:11:1
    |
-11 | secrets: {s: {file: f}}
-   | ^^^^^^^
+11 | models: {s: {model: f}}
+   | ^^^^^^
 "#);
 }
 

@@ -1,15 +1,18 @@
 //! What can be chosen from on this host: random ids, free subnets, addresses and ports, capabilities.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use ipnet::Ipv4Net;
 
 use super::desired::{Choices, Refusal};
+use super::step::FileSpec;
+use crate::compose::model::{Content, Sealed};
 use crate::diag::Explain;
 use crate::dns;
 use crate::name::ContainerId;
@@ -76,17 +79,20 @@ impl LocalChoices {
     }
 }
 
-/// Reads a profile: a regular file of bounded size.
-fn read_profile(file: &Path) -> io::Result<String> {
-    if !std::fs::metadata(file)?.is_file() {
+/// How large a config or a secret may be, in bytes: it takes that much memory.
+const LARGEST_GRANT: u64 = 16 << 20;
+
+/// Reads a regular file of at most `largest` bytes.
+fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut text = String::new();
-    let read = File::open(file)?.take(profile::LARGEST + 1).read_to_string(&mut text)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > profile::LARGEST {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > largest {
+        return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 impl Choices for LocalChoices {
@@ -156,7 +162,8 @@ impl Choices for LocalChoices {
             message: format!("cannot use the seccomp profile `{}`: {why}", file.display()),
             help: Some("write `seccomp=unconfined` to run without one, or leave it out for Docker's".into()),
         };
-        let text = read_profile(file).map_err(|e| refused(e.to_string()))?;
+        let text = read_bounded(file, profile::LARGEST).map_err(|e| refused(e.to_string()))?;
+        let text = String::from_utf8(text).map_err(|_| refused("it is not text".to_owned()))?;
         Seccomp::of_profile(&text, capabilities).map_err(|e| refused(e.to_string()))
     }
 
@@ -167,6 +174,27 @@ impl Choices for LocalChoices {
                 format!("see what there is: ls -l {}", device.source.parent().unwrap_or(&device.source).display());
             Refusal { message: format!("{e}{cause}"), help: Some(help) }
         })
+    }
+
+    fn content(&mut self, content: &Content) -> Result<Sealed, Refusal> {
+        let path = match content {
+            Content::Text(text) => return Ok(text.clone()),
+            Content::File(path, _) => path,
+        };
+        read_bounded(path, LARGEST_GRANT).map(Sealed).map_err(|why| Refusal {
+            message: format!("cannot read `{}`: {why}", path.display()),
+            help: Some("a config or a secret is a file; directories are mounted by `volumes`".to_owned()),
+        })
+    }
+
+    fn holds(&mut self, file: &FileSpec) -> bool {
+        let as_it_should_be = |meta: &Metadata| {
+            let owned = (meta.uid(), meta.gid()) == (file.uid, file.gid);
+            meta.is_file() && owned && meta.mode() & 0o7777 == file.mode
+        };
+        let there = std::fs::symlink_metadata(&file.path);
+        there.is_ok_and(|meta| as_it_should_be(&meta))
+            && std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.content.0)
     }
 
     fn support(&mut self) -> Result<Support, Refusal> {

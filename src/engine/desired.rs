@@ -12,15 +12,16 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
-use crate::compose::model::{self, Condition, Project, Protocol, Service};
+use crate::compose::model::{self, Condition, Project, Protocol, Sealed, Service};
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::container::{self, ImageFacts};
+use crate::engine::grants;
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::isolation::{self, Part};
 use crate::engine::limits;
 use crate::engine::replicas::{self, Replica};
-use crate::engine::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Reason};
+use crate::engine::step::{Attachment, ContainerRef, Creation, FileSpec, NetworkChange, Population, Reason};
 use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
@@ -93,6 +94,15 @@ pub trait Choices {
     /// # Errors
     /// When it is not, or is something else.
     fn device(&mut self, device: &DeviceSpec) -> Result<(), Refusal>;
+
+    /// Reads what a config or a secret holds.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a file of bounded size.
+    fn content(&mut self, content: &model::Content) -> Result<model::Sealed, Refusal>;
+
+    /// Whether a file is there as it should be.
+    fn holds(&mut self, file: &FileSpec) -> bool;
 
     /// Returns which limits can be kept here.
     ///
@@ -568,7 +578,13 @@ impl Chooser<'_> {
     }
 
     /// Returns why the container that is there has to be replaced, if it has to.
-    fn drift(&self, service: &Service, image: &ImageFacts, hash: &str, existing: &ActualContainer) -> Option<Reason> {
+    fn drift(
+        &mut self,
+        service: &Service,
+        image: &ImageFacts,
+        hash: &str,
+        existing: &ActualContainer,
+    ) -> Option<Reason> {
         if !existing.complete {
             return Some(Reason::Incomplete);
         }
@@ -598,7 +614,33 @@ impl Chooser<'_> {
             }
             model::MountSource::Bind { .. } | model::MountSource::Anonymous | model::MountSource::Tmpfs { .. } => false,
         };
-        service.volumes.iter().any(lacks).then_some(Reason::VolumeChanged)
+        if service.volumes.iter().any(lacks) {
+            return Some(Reason::VolumeChanged);
+        }
+        let granted = self.grants(service, image, &record.id);
+        (!granted.iter().all(|(file, _)| self.choices.holds(file))).then_some(Reason::GrantsChanged)
+    }
+
+    /// The files of configs and secrets for the container of that id, with their places in it.
+    fn grants(&mut self, service: &Service, image: &ImageFacts, id: &ContainerId) -> Vec<(FileSpec, String)> {
+        let dir = self.inputs.paths.run_container(&self.inputs.project.name, id);
+        let mut found = Vec::new();
+        for (number, grant) in service.grants.iter().enumerate() {
+            match self.choices.content(&grant.content) {
+                Ok(content) => {
+                    found.push((grants::file(service, image, grant, content, &dir, number), grant.target.clone()));
+                }
+                Err(refusal) => {
+                    let at = match grant.content {
+                        model::Content::File(_, at) => at,
+                        model::Content::Text(_) => grant.span,
+                    };
+                    let message = format!("{} of service `{}`: {}", grant.title, service.name, refusal.message);
+                    self.refuse(Some(at), Refusal { message, ..refusal });
+                }
+            }
+        }
+        found
     }
 
     fn specs(&self) -> BTreeMap<NetworkId, NetworkSpec> {
@@ -651,7 +693,10 @@ impl Chooser<'_> {
             }
         }
         let extra = self.choose_hosts(service, &endpoints);
-        let files = self.generated_files(service, &id, &hostname, &endpoints, &extra, &mut mounts.specs);
+        let mut files = self.generated_files(service, &id, &hostname, &endpoints, &extra, &mut mounts.specs);
+        let granted = self.grants(service, image, &id);
+        mounts.specs.extend(granted.iter().map(|(file, target)| grants::mount(file, target)));
+        files.extend(granted.into_iter().map(|(file, _)| file));
         let mut part = self.choose_part(service);
         let capabilities = self.choose_capabilities(service, part.privileged);
         if let Some(profile) = part.profile.take() {
@@ -971,7 +1016,7 @@ impl Chooser<'_> {
         endpoints: &[EndpointRecord],
         extra: &[(IpAddr, &str)],
         mounts: &mut Vec<MountSpec>,
-    ) -> Vec<(PathBuf, String)> {
+    ) -> Vec<FileSpec> {
         let dir = self.inputs.paths.run_container(&self.inputs.project.name, id);
         let addresses: Vec<Ipv4Addr> = endpoints.iter().map(|e| e.address).collect();
         let texts = [
@@ -985,7 +1030,7 @@ impl Chooser<'_> {
             if !mounts.iter().any(|m| m.target == target) {
                 let path = dir.join(name);
                 mounts.push(MountSpec { source: MountSource::Bind(path.clone()), target, read_only: false });
-                files.push((path, text));
+                files.push(FileSpec { path, content: Sealed(text.into_bytes()), mode: 0o644, uid: 0, gid: 0 });
             }
         }
         files

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use super::execute::Host;
 use super::local::Local;
-use super::step::{Attachment, ContainerRef, Creation, NetworkChange, Population, Step, StepError, Until, Wait};
+use super::step::{
+    Attachment, ContainerRef, Creation, FileSpec, NetworkChange, Population, Step, StepError, Until, Wait,
+};
 use super::supervisors::Error as LinkError;
 use crate::diag::Explain;
 use crate::fault;
@@ -176,8 +178,8 @@ impl Local {
             self.state.write_container(record)?;
             fault::point("container.recorded");
             state::make_dir(&self.state.paths().run_container(&record.project, &record.id))?;
-            for (path, text) in &creation.files {
-                state::write_readable(path, text.as_bytes())?;
+            for FileSpec { path, content, mode, uid, gid } in &creation.files {
+                state::write_owned(path, &content.0, *mode, *uid, *gid)?;
             }
             Ok(())
         };

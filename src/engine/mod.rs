@@ -16,6 +16,7 @@ pub mod detach;
 pub mod execute;
 pub mod existing;
 mod fetch;
+mod grants;
 pub mod graph;
 mod host;
 pub mod images;

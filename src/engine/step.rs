@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::compose::model::Sealed;
 use crate::event::Subject;
 use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort};
@@ -104,8 +105,23 @@ pub struct Creation {
     pub spec: ContainerSpec,
     /// Missing bind sources to make as directories, owned by root.
     pub directories: Vec<PathBuf>,
-    /// Files to write, with their text; mode 0644.
-    pub files: Vec<(PathBuf, String)>,
+    /// Files to write.
+    pub files: Vec<FileSpec>,
+}
+
+/// A file that is made for a container and mounted in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Where it is on the host.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: Sealed,
+    /// Permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// A volume that is filled.
@@ -167,6 +183,8 @@ pub enum Reason {
     NetworkChanged,
     /// Its volumes are others.
     VolumeChanged,
+    /// What is in its configs or secrets, or who may read them, is another.
+    GrantsChanged,
     /// The command asked for a new one.
     Forced,
     /// It was left half made.
@@ -198,6 +216,7 @@ impl Reason {
             | Self::ImageChanged
             | Self::NetworkChanged
             | Self::VolumeChanged
+            | Self::GrantsChanged
             | Self::Forced
             | Self::Incomplete => true,
             Self::Missing
@@ -227,6 +246,7 @@ impl fmt::Display for Reason {
             Self::ImageChanged => f.write_str("image changed"),
             Self::NetworkChanged => f.write_str("networks changed"),
             Self::VolumeChanged => f.write_str("volumes changed"),
+            Self::GrantsChanged => f.write_str("configs or secrets changed"),
             Self::Forced => f.write_str("recreation asked for"),
             Self::Incomplete => f.write_str("left incomplete"),
             Self::NotRunning => f.write_str("not running"),

@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::model::{
-    Condition, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Port, Project,
-    Protocol, Resources, Restart, Service, ServiceNetwork, Volume,
+    Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Port,
+    Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Volume,
 };
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
@@ -20,7 +20,7 @@ use crate::engine::desired::{Choices, Desired, HostFacts, Inputs, Recreate, Refu
 use crate::engine::execute::{Host, OnFailure, Outcome, execute};
 use crate::engine::graph::Graph;
 use crate::engine::plan::{Options, Orphans, plan};
-use crate::engine::step::{Plan, Step, StepError, Until};
+use crate::engine::step::{FileSpec, Plan, Step, StepError, Until};
 use crate::event::Sink;
 use crate::name::{EngineId, ProjectName, ServiceName};
 use crate::network::{NetworkSpec, Transport};
@@ -67,6 +67,7 @@ pub(crate) fn service(name: &str) -> Service {
         lookup: Lookup::default(),
         fetching: Fetching::default(),
         env_files: Vec::new(),
+        grants: Vec::new(),
         hash: String::new(),
     }
 }
@@ -174,6 +175,17 @@ impl Choices for Counting {
 
     fn device(&mut self, _device: &DeviceSpec) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn content(&mut self, content: &Content) -> Result<Sealed, Refusal> {
+        match content {
+            Content::Text(text) => Ok(text.clone()),
+            Content::File(..) => Err(Refusal { message: "there are no files here".into(), help: None }),
+        }
+    }
+
+    fn holds(&mut self, file: &FileSpec) -> bool {
+        file.content.0 != b"another"
     }
 
     fn support(&mut self) -> Result<Support, Refusal> {

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use crate::compose::model::{Condition, Project};
+use crate::compose::model::{Condition, Content, Grant, Project, Sealed};
+use crate::diag::Span;
 use crate::engine::actual::Actual;
 use crate::engine::desired::{Desired, Recreate};
 use crate::engine::execute::{OnFailure, Outcome, execute};
@@ -50,6 +51,24 @@ fn a_fresh_up_waits_for_health_and_nothing_else() {
     9   wait healthy      shop-db-1     after 6     web depends on it
     10  start             shop-web-1    after 8, 9  missing
     ");
+}
+
+#[test]
+fn a_container_is_replaced_when_a_file_it_is_given_is_another() {
+    let world = World::default();
+    let granted = |text: &str| {
+        let mut web = service("web");
+        let content = Content::Text(Sealed(text.as_bytes().to_vec()));
+        let (title, target) = ("secret `s`".to_owned(), "/run/secrets/s".to_owned());
+        web.grants = vec![Grant { title, content, target, uid: None, gid: None, mode: 0o400, span: Span::default() }];
+        project([web])
+    };
+    up(&world, &granted("one"));
+    assert_snapshot!(world.plan_up(&granted("one"), false).1, @"");
+    // The host of the tests takes this one for something else than what is there.
+    let (_, plan) = world.plan_up(&granted("another"), false);
+    assert!(plan.to_string().contains("configs or secrets changed"), "{plan}");
+    assert!(!format!("{plan:?}").contains("another"), "a plan shows no secret");
 }
 
 #[test]

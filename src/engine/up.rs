@@ -158,7 +158,7 @@ impl<B: Backend> Engine<B> {
     fn check_bind_sources(&self, project: &Project, wished: &Desired) -> Result<(), Report> {
         let mut report = Report::default();
         for (creation, _) in wished.containers.iter().filter_map(|c| c.creation.as_ref()) {
-            let generated: BTreeSet<&PathBuf> = creation.files.iter().map(|(path, _)| path).collect();
+            let generated: BTreeSet<&PathBuf> = creation.files.iter().map(|file| &file.path).collect();
             let sources = creation.spec.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Bind(path) => Some(path),
                 MountSource::Tmpfs { .. } => None,

@@ -9,7 +9,7 @@ pub mod record;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -496,7 +496,7 @@ const TEMPORARY: &str = ".tmp";
 /// # Errors
 /// When the disk refuses; the old file is then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_atomic_mode(path, bytes, 0o600)
+    write_atomic_mode(path, bytes, 0o600, None)
 }
 
 /// Replaces a file by a temporary file and a rename; mode 0644, whatever the umask.
@@ -504,10 +504,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_readable(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_atomic_mode(path, bytes, 0o644)
+    write_atomic_mode(path, bytes, 0o644, None)
 }
 
-fn write_atomic_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+/// Replaces a file by a temporary file and a rename, for an owner and a group, whatever the umask. Nobody else can read it
+/// at any moment, unless `mode` lets them.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_owned(path: &Path, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(), Error> {
+    write_atomic_mode(path, bytes, mode, Some((uid, gid)))
+}
+
+fn write_atomic_mode(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
     let error = |source| Error::Write { path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}{TEMPORARY}", std::process::id()));
@@ -515,6 +524,9 @@ fn write_atomic_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> 
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         drop(file);
         fault::point("file.written");

@@ -18,6 +18,7 @@ mod faults_of_images;
 mod files;
 mod floor;
 mod full;
+mod grants;
 mod health;
 mod images;
 mod isolation;

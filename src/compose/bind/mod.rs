@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::Env;
 use super::model::{Network, Service, Spanned, Volume};
 use super::short::units;
 use super::tree::Entries as _;
@@ -17,6 +18,7 @@ use super::yaml::{Kind, Map, Node};
 use crate::diag::{Diagnostic, Span};
 use crate::name::{ProjectName, ServiceName};
 
+mod grants;
 mod isolation;
 mod lookup;
 mod mount;
@@ -40,6 +42,8 @@ pub(crate) struct Binder<'a> {
     pub(crate) out: &'a mut Vec<Diagnostic>,
     /// What cannot be brought up.
     pub(crate) unmet: &'a mut Vec<Diagnostic>,
+    /// The project's variables, of which configs and secrets may be made.
+    pub(crate) env: &'a Env,
 }
 
 impl Binder<'_> {
@@ -52,7 +56,8 @@ impl Binder<'_> {
                 Ok(name) => {
                     let empty = Map::default();
                     let map = entry.value.as_map().unwrap_or(&empty);
-                    let service = self.service(&name, map, entry.key);
+                    let mut service = self.service(&name, map, entry.key);
+                    service.grants = self.grants(map, root, &name);
                     declared.services.insert(name, service);
                 }
                 Err(error) => self.out.push(Diagnostic::error(Some(entry.key), error.to_string())),

@@ -30,6 +30,7 @@ impl Binder<'_> {
             environment: environment(map),
             ports: self.ports(map, &owner),
             volumes: self.mounts(map, &owner),
+            grants: Vec::new(),
             networks: service_networks(map),
             depends_on: self.depends_on(map),
             restart: map.written("restart").map_or(Restart::No, |entry| self.restart(entry)),
