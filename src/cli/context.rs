@@ -9,6 +9,7 @@ use hoist::diag::{Diagnostic, Report, Sources};
 use hoist::engine::backend::Backend;
 use hoist::engine::commands::Target;
 use hoist::engine::step::Plan;
+use hoist::engine::up::Up;
 use hoist::engine::{Engine, Finish, Prepared};
 use hoist::name::{ProjectName, ServiceName};
 use hoist::network::firewall::choice;
@@ -81,6 +82,35 @@ impl<B: Backend> Context<B> {
             return Ok(Exit::Success);
         }
         match engine.apply(prepared, self.output(), Interrupts::listen().next()).await? {
+            Finish::Done => Ok(Exit::Success),
+            Finish::Interrupted => Ok(Exit::Interrupted),
+        }
+    }
+
+    /// Plans what is asked for and does it, or shows the plan.
+    ///
+    /// # Errors
+    /// What keeps it from being planned or done.
+    pub(crate) async fn bring(&self, request: &Up<'_>, sources: Sources) -> Result<Exit, Report> {
+        let mut interrupts = Interrupts::listen();
+        let engine = self.engine()?;
+        self.note_wait(&engine, &request.project.name);
+        let prepared = tokio::select! {
+            prepared = engine.prepare_up(request, self.output()) => prepared,
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(report) => return Err(with_sources(sources)(report)),
+        };
+        for warning in &prepared.warnings {
+            self.output.diagnostic(warning, &sources);
+        }
+        if self.dry_run() {
+            self.show(&prepared.plan);
+            return Ok(Exit::Success);
+        }
+        match engine.apply(prepared, self.output(), interrupts.next()).await.map_err(with_sources(sources))? {
             Finish::Done => Ok(Exit::Success),
             Finish::Interrupted => Ok(Exit::Interrupted),
         }

@@ -16,7 +16,6 @@ const LATER: &[(&str, &str)] = &[
     ("commit", ""),
     ("container", "run a project's containers with: hoist up"),
     ("cp", "copy through a pipe: hoist exec -T SERVICE cat FILE > FILE"),
-    ("create", ""),
     ("events", ""),
     ("export", ""),
     ("images", "list images with: hoist image ls"),
@@ -24,9 +23,7 @@ const LATER: &[(&str, &str)] = &[
     ("network", ""),
     ("publish", ""),
     ("push", ""),
-    ("rm", "stop and remove with: hoist down SERVICE"),
     ("run", "run a command in a running service with: hoist exec SERVICE COMMAND"),
-    ("scale", ""),
     ("serve", ""),
     ("stats", ""),
     ("system", ""),
@@ -47,7 +44,6 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("down", &["--rmi"]),
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
     ("logs", &["--index", "--since", "--until"]),
-    ("restart", &["--no-deps"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.
@@ -159,7 +155,7 @@ mod tests {
             "hoist upp",
             "hoist xyzzy",
             "hoist compose up",
-            "hoist rm web",
+            "hoist cp x y",
             "hoist events",
             "hoist image rm x",
             "hoist image load x.tar",
@@ -181,8 +177,8 @@ mod tests {
         help: hoist --help lists the commands
         error: docker compose's commands stand at the top: there is no `hoist compose`
         help: leave `compose` out, as in: hoist up
-        error: `hoist rm` is not part of this version yet
-        help: stop and remove with: hoist down SERVICE
+        error: `hoist cp` is not part of this version yet
+        help: copy through a pipe: hoist exec -T SERVICE cat FILE > FILE
         error: `hoist events` is not part of this version yet
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`

@@ -5,6 +5,7 @@
 mod attach;
 mod config;
 mod context;
+mod create;
 mod creating;
 mod down;
 mod exec;
@@ -18,6 +19,8 @@ mod port;
 mod ps;
 mod pull;
 mod restart;
+mod rm;
+mod scale;
 mod signals;
 mod start;
 mod stop;
@@ -106,8 +109,14 @@ pub(crate) struct Globals {
 enum Command {
     /// Create and start containers
     Up(up::Args),
+    /// Create containers without starting them
+    Create(create::Args),
     /// Stop and remove containers and networks
     Down(down::Args),
+    /// Remove stopped containers
+    Rm(rm::Args),
+    /// Set how many containers services have
+    Scale(scale::Args),
     /// List containers
     Ps(ps::Args),
     /// Fetch the images of services
@@ -181,6 +190,9 @@ pub(crate) fn run<B: Backend>(
     let result = tokio::task::LocalSet::new().block_on(&runtime, async {
         match &root.command {
             Command::Up(args) => up::run(&cx, args).await,
+            Command::Create(args) => create::run(&cx, args).await,
+            Command::Rm(args) => rm::run(&cx, args).await,
+            Command::Scale(args) => scale::run(&cx, args).await,
             Command::Down(args) => down::run(&cx, args).await,
             Command::Ps(args) => ps::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
@@ -312,7 +324,10 @@ mod tests {
             "hoist exec -d --privileged web sh",
             "hoist exec --interactive=false --no-TTY web true",
             "hoist attach --detach-keys ctrl-x --index 2 --no-stdin web",
-            "hoist restart -t 0 web",
+            "hoist restart --no-deps -t 0 web",
+            "hoist create --build --pull missing --force-recreate --scale web=2 --quiet-pull --remove-orphans -y web",
+            "hoist rm -fsv web",
+            "hoist scale --no-deps web=3 db=1",
             "hoist start --wait --wait-timeout 30 web",
             "hoist stop -t 5 --strict-grace web db",
             "hoist kill -s RTMIN+1 --remove-orphans web",

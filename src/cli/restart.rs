@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use hoist::diag::Report;
+use hoist::engine::Grace;
 use hoist::engine::backend::Backend;
-use hoist::engine::{Finish, Grace};
 
-use super::{Context, Exit, Interrupts};
+use super::{Context, Exit};
 
 /// Stop and start containers
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Leave out services that ask to be restarted with the named ones
+    #[arg(long)]
+    no_deps: bool,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
@@ -26,13 +29,6 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
     let grace = Grace { timeout: args.timeout, strict: args.strict_grace };
-    let prepared = engine.prepare_restart(&named.name, &args.services, grace)?;
-    if cx.dry_run() {
-        cx.show(&prepared.plan);
-        return Ok(Exit::Success);
-    }
-    match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {
-        Finish::Done => Ok(Exit::Success),
-        Finish::Interrupted => Ok(Exit::Interrupted),
-    }
+    let prepared = engine.prepare_restart(&named.name, &args.services, args.no_deps, grace)?;
+    cx.apply(&engine, prepared).await
 }

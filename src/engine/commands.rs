@@ -51,6 +51,17 @@ pub enum Ready {
     Waited(Option<Duration>),
 }
 
+/// What `rm` is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Remove {
+    /// Stop those that run first, instead of leaving them.
+    pub stop: bool,
+    /// Their anonymous volumes as well.
+    pub volumes: bool,
+    /// How they are stopped.
+    pub grace: Grace,
+}
+
 /// Which published port is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct PortQuestion {
@@ -126,7 +137,31 @@ impl<B: Backend> Engine<B> {
         Ok(self.prepared(plan, target.project, "stop", OnFailure::Continue, Some(lock)))
     }
 
-    /// Plans a stop and a start of the named services, or of all, and of those that asked to follow.
+    /// Plans the removal of containers that do not run, and returns their names. Those of `run` are left.
+    ///
+    /// # Errors
+    /// When what exists cannot be read, or a named service is unknown.
+    pub fn prepare_remove(
+        &self,
+        target: &Target<'_>,
+        remove: &Remove,
+    ) -> Result<(Prepared<B::Lock>, Vec<String>), Report> {
+        let lock = self.backend.lock(target.project)?;
+        let actual = self.backend.observe(target.project)?;
+        self.refuse_other_namespace(target.project, &actual)?;
+        target.check(&actual)?;
+        let goes = |c: &ActualContainer| {
+            let runs = c.is_up() || c.status.process.is_some();
+            !c.is_one_off() && target.has(&c.record.service) && (remove.stop || !runs)
+        };
+        let options = self.options(remove.grace, Orphans::Named);
+        let plan = existing::remove(&actual, goes, remove.volumes, "rm", &options);
+        let names = actual.containers.iter().filter(|c| goes(c)).map(|c| c.record.name.to_string()).collect();
+        Ok((self.prepared(plan, target.project, "rm", OnFailure::Continue, Some(lock)), names))
+    }
+
+    /// Plans a stop and a start of the named services, or of all, and unless they are `alone`, of those that asked to
+    /// follow.
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service has no container.
@@ -134,13 +169,14 @@ impl<B: Backend> Engine<B> {
         &self,
         project: &ProjectName,
         services: &[String],
+        alone: bool,
         grace: Grace,
     ) -> Result<Prepared<B::Lock>, Report> {
         let lock = self.backend.lock(project)?;
         let actual = self.backend.observe(project)?;
         self.refuse_other_namespace(project, &actual)?;
         let all = graph_of(&actual);
-        let graph = all.select_for_restart(services)?;
+        let graph = if alone { all.select_alone(services)? } else { all.select_for_restart(services)? };
         let named: BTreeSet<ServiceName> = all.select_alone(services)?.order().cloned().collect();
         let mut plan = existing::restart(&actual, &graph, &named, &self.options(grace, Orphans::Named));
         if plan.is_empty() {

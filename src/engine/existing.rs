@@ -1,4 +1,4 @@
-//! Plans of the commands about containers that are there: start, stop, restart, kill, pause, unpause.
+//! Plans of the commands about containers that are there: start, stop, restart, remove, kill, pause, unpause.
 //!
 //! Invariant: pure, as all planning. These commands know no file: order and conditions are in the containers' labels.
 
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::compose::model::Condition;
 use crate::engine::actual::{Actual, ActualContainer};
-use crate::engine::desired::attachment;
+use crate::engine::desired::{ANONYMOUS, attachment};
 use crate::engine::graph::{Edge, Graph};
-use crate::engine::plan::{LONGEST_WAIT, Options, graph_of, specs, stop_step, take_ports};
+use crate::engine::plan::{LONGEST_WAIT, Options, graph_of, specs, stop_step, take_ports, tear_down};
 use crate::engine::step::{ContainerRef, Plan, Reason, Step, StepId, Until, Wait};
-use crate::name::{ContainerId, ServiceName};
+use crate::name::{ContainerId, ServiceName, VolumeName};
 
 /// Returns the steps that stop running containers, dependents first, and keep them.
 #[must_use]
@@ -31,6 +31,44 @@ pub fn stop(actual: &Actual, services: Option<&BTreeSet<ServiceName>>, options: 
             {
                 plan.push(Step::Detach(Box::new(attachment)), Reason::Asked("stop"), [id]);
             }
+        }
+    }
+    plan
+}
+
+/// Returns the steps that remove the chosen containers, dependents first where they have to be stopped; with `volumes` also
+/// their volumes without a name that nobody else has.
+#[must_use]
+pub fn remove(
+    actual: &Actual,
+    chosen: impl Fn(&ActualContainer) -> bool,
+    volumes: bool,
+    verb: &'static str,
+    options: &Options<'_>,
+) -> Plan {
+    let mut plan = Plan::default();
+    let specs = specs(actual);
+    let graph = graph_of(actual);
+    let mut begun: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+    let mut ends: BTreeMap<&VolumeName, Vec<StepId>> = BTreeMap::new();
+    for service in graph.order().rev() {
+        let after: Vec<StepId> =
+            graph.dependents(service).filter_map(|(name, _)| begun.get(name)).flatten().copied().collect();
+        for container in actual.containers.iter().filter(|c| c.record.service == *service && chosen(c)) {
+            let steps = tear_down(&mut plan, container, &Reason::Asked(verb), &after, &specs, options);
+            if container.is_up() {
+                begun.entry(&container.record.service).or_default().extend(steps.first());
+            }
+            for volume in &container.record.volumes {
+                ends.entry(volume).or_default().extend(steps.last());
+            }
+        }
+    }
+    for (volume, after) in ends.into_iter().filter(|_| volumes) {
+        let anonymous = actual.volumes.get(volume).is_some_and(|v| v.record.labels.contains_key(ANONYMOUS));
+        let kept = actual.containers.iter().any(|c| !chosen(c) && c.record.volumes.contains(volume));
+        if anonymous && !kept {
+            plan.push(Step::RemoveVolume(volume.clone()), Reason::Asked(verb), after);
         }
     }
     plan

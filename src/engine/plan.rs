@@ -261,7 +261,7 @@ pub(super) fn take_ports(plan: &mut Plan, container: &ActualContainer) {
 }
 
 /// Adds the steps that remove a container; the first one waits for `after`.
-fn tear_down(
+pub(super) fn tear_down(
     plan: &mut Plan,
     container: &ActualContainer,
     reason: &Reason,

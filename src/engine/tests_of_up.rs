@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use crate::compose::model::{Condition, Project};
+use crate::compose::model::{Condition, Mount, MountSource, Project};
 use crate::engine::desired::Recreate;
 use crate::engine::execute::OnFailure;
-use crate::engine::plan::{Orphans, Reach};
-use crate::engine::step::Plan;
-use crate::engine::testing::{World, project, service};
+use crate::engine::existing;
+use crate::engine::plan::{Options, Orphans, Reach};
+use crate::engine::step::{Plan, Step};
+use crate::engine::testing::{World, paths, project, service};
 use crate::event::Silent;
 
 /// Plans, and has the plan done.
@@ -191,4 +192,32 @@ fn services_that_are_not_named_are_left_alone() {
     let plan = world.plan_for(&shop(), &["db"], &forced, |_| {});
     assert!(plan.steps.iter().all(|p| p.step.subject().name() != "shop-web-1"), "{plan}");
     assert!(plan.to_string().contains("recreation asked for"), "{plan}");
+}
+
+#[test]
+fn what_is_removed_takes_its_anonymous_volumes_along() {
+    let world = World::default();
+    let mut shop = shop();
+    shop.services[1].volumes.push(Mount {
+        source: MountSource::Anonymous,
+        target: "/data".into(),
+        read_only: false,
+        span: crate::diag::Span::default(),
+    });
+    up(&world, &shop);
+    let paths = paths();
+    let plan = existing::remove(&world.actual.borrow(), |_| true, true, "rm", &Options::new(&paths));
+    let steps = plan.steps.iter().map(|p| format!("{} {}", p.step.verb(), p.step.subject().name()));
+    let before_the_volume: Vec<String> = steps.take(plan.steps.len() - 1).collect();
+    assert_snapshot!(before_the_volume.join("\n"), @r"
+    stop shop-web-1
+    detach shop-web-1
+    remove container shop-web-1
+    stop shop-db-1
+    detach shop-db-1
+    remove container shop-db-1
+    ");
+    assert!(matches!(plan.steps.last().map(|p| &p.step), Some(Step::RemoveVolume(_))), "{plan}");
+    assert!(world.run(&plan, OnFailure::Continue, &Silent).is_complete());
+    assert!(world.actual.borrow().volumes.is_empty() && world.actual.borrow().containers.is_empty());
 }

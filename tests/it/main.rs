@@ -22,6 +22,7 @@ mod grants;
 mod health;
 mod images;
 mod isolation;
+mod life;
 mod lifecycle;
 mod limits;
 mod logs;
