@@ -12,7 +12,6 @@ use super::Root;
 /// Commands that are to come, and what serves until then.
 const LATER: &[(&str, &str)] = &[
     ("bridge", ""),
-    ("build", "build and start with: hoist up --build"),
     ("commit", ""),
     ("container", "run a project's containers with: hoist up"),
     ("cp", "copy through a pipe: hoist exec -T SERVICE cat FILE > FILE"),

@@ -3,6 +3,7 @@
 //! One file a command: arguments → request → engine → exit. Only `output.rs` prints.
 
 mod attach;
+mod build;
 mod config;
 mod context;
 mod create;
@@ -119,6 +120,8 @@ enum Command {
     Scale(scale::Args),
     /// List containers
     Ps(ps::Args),
+    /// Build the images of services
+    Build(build::Args),
     /// Fetch the images of services
     Pull(pull::Args),
     /// Show what containers wrote
@@ -195,6 +198,7 @@ pub(crate) fn run<B: Backend>(
             Command::Scale(args) => scale::run(&cx, args).await,
             Command::Down(args) => down::run(&cx, args).await,
             Command::Ps(args) => ps::run(&cx, args).await,
+            Command::Build(args) => build::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::backend::{Backend, Building, Fetch, Fetched, Presence};
-use crate::compose::model::{Project, PullPolicy, Service};
+use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report};
 use crate::engine::graph::Graph;
 use crate::event::{Event, Progress, Sink, Subject};
@@ -25,6 +25,19 @@ pub struct Pull<'a> {
     pub ignore_failures: bool,
     /// Instead of the services' own.
     pub policy: Option<PullPolicy>,
+}
+
+/// What `build` is asked for.
+#[derive(Debug)]
+pub struct Build<'a> {
+    /// The model.
+    pub project: &'a Project,
+    /// The services named; none is all.
+    pub services: &'a [String],
+    /// Those that they depend on as well.
+    pub with_dependencies: bool,
+    /// Ask the registry for base images that are here.
+    pub pull: bool,
 }
 
 /// Decides whether an image is fetched. `now` is seconds since the epoch.
@@ -115,10 +128,7 @@ impl<B: Backend> Engine<B> {
             }
             let Some((reference, line)) = self.backend.base_image(build) else { continue };
             if matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
-                want(
-                    wanted,
-                    Fetch { reference, platform: None, place: Some(build.span), base_of: Some(line), required: true },
-                );
+                want(wanted, base(build, reference, line));
             }
         }
         Ok(())
@@ -140,6 +150,32 @@ impl<B: Backend> Engine<B> {
             }
         }
         if report.diagnostics.is_empty() { Ok(fetched) } else { Err(report) }
+    }
+
+    /// Builds the images of services that say how, after fetching what they build upon; returns how many there are.
+    ///
+    /// # Errors
+    /// Unknown services; base images that could not be had; the first build that fails.
+    pub async fn build(&self, request: &Build<'_>, events: &dyn Sink) -> Result<usize, Report> {
+        let graph = Graph::of_project(request.project)?;
+        let graph = match request.with_dependencies {
+            true => graph.select(request.services)?,
+            false => graph.select_alone(request.services)?,
+        };
+        let services = graph.order().filter_map(|name| request.project.services.get(name));
+        let built: Vec<&Service> = services.filter(|service| service.build.is_some()).collect();
+        let mut bases = Vec::new();
+        for build in built.iter().filter_map(|service| service.build.as_ref()) {
+            let Some((reference, line)) = self.backend.base_image(build) else { continue };
+            if request.pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
+                want(&mut bases, base(build, reference, line));
+            }
+        }
+        self.fetch(&bases, events).await?;
+        for service in &built {
+            self.backend.image(&request.project.name, service, Building::Always, events).await?;
+        }
+        Ok(built.len())
     }
 
     /// Fetches the images of services.
@@ -215,6 +251,11 @@ fn failure(wanted: &Fetch, diagnostic: Diagnostic) -> Diagnostic {
         None => format!("cannot pull `{name}`: {message}"),
     };
     Diagnostic { span: wanted.place, message, ..diagnostic }
+}
+
+/// Returns what is fetched for a build, at whose line of the Dockerfile it is named.
+fn base(build: &model::Build, reference: String, line: String) -> Fetch {
+    Fetch { reference, platform: None, place: Some(build.span), base_of: Some(line), required: true }
 }
 
 fn fetch_of(service: &Service) -> Option<Fetch> {

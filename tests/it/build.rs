@@ -107,3 +107,43 @@ fn a_copy_cannot_leave_the_context() {
     shop.hoist(&["up", "-d"]).fails();
     assert_eq!(shop.records(), []);
 }
+
+#[test]
+fn build_builds_what_says_how_and_nothing_else() {
+    require_root!();
+    let two = "
+services:
+  web:
+    image: busybox
+    depends_on: [app]
+  app:
+    build: ./app
+  other:
+    build: ./app
+    image: other:1
+    depends_on: [app]
+";
+    let shop = TestProject::new("shop", two);
+    shop.write("app/Dockerfile", "FROM busybox\nLABEL a=b\n");
+    let tagged = || {
+        let listed = shop.hoist(&["image", "ls"]).ok();
+        ["shop-app", "other"].map(|name| listed.lines().any(|line| line.starts_with(name)))
+    };
+    let said = shop.hoist(&["build", "web"]).code(0).stderr;
+    assert!(said.contains("No services to build"), "{said}");
+    assert_eq!(tagged(), [false, false]);
+    shop.hoist(&["build", "other"]).ok();
+    assert_eq!(tagged(), [false, true]);
+    let said = shop.hoist(&["build", "--with-dependencies", "web"]).code(0).stderr;
+    assert!(said.contains("shop-app Built"), "{said}");
+    assert_eq!(tagged(), [true, true]);
+    assert_eq!(shop.hoist(&["build", "-q"]).code(0).stderr, "");
+    assert_eq!(shop.records().len(), 0);
+    let refused = shop.hoist(&["build", "--build-arg", "A=1"]).fails();
+    assert!(refused.contains("--build-arg is not supported yet"), "{refused}");
+    let unknown = shop.hoist(&["build", "nope"]).fails();
+    assert!(unknown.contains("no such service: nope"), "{unknown}");
+    shop.write("app/Dockerfile", "FROM busybox\nCOPY nothing /\n");
+    let failed = shop.hoist(&["build", "app"]).fails();
+    assert!(failed.contains("nothing"), "{failed}");
+}
