@@ -32,6 +32,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         recreate: creating.replace(false),
         renew: false,
         scale: &creating.scale()?,
+        one_off: None,
         grace: Grace::default(),
         orphans: creating.orphans()?,
         reach: Reach::Created,

@@ -22,7 +22,6 @@ const LATER: &[(&str, &str)] = &[
     ("network", ""),
     ("publish", ""),
     ("push", ""),
-    ("run", "run a command in a running service with: hoist exec SERVICE COMMAND"),
     ("serve", ""),
     ("stats", ""),
     ("system", ""),

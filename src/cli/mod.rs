@@ -21,6 +21,7 @@ mod ps;
 mod pull;
 mod restart;
 mod rm;
+mod run;
 mod scale;
 mod signals;
 mod start;
@@ -128,6 +129,8 @@ enum Command {
     Logs(logs::Args),
     /// Run a command in a running container
     Exec(exec::Args),
+    /// Run a command in a new container of a service
+    Run(run::Args),
     /// Attach standard input, output and error to a service's running container
     Attach(attach::Args),
     /// Stop and start containers
@@ -203,6 +206,7 @@ pub(crate) fn run<B: Backend>(
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
             Command::Exec(args) => exec::run(&cx, args).await,
+            Command::Run(args) => run::run(&cx, args).await,
             Command::Attach(_) if cx.dry_run() => {
                 Err(Report::message("`hoist attach` has no plan: leave --dry-run out"))
             }
@@ -325,6 +329,9 @@ mod tests {
             "hoist logs -f -n 10 --no-color web",
             "hoist exec -T -e A=b -u 1000 -w /x --index 2 web sh -c 'a -b'",
             "hoist exec -it web sh",
+            "hoist run --rm -T -e A=b --env-from-file x.env -l a=b -u 1 -w /x -v ./a:/b -p 80 --name n web sh -c 'a -b'",
+            "hoist run -itd --build --cap-add ALL --cap-drop CHOWN --entrypoint sh --no-deps --use-aliases -P web",
+            "hoist run -q --quiet-build --quiet-pull --pull always --remove-orphans --interactive=false web",
             "hoist exec -d --privileged web sh",
             "hoist exec --interactive=false --no-TTY web true",
             "hoist attach --detach-keys ctrl-x --index 2 --no-stdin web",

@@ -37,7 +37,7 @@ enum Format {
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let named = cx.named()?;
     let rows = cx.engine()?.ps(&named.name, &named.services(), &args.services).await?;
-    let rows: Vec<Row> = rows.into_iter().filter(|row| args.all || row.is_up()).collect();
+    let rows: Vec<Row> = rows.into_iter().filter(|row| args.all || (row.is_up() && !row.is_one_off())).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
     let text = match args.format {
         _ if args.quiet => rows.iter().map(|row| format!("{}\n", row.record.id)).collect(),

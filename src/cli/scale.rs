@@ -48,6 +48,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         recreate: Replace::default(),
         renew: false,
         scale: &wished,
+        one_off: None,
         grace: Grace::default(),
         orphans: Orphans::Named,
         reach: Reach::Started,

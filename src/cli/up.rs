@@ -159,6 +159,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         recreate: replace,
         renew: args.renew_anon_volumes,
         scale: &creating.scale()?,
+        one_off: None,
         grace: args.grace(),
         orphans: creating.orphans()?,
         reach: args.reach(),

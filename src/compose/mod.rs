@@ -16,6 +16,7 @@ use crate::diag::{Diagnostic, Report, Severity, Sources};
 use crate::name::{ProjectName, ServiceName};
 
 pub mod model;
+pub mod oneoff;
 pub mod value;
 
 mod answer;

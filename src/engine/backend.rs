@@ -214,11 +214,17 @@ pub trait Backend: Host {
     /// When the supervisor refuses.
     fn exec(&self, request: &ExecRequest, console: Option<Console>) -> impl Future<Output = Result<Left, Report>>;
 
-    /// Shows a running container's output and gives it our input, until it ends or the caller detaches.
+    /// Shows a running container's output and gives it our input, until it ends or the caller detaches. With `wait` it
+    /// need not run yet: its start is waited for, and nothing of its output is lost.
     ///
     /// # Errors
     /// When it does not run, or the supervisor refuses.
-    fn attach(&self, container: &ContainerRef, console: Console) -> impl Future<Output = Result<Left, Report>>;
+    fn attach(
+        &self,
+        container: &ContainerRef,
+        console: Console,
+        wait: bool,
+    ) -> impl Future<Output = Result<Left, Report>>;
 
     /// Returns the processes of a container.
     ///

@@ -158,6 +158,23 @@ pub struct Inputs<'a> {
     pub renew: bool,
     /// How many containers each service has, where it is not one.
     pub scale: &'a BTreeMap<ServiceName, u32>,
+    /// A container besides those, of the last service that is selected.
+    pub one_off: Option<&'a OneOff>,
+}
+
+/// A container beside the replicas of its service: what `run` makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOff {
+    /// Its service, which is as the command line changed it.
+    pub service: ServiceName,
+    /// Its name, if one was given.
+    pub name: Option<String>,
+    /// It has the service's names on its networks.
+    pub aliases: bool,
+    /// It goes when it has ended.
+    pub auto_remove: bool,
+    /// The caller starts it, when all is done that it waits for.
+    pub by_hand: bool,
 }
 
 /// What should exist.
@@ -186,6 +203,10 @@ pub struct DesiredContainer {
     pub container: ContainerRef,
     /// Number of the replica, from 1.
     pub number: u32,
+    /// It is no replica.
+    pub one_off: bool,
+    /// The plan does not start it.
+    pub by_hand: bool,
     /// How to make it and why; `None` when the one that is there fits.
     pub creation: Option<(Box<Creation>, Reason)>,
     /// Its place on its networks; `None` without networks.
@@ -214,7 +235,9 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     chooser.refuse_other_namespaces();
     chooser.choose_networks();
     chooser.choose_volumes();
-    let services: Vec<&Service> = inputs.graph.order().filter_map(|name| inputs.project.services.get(name)).collect();
+    let replicated = |name: &&ServiceName| inputs.one_off.is_none_or(|one_off| one_off.service != **name);
+    let services: Vec<&Service> =
+        inputs.graph.order().filter(replicated).filter_map(|name| inputs.project.services.get(name)).collect();
     chooser.claim_ports_of_others(&services);
     let replicas: Vec<(&Service, Vec<Replica>)> =
         services.into_iter().map(|service| (service, chooser.choose_replicas(service))).collect();
@@ -225,6 +248,7 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     for (service, replicas) in replicas {
         containers.extend(replicas.into_iter().filter_map(|replica| chooser.choose_container(service, replica)));
     }
+    containers.extend(inputs.one_off.and_then(|one_off| chooser.choose_one_off(one_off)));
     chooser.check_waits(&containers);
     if !chooser.errors.is_empty() {
         return Err(chooser.errors);
@@ -233,7 +257,7 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     Ok(Desired {
         project: inputs.project.name.clone(),
         services: inputs.project.services.keys().chain(inputs.project.disabled.keys()).cloned().collect(),
-        selected: inputs.graph.order().cloned().collect(),
+        selected: inputs.graph.order().filter(replicated).cloned().collect(),
         networks: ours.collect(),
         volumes: chooser.volumes.into_values().collect(),
         containers,
@@ -572,9 +596,31 @@ impl Chooser<'_> {
             (Some(existing), None) => Some(self.keep(existing, after)),
             (_, reason) => {
                 let reason = reason.unwrap_or(Reason::Missing);
-                self.make(service, Identity { number, name }, existing, reason, after)
+                self.make(service, Identity { number, name, one_off: None }, existing, reason, after)
             }
         }
+    }
+
+    fn choose_one_off(&mut self, one_off: &OneOff) -> Option<DesiredContainer> {
+        let inputs = self.inputs;
+        let service = inputs.project.services.get(&one_off.service)?;
+        let slug = hex(&self.choices.id());
+        let generated = || format!("{}-{}-run-{}", inputs.project.name, service.name, &slug[..12]);
+        let name = match ContainerName::new(one_off.name.clone().unwrap_or_else(generated)) {
+            Ok(name) => name,
+            Err(error) => {
+                self.errors.push(Diagnostic::error(None, error.to_string()));
+                return None;
+            }
+        };
+        if let Some(owner) = inputs.actual.other_names.get(&name) {
+            self.errors
+                .push(Diagnostic::error(None, format!("container name `{name}` is in use by project `{owner}`")));
+            return None;
+        }
+        let after = inputs.graph.dependencies(&service.name).to_vec();
+        let identity = Identity { number: 1, name, one_off: Some((one_off.clone(), slug)) };
+        self.make(service, identity, None, Reason::Asked("run"), after)
     }
 
     /// Returns why the container that is there has to be replaced, if it has to.
@@ -653,6 +699,8 @@ impl Chooser<'_> {
         DesiredContainer {
             container: ContainerRef::from(&existing.record),
             number: existing.record.number,
+            one_off: false,
+            by_hand: false,
             creation: None,
             attachment: attachment(&existing.record, self.inputs.paths, &self.specs()),
             populations: Vec::new(),
@@ -663,7 +711,7 @@ impl Chooser<'_> {
     fn make(
         &mut self,
         service: &Service,
-        Identity { number, name }: Identity,
+        Identity { number, name, one_off }: Identity,
         old: Option<&ActualContainer>,
         reason: Reason,
         after: Vec<Edge>,
@@ -678,7 +726,8 @@ impl Chooser<'_> {
                 format!("service `{}` has no command: neither the file nor the image names one", service.name);
             self.errors.push(Diagnostic::error(Some(service.span), message).help("add `command:`"));
         }
-        let endpoints = self.choose_endpoints(service, &name, &id, old);
+        let names = one_off.as_ref().is_none_or(|(one_off, _)| one_off.aliases);
+        let endpoints = self.choose_endpoints(service, names, &name, &id, old);
         let mut mounts = Mounts::default();
         for mount in &service.volumes {
             self.choose_mount(mount, image, old, &mut mounts);
@@ -753,7 +802,7 @@ impl Chooser<'_> {
             image: image.reference.clone(),
             image_id: image.id.clone(),
             config_hash: hash.to_owned(),
-            labels: self.labels(service, number, image, hash),
+            labels: self.labels(service, number, one_off.as_ref().map(|(_, slug)| slug.as_str()), image, hash),
             endpoints,
             volumes: mounts.volumes,
             policy: Policy {
@@ -762,14 +811,19 @@ impl Chooser<'_> {
                 stop_signal: signal,
                 stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),
                 stdin_open: service.stdin_open,
+                // As with `docker run -i`: who runs it types its input, and the end of that is its end.
+                stdin_once: one_off.as_ref().is_some_and(|(one_off, _)| one_off.by_hand),
                 dns: service.lookup.dns.iter().map(|server| server.value).collect(),
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,
+            auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
             number,
+            one_off: one_off.is_some(),
+            by_hand: one_off.is_some_and(|(one_off, _)| one_off.by_hand),
             attachment: attachment(&record, inputs.paths, &self.specs()),
             creation: Some((Box::new(Creation { record, spec, directories: mounts.directories, files }), reason)),
             populations: mounts.populations,
@@ -781,6 +835,7 @@ impl Chooser<'_> {
     fn choose_endpoints(
         &mut self,
         service: &Service,
+        with_names: bool,
         name: &ContainerName,
         id: &ContainerId,
         old: Option<&ActualContainer>,
@@ -807,8 +862,9 @@ impl Chooser<'_> {
             leases.insert(address);
             let default_route = !routed && !spec.internal;
             routed |= default_route;
-            let mut aliases = vec![service.name.to_string()];
-            for alias in place.aliases.iter().cloned().chain([id.short().to_owned()]) {
+            let mut aliases = Vec::new();
+            let names = [service.name.to_string()].into_iter().chain(place.aliases.iter().cloned());
+            for alias in names.filter(|_| with_names).chain([id.short().to_owned()]) {
                 if !aliases.contains(&alias) {
                     aliases.push(alias);
                 }
@@ -1111,7 +1167,15 @@ impl Chooser<'_> {
         })
     }
 
-    fn labels(&self, service: &Service, number: u32, image: &ImageFacts, hash: &str) -> BTreeMap<String, String> {
+    /// `slug` is that of a container of `run`.
+    fn labels(
+        &self,
+        service: &Service,
+        number: u32,
+        slug: Option<&str>,
+        image: &ImageFacts,
+        hash: &str,
+    ) -> BTreeMap<String, String> {
         let project = self.inputs.project;
         let mut labels = image.labels.clone();
         labels.extend(service.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
@@ -1137,6 +1201,11 @@ impl Chooser<'_> {
             ("project.config_files", files.collect::<Vec<_>>().join(",")),
         ] {
             labels.insert(format!("{LABEL}{key}"), value);
+        }
+        if let Some(slug) = slug {
+            labels.insert(format!("{LABEL}oneoff"), "True".to_owned());
+            labels.insert(format!("{LABEL}slug"), slug.to_owned());
+            labels.remove(&format!("{LABEL}container-number"));
         }
         labels
     }
@@ -1170,6 +1239,8 @@ impl Chooser<'_> {
 struct Identity {
     number: u32,
     name: ContainerName,
+    /// What it is, if it is no replica, and its slug.
+    one_off: Option<(OneOff, String)>,
 }
 
 /// Returns the name of a service's container: its own, or the project's, the service's and its number.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::compose::model::Condition;
 use crate::engine::actual::{Actual, ActualContainer};
-use crate::engine::desired::{ANONYMOUS, attachment};
+use crate::engine::desired::attachment;
 use crate::engine::graph::{Edge, Graph};
-use crate::engine::plan::{LONGEST_WAIT, Options, graph_of, specs, stop_step, take_ports, tear_down};
+use crate::engine::plan::{LONGEST_WAIT, Options, graph_of, is_anonymous, specs, stop_step, take_ports, tear_down};
 use crate::engine::step::{ContainerRef, Plan, Reason, Step, StepId, Until, Wait};
 use crate::name::{ContainerId, ServiceName, VolumeName};
 
@@ -65,9 +65,8 @@ pub fn remove(
         }
     }
     for (volume, after) in ends.into_iter().filter(|_| volumes) {
-        let anonymous = actual.volumes.get(volume).is_some_and(|v| v.record.labels.contains_key(ANONYMOUS));
         let kept = actual.containers.iter().any(|c| !chosen(c) && c.record.volumes.contains(volume));
-        if anonymous && !kept {
+        if is_anonymous(actual, volume) && !kept {
             plan.push(Step::RemoveVolume(volume.clone()), Reason::Asked(verb), after);
         }
     }

@@ -434,8 +434,8 @@ impl Backend for Local {
         self.run_exec(request, console).await
     }
 
-    async fn attach(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
-        self.run_attach(container, console).await
+    async fn attach(&self, container: &ContainerRef, console: Console, wait: bool) -> Result<Left, Report> {
+        self.run_attach(container, console, wait).await
     }
 
     fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report> {

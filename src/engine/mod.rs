@@ -28,6 +28,7 @@ mod observe;
 pub mod plan;
 pub mod ps;
 mod replicas;
+pub mod run;
 mod sessions;
 pub mod step;
 mod supervisors;
@@ -414,7 +415,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When it does not run any more, or the supervisor refuses.
     pub async fn attach(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
-        self.backend.attach(container, console).await
+        self.backend.attach(container, console, false).await
     }
 
     /// Sends a signal to a container's first process.

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::compose::model::Condition;
 use crate::engine::actual::{Actual, ActualContainer};
-use crate::engine::desired::{Desired, DesiredContainer, LABEL, attachment, conflict, published};
+use crate::engine::desired::{ANONYMOUS, Desired, DesiredContainer, LABEL, attachment, conflict, published};
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::step::{ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Until, Wait};
 use crate::name::{ContainerId, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
+use crate::state::record::State;
 
 /// A dependency that has not got there after a day never will. Compose waits without end.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -90,6 +91,7 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
     };
     up.stop_followers(desired);
     up.remove_leftovers(desired);
+    up.remove_ended();
     up.create_networks(desired);
     up.create_volumes(desired);
     let starting = up.starting(desired);
@@ -232,6 +234,11 @@ pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
 
 pub(super) fn specs(actual: &Actual) -> BTreeMap<NetworkId, NetworkSpec> {
     actual.networks.iter().map(|n| (n.record.id.clone(), n.spec.clone())).collect()
+}
+
+/// Returns whether a volume has no name; then one container has it.
+pub(super) fn is_anonymous(actual: &Actual, volume: &VolumeName) -> bool {
+    actual.volumes.get(volume).is_some_and(|v| v.record.labels.contains_key(ANONYMOUS))
 }
 
 fn orphan_warning(names: &[&str]) -> String {
@@ -409,8 +416,9 @@ impl Up<'_> {
     fn remove_leftovers(&mut self, desired: &Desired) {
         let mut orphans: Vec<&str> = Vec::new();
         for old in self.actual.containers.iter().filter(|c| !c.is_one_off()) {
-            let wished =
-                |c: &&DesiredContainer| c.container.service == old.record.service && c.number == old.record.number;
+            let wished = |c: &&DesiredContainer| {
+                !c.one_off && c.container.service == old.record.service && c.number == old.record.number
+            };
             let service = &old.record.service;
             let reason = if !desired.services.contains(service) {
                 if self.options.orphans != Orphans::Removed {
@@ -439,6 +447,19 @@ impl Up<'_> {
         }
         if !orphans.is_empty() && self.options.orphans == Orphans::Named {
             self.plan.warnings.push(orphan_warning(&orphans));
+        }
+    }
+
+    /// Containers of `run --rm` whose command could not remove them: it was killed, or did not wait for their end.
+    fn remove_ended(&mut self) {
+        let ended = |c: &&ActualContainer| c.record.auto_remove && c.status.state == State::Exited;
+        for old in self.actual.containers.iter().filter(ended) {
+            let reason = Reason::Asked("its removal");
+            let steps = tear_down(&mut self.plan, old, &reason, &[], &self.specs, self.options);
+            for volume in old.record.volumes.iter().filter(|volume| is_anonymous(self.actual, volume)) {
+                let step = Step::RemoveVolume(volume.clone());
+                self.plan.push(step, reason.clone(), steps.last().copied());
+            }
         }
     }
 
@@ -508,7 +529,9 @@ impl Up<'_> {
             let volumes = creation.record.volumes.iter().filter_map(|v| self.volumes.get(v));
             let replaced = |c: &&ActualContainer| {
                 c.record.name == creation.record.name
-                    || (c.record.service == creation.record.service && c.record.number == creation.record.number)
+                    || (!container.one_off
+                        && c.record.service == creation.record.service
+                        && c.record.number == creation.record.number)
             };
             let old = self.actual.containers.iter().filter(replaced).filter_map(|c| self.removals.get(&c.record.id));
             let after: Vec<StepId> = networks.chain(volumes).chain(old).copied().collect();
@@ -550,6 +573,9 @@ impl Up<'_> {
             for on in desired.containers.iter().filter(|c| c.container.service == edge.on) {
                 before_start.extend(self.gate(container, edge, on));
             }
+        }
+        if container.by_hand {
+            return;
         }
         let start = self.plan.push(Step::Start(container.container.clone()), reason, before_start);
         self.starts.insert(id.clone(), start);

@@ -28,6 +28,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Returns whether `run` made it.
+    #[must_use]
+    pub fn is_one_off(&self) -> bool {
+        self.record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+    }
+
     /// Returns whether a process of it runs or is about to.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -39,13 +45,11 @@ impl Row {
     }
 }
 
-/// Returns the containers of the named services, or of all, sorted by name; those of `run` are left out.
+/// Returns the containers of the named services, or of all, sorted by name; those of `run` too.
 #[must_use]
 pub fn rows(actual: &Actual, services: &[String]) -> Vec<Row> {
     let names: BTreeMap<_, _> = actual.networks.iter().map(|n| (&n.record.id, n.record.name.clone())).collect();
-    let wanted = |c: &&ActualContainer| {
-        !c.is_one_off() && (services.is_empty() || services.iter().any(|s| s == c.record.service.as_str()))
-    };
+    let wanted = |c: &&ActualContainer| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str());
     let row = |container: &ActualContainer| {
         let spec: Option<ContainerSpec> = serde_json::from_value(container.record.spec.clone()).ok();
         let mut ports: Vec<PublishedPort> = if container.is_up() {

@@ -125,7 +125,12 @@ impl Local {
         }
     }
 
-    pub(super) async fn run_attach(&self, container: &ContainerRef, mut console: Console) -> Result<Left, Report> {
+    pub(super) async fn run_attach(
+        &self,
+        container: &ContainerRef,
+        mut console: Console,
+        wait: bool,
+    ) -> Result<Left, Report> {
         let mut callers = console.terminal.take();
         let mut given = Given { input: None, terminal: None };
         let mut from = None;
@@ -137,7 +142,8 @@ impl Local {
             let pairs = vec![(out_read, copy(&console.output)?), (err_read, copy(&console.error)?)];
             let outputs = Outputs::start(pairs).map_err(failed)?;
             let input = console.input.is_some();
-            let wanted = Request::Attach { container: container.id.clone(), input, wait: false, from };
+            let wait = wait && from.is_none();
+            let wanted = Request::Attach { container: container.id.clone(), input, wait, from };
             let mut replies = link.begin(wanted, vec![out_write, err_write]).map_err(|e| refused(&e))?;
             let outcome = follow(&mut replies, &mut console, &mut callers, &mut given).await;
             match outcome? {

@@ -16,7 +16,9 @@ use crate::compose::model::{
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
 use crate::engine::container::ImageFacts;
-use crate::engine::desired::{Choices, Desired, HostFacts, Inputs, Recreate, Refusal, conflict, desired, published};
+use crate::engine::desired::{
+    Choices, Desired, HostFacts, Inputs, OneOff, Recreate, Refusal, conflict, desired, published,
+};
 use crate::engine::execute::{Host, OnFailure, Outcome, execute};
 use crate::engine::graph::Graph;
 use crate::engine::plan::{Options, Orphans, plan};
@@ -208,6 +210,8 @@ pub(crate) struct World {
     pub(crate) hashes: RefCell<BTreeMap<String, String>>,
     /// How many containers services have.
     scale: RefCell<BTreeMap<ServiceName, u32>>,
+    /// What `run` asks for.
+    pub(crate) one_off: RefCell<Option<OneOff>>,
     performed: Cell<usize>,
 }
 
@@ -241,6 +245,7 @@ impl World {
         let images = project.services.keys().map(|name| (name.clone(), image(name))).collect();
         let hashes =
             project.services.keys().map(|name| (name.clone(), of(&self.hashes.borrow(), name, "h1"))).collect();
+        let one_off = self.one_off.borrow();
         let inputs = Inputs {
             project,
             graph: &graph,
@@ -253,6 +258,7 @@ impl World {
             recreate,
             renew: false,
             scale: &self.scale.borrow(),
+            one_off: one_off.as_ref(),
         };
         desired(&inputs, &mut *self.choices.borrow_mut())
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use crate::compose::model::{Condition, Mount, MountSource, Project};
-use crate::engine::desired::Recreate;
+use crate::engine::desired::{OneOff, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::existing;
 use crate::engine::plan::{Options, Orphans, Reach};
 use crate::engine::step::{Plan, Step};
 use crate::engine::testing::{World, paths, project, service};
 use crate::event::Silent;
+use crate::state::record::State;
 
 /// Plans, and has the plan done.
 fn up(world: &World, project: &Project) -> Plan {
@@ -220,4 +221,45 @@ fn what_is_removed_takes_its_anonymous_volumes_along() {
     assert!(matches!(plan.steps.last().map(|p| &p.step), Some(Step::RemoveVolume(_))), "{plan}");
     assert!(world.run(&plan, OnFailure::Continue, &Silent).is_complete());
     assert!(world.actual.borrow().volumes.is_empty() && world.actual.borrow().containers.is_empty());
+}
+
+#[test]
+fn a_one_off_waits_for_what_it_needs_and_is_no_replica() {
+    let world = World::default();
+    up(&world, &shop());
+    let running = names(&world);
+    let db = world.actual.borrow().containers.iter().position(|c| c.record.service.as_str() == "db").expect("db");
+    world.actual.borrow_mut().containers[db].status.state = State::Exited;
+    let one_off = |by_hand| OneOff {
+        service: shop().services[0].name.clone(),
+        name: Some("once".to_owned()),
+        aliases: false,
+        auto_remove: true,
+        by_hand,
+    };
+    *world.one_off.borrow_mut() = Some(one_off(true));
+    let plan = world.plan_for(&shop(), &["web"], &Recreate::Changed, |_| {});
+    assert_snapshot!(plan, @r"
+    1  start             shop-db-1           not running
+    2  create container  once                run asked for
+    3  attach            once       after 2  run asked for
+    4  wait healthy      shop-db-1  after 1  web depends on it
+    ");
+    *world.one_off.borrow_mut() = Some(one_off(false));
+    let plan = world.plan_for(&shop(), &["web"], &Recreate::Changed, |_| {});
+    assert_snapshot!(plan.steps.last().map(|p| p.step.verb()).unwrap_or_default(), @"start");
+    assert!(world.run(&plan, OnFailure::Stop, &Silent).is_complete());
+    let made = world.actual.borrow().containers.last().expect("it was made").record.clone();
+    assert_eq!(made.endpoints[0].aliases, [made.id.short()]);
+    assert_eq!(made.labels["com.docker.compose.oneoff"], "True");
+    // `up` leaves it while it runs, and takes it away when it has ended.
+    *world.one_off.borrow_mut() = None;
+    assert!(world.plan_for(&shop(), &[], &Recreate::Changed, |_| {}).is_empty());
+    let last = world.actual.borrow().containers.len() - 1;
+    world.actual.borrow_mut().containers[last].status.state = State::Exited;
+    assert_snapshot!(up(&world, &shop()), @r"
+    1  detach            once           its removal asked for
+    2  remove container  once  after 1  its removal asked for
+    ");
+    assert_eq!(names(&world), running);
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::actual::Actual;
 use super::backend::{Backend, Building};
 use super::container::ImageFacts;
-use super::desired::{self, Desired, Inputs, Recreate};
+use super::desired::{self, Desired, Inputs, OneOff, Recreate};
 use super::execute::OnFailure;
 use super::graph::Graph;
 use super::plan::{Options, Orphans, Reach};
@@ -37,6 +37,8 @@ pub struct Up<'a> {
     pub renew: bool,
     /// How many containers services have, where it is not one.
     pub scale: &'a BTreeMap<ServiceName, u32>,
+    /// A container of the one named service, beside its replicas, which are left as they are: what `run` makes.
+    pub one_off: Option<&'a OneOff>,
     /// How containers that are replaced are stopped.
     pub grace: Grace,
     /// What happens to containers of services that the file does not have.
@@ -102,6 +104,7 @@ impl<B: Backend> Engine<B> {
             recreate: &recreate(request.recreate, request.services, &graph)?,
             renew: request.renew,
             scale: request.scale,
+            one_off: request.one_off,
         };
         let wished = desired::desired(&inputs, &mut self.backend.choices()?)
             .map_err(|diagnostics| Report { diagnostics, ..Report::default() })?;
@@ -116,7 +119,11 @@ impl<B: Backend> Engine<B> {
             plan,
             warnings: wished.warnings,
             project: project.name.clone(),
-            verb: if request.reach == Reach::Created { "create" } else { "up" },
+            verb: match (request.one_off, request.reach) {
+                (Some(_), _) => "run",
+                (None, Reach::Created) => "create",
+                (None, Reach::Started | Reach::Ready(_)) => "up",
+            },
             on_failure: OnFailure::Stop,
             refused: Vec::new(),
             lock: Some(lock),

@@ -41,6 +41,9 @@ pub struct ContainerRecord {
     pub spec: serde_json::Value,
     /// Network namespace (device, inode) of the engine that made it, to refuse use from another one.
     pub host_netns: (u64, u64),
+    /// It goes when it has ended: with the command that ran it, or with the next one.
+    #[serde(default)]
+    pub auto_remove: bool,
 }
 
 /// A container's place on a network.
@@ -86,6 +89,9 @@ pub struct Policy {
     pub stop_grace_ms: u64,
     /// Keep its stdin open.
     pub stdin_open: bool,
+    /// Until the first client that is attached to it has closed it or left.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// Servers to ask for names that are not of its networks; none is the host's.
     #[serde(default)]
     pub dns: Vec<std::net::IpAddr>,

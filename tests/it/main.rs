@@ -38,6 +38,7 @@ mod publish;
 mod pull;
 mod release;
 mod restart;
+mod run;
 mod successor;
 mod support;
 mod terminal;

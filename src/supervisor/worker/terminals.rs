@@ -249,7 +249,12 @@ impl Worker {
         for (waiter, wanted, from) in told {
             let kept = self.kept.get(&tty_key(id)).or_else(|| self.kept.get(&super::containers::stdin_key(id)));
             let input: Vec<OwnedFd> = kept.filter(|_| wanted).and_then(|fd| fd.try_clone().ok()).into_iter().collect();
-            self.answer_with(waiter, Reply::Attached { from, input: !input.is_empty() }, input);
+            let given = !input.is_empty();
+            self.answer_with(waiter, Reply::Attached { from, input: given }, input);
+            // Who has it now ends it, by closing it or by going away.
+            if given && self.containers.get(id).is_some_and(|c| c.record.policy.stdin_once) {
+                self.drop_kept(&super::containers::stdin_key(id));
+            }
         }
     }
 

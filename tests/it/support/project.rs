@@ -167,7 +167,9 @@ impl TestProject {
 
     /// Returns what the supervisor says of a service's container; `None` before it was ever started.
     pub(crate) fn try_status(&self, service: &str) -> Option<ContainerStatus> {
-        let record = self.records().into_iter().find(|record| record.service.as_str() == service)?;
+        let of_service = self.records().into_iter().filter(|record| record.service.as_str() == service);
+        // A replica rather than a container of `run`.
+        let record = of_service.min_by_key(|record| record.labels["com.docker.compose.oneoff"] == "True")?;
         let path = self.run_dir().join("containers").join(format!("{}.json", record.id));
         let bytes = fs::read(path).ok()?;
         Some(serde_json::from_slice(&bytes).expect("a status"))
