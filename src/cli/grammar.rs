@@ -41,7 +41,6 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("up", &["--menu", "--watch", "-w"]),
     ("down", &["--rmi"]),
     ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
-    ("logs", &["--index", "--since", "--until"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.

@@ -14,6 +14,7 @@ mod grammar;
 mod image;
 mod kill;
 mod logs;
+mod moment;
 mod output;
 mod pause;
 mod port;

@@ -3,7 +3,8 @@
 //! A file holds one JSON object a line: `log` (text, with its newline if the line ended), `stream`, `time` (RFC 3339,
 //! nanoseconds, UTC). A line that was too long for one object goes on in the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::diag::Report;
 use crate::engine::Engine;
-use crate::engine::actual::Actual;
+use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::Backend;
 use crate::name::{ContainerId, ProjectName, ServiceName};
 use crate::paths::Paths;
@@ -85,10 +86,27 @@ impl Item {
 pub struct Selection {
     /// The services; none is all.
     pub services: Vec<String>,
+    /// The replicas with this number; `None` is all.
+    pub index: Option<u32>,
     /// At most so many of each container's last lines; `None` is all.
     pub tail: Option<usize>,
     /// No lines from before this time, RFC 3339 in UTC with nine digits, as in the files.
     pub since: Option<String>,
+    /// No lines from this time on, written in the same way.
+    pub until: Option<String>,
+}
+
+impl Selection {
+    fn holds(&self, line: &Line) -> bool {
+        self.since.as_ref().is_none_or(|since| line.time >= *since)
+            && self.until.as_ref().is_none_or(|until| line.time < *until)
+    }
+}
+
+/// Returns a time as the files have it: RFC 3339 in UTC with nine digits.
+#[must_use]
+pub fn time(at: jiff::Timestamp) -> String {
+    format!("{at:.9}")
 }
 
 /// Why following ended.
@@ -113,7 +131,7 @@ impl<B: Backend> Engine<B> {
     /// When what exists cannot be read, or a named service is unknown.
     pub fn log_labels(&self, project: &ProjectName, selection: &Selection) -> Result<Vec<String>, Report> {
         let actual = self.backend().observe(project)?;
-        Ok(selected(&actual, &selection.services).map(|c| label(project, c.record.name.as_str())).collect())
+        Ok(selected(&actual, selection).map(|c| label(project, c.record.name.as_str())).collect())
     }
 
     /// Shows the lines that are there, over all containers in order of time.
@@ -150,7 +168,7 @@ impl<B: Backend> Engine<B> {
         loop {
             let actual = self.backend().observe(project)?;
             readers.add(&actual);
-            for container in selected(&actual, &selection.services) {
+            for container in selected(&actual, selection) {
                 watch.add(&self.backend().paths().container_logs(&container.record.id));
             }
             let mut statuses: Vec<ContainerStatus> = actual.containers.iter().map(|c| c.status.clone()).collect();
@@ -164,7 +182,7 @@ impl<B: Backend> Engine<B> {
             readers.tell_ends(&known, &statuses, show);
             first = false;
             known = statuses;
-            if !selected(&actual, &selection.services).any(|c| c.is_up()) {
+            if !selected(&actual, selection).any(|c| c.is_up()) {
                 readers.read(show)?;
                 readers.flush(show);
                 return Ok(End::AllExited);
@@ -185,15 +203,12 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-fn selected<'a>(
-    actual: &'a Actual,
-    services: &'a [String],
-) -> impl Iterator<Item = &'a crate::engine::actual::ActualContainer> {
-    actual
-        .containers
-        .iter()
-        .filter(|c| !c.is_one_off())
-        .filter(move |c| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str()))
+fn selected<'a>(actual: &'a Actual, selection: &'a Selection) -> impl Iterator<Item = &'a ActualContainer> {
+    let Selection { services, index, .. } = selection;
+    let named =
+        move |c: &ActualContainer| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str());
+    let meant = move |c: &&ActualContainer| named(c) && index.is_none_or(|index| index == c.record.number);
+    actual.containers.iter().filter(|c| !c.is_one_off()).filter(meant)
 }
 
 /// Tells when a log directory changes: a thread that sleeps in poll(2) wakes the one that shows.
@@ -261,7 +276,7 @@ impl<'a> Readers<'a> {
 
     fn add(&mut self, actual: &Actual) {
         let first = self.seen.is_empty();
-        for container in selected(actual, &self.selection.services) {
+        for container in selected(actual, self.selection) {
             let id = &container.record.id;
             if self.seen.insert(id.clone()) {
                 let label = label(self.project, container.record.name.as_str());
@@ -281,25 +296,27 @@ impl<'a> Readers<'a> {
     }
 
     fn read(&mut self, show: &mut dyn FnMut(Item)) -> Result<(), Report> {
-        let mut lines: Vec<(String, Line)> = Vec::new();
-        for reader in self.readers.values_mut() {
-            let mut own: Vec<Line> = Vec::new();
-            reader
-                .read(&mut own)
-                .map_err(|e| Report::message(format!("cannot read `{}`: {e}", reader.path.display())))?;
-            own.retain(|line| self.selection.since.as_ref().is_none_or(|since| line.time >= *since));
-            // A clock that was set back changes no container's own order.
-            lines.extend(own.into_iter().map(|line| (reader.latest(&line.time), line)));
+        let mut readers: Vec<&mut Reader> = self.readers.values_mut().collect();
+        // The place of each reader's next line, the first of them on top; those of one time in the order of the readers.
+        let mut next = BinaryHeap::new();
+        for (number, reader) in readers.iter_mut().enumerate() {
+            reader.begin();
+            next.extend(reader.next_place(self.selection)?.map(|place| Reverse((place, number))));
         }
-        lines.sort_by(|a, b| a.0.cmp(&b.0)); // stable: lines of one time stay as they are
-        lines.into_iter().for_each(|(_, line)| show(Item::Line(line)));
+        while let Some(Reverse((_, number))) = next.pop() {
+            let reader = &mut readers[number];
+            if let Some((_, line)) = reader.queue.pop_front() {
+                show(Item::Line(line));
+            }
+            next.extend(reader.next_place(self.selection)?.map(|place| Reverse((place, number))));
+        }
         Ok(())
     }
 
     /// Shows last lines that have no newline.
     fn flush(&mut self, show: &mut dyn FnMut(Item)) {
         for reader in self.readers.values_mut() {
-            reader.flush().into_iter().for_each(|line| show(Item::Line(line)));
+            reader.flush(self.selection).for_each(|line| show(Item::Line(line)));
         }
     }
 
@@ -308,7 +325,7 @@ impl<'a> Readers<'a> {
             let Some(reader) = self.readers.get_mut(&status.id) else { continue };
             let before = known.iter().find(|k| k.id == status.id);
             if status.finished.is_some() && before.is_none_or(|b| b.finished != status.finished) {
-                reader.flush().into_iter().for_each(|line| show(Item::Line(line)));
+                reader.flush(self.selection).for_each(|line| show(Item::Line(line)));
                 let restarting = status.state != State::Exited;
                 show(Item::Exited {
                     label: reader.label.clone(),
@@ -329,13 +346,26 @@ struct Entry {
     time: String,
 }
 
+/// How much of a file is read at once, in bytes: a log may be larger than memory.
+const BLOCK: usize = 256 * 1024;
+
+/// A file that is being read.
+struct Open {
+    file: File,
+    inode: u64,
+    /// How much of it was there when the reading began and is still to be read, in bytes.
+    left: u64,
+}
+
 /// One container's file.
 struct Reader {
     label: String,
     service: ServiceName,
     path: PathBuf,
     tail: Option<usize>,
-    file: Option<(File, u64)>,
+    file: Option<Open>,
+    /// Lines that were read and wait for those of other containers, with their places.
+    queue: VecDeque<(String, Line)>,
     /// Bytes after the last whole object.
     rest: Vec<u8>,
     /// Lines whose end has not come, by output.
@@ -352,6 +382,7 @@ impl Reader {
             path,
             tail,
             file: None,
+            queue: VecDeque::new(),
             rest: Vec::new(),
             partial: BTreeMap::new(),
             latest: String::new(),
@@ -366,46 +397,81 @@ impl Reader {
         self.latest.clone()
     }
 
-    /// Adds the whole lines that were written since; follows the file to its successor when it was rotated.
-    fn read(&mut self, lines: &mut Vec<Line>) -> io::Result<()> {
-        loop {
-            if self.file.is_none() {
-                let mut file = match File::open(&self.path) {
-                    Ok(file) => file,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    Err(e) => return Err(e),
-                };
-                if let Some(tail) = self.tail {
-                    seek_to_tail(&mut file, tail)?;
-                }
-                let inode = file.metadata()?.ino();
-                self.file = Some((file, inode));
-            }
-            self.tail = None; // it counts for the first file only
-            let Some((file, inode)) = &mut self.file else { return Ok(()) };
-            file.read_to_end(&mut self.rest)?;
-            let inode = *inode;
-            self.take_objects(lines);
-            match std::fs::metadata(&self.path) {
-                Ok(meta) if meta.ino() != inode => self.file = None,
-                _ => return Ok(()),
-            }
+    /// Lets as much be read as there is now: what is written meanwhile is for the next time, however fast it comes.
+    fn begin(&mut self) {
+        if let Some(open) = &mut self.file {
+            let length = open.file.metadata().map_or(0, |meta| meta.len());
+            open.left = length.saturating_sub(open.file.stream_position().unwrap_or(length));
         }
     }
 
-    fn take_objects(&mut self, lines: &mut Vec<Line>) {
+    /// Returns the place of the next line, after reading until there is one; `None` when all was read.
+    fn next_place(&mut self, selection: &Selection) -> Result<Option<String>, Report> {
+        let error = |path: &Path, e: io::Error| Report::message(format!("cannot read `{}`: {e}", path.display()));
+        while self.queue.is_empty() {
+            if !self.read(selection).map_err(|e| error(&self.path, e))? {
+                return Ok(None);
+            }
+        }
+        Ok(self.queue.front().map(|(place, _)| place.clone()))
+    }
+
+    /// Reads a block; follows the file to its successor when it was rotated. Returns whether there may be more.
+    fn read(&mut self, selection: &Selection) -> io::Result<bool> {
+        let Some(Open { file, inode, left }) = &mut self.file else {
+            let mut file = match File::open(&self.path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            // It counts for the first file only.
+            if let Some(tail) = self.tail.take() {
+                seek_to_tail(&mut file, tail)?;
+            }
+            let inode = file.metadata()?.ino();
+            self.file = Some(Open { file, inode, left: 0 });
+            self.begin();
+            return Ok(true);
+        };
+        let block = u64::try_from(BLOCK).unwrap_or(u64::MAX).min(*left);
+        let read = file.take(block).read_to_end(&mut self.rest)?;
+        *left = left.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
+        if read > 0 {
+            self.take_objects(selection);
+            return Ok(true);
+        }
+        match std::fs::metadata(&self.path) {
+            Ok(meta) if meta.ino() != *inode => {
+                // Its last lines may have been written after the reading began.
+                file.read_to_end(&mut self.rest)?;
+                self.take_objects(selection);
+                self.file = None;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn take_objects(&mut self, selection: &Selection) {
         let whole = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let bytes: Vec<u8> = self.rest.drain(..whole).collect();
         for object in bytes.split(|b| *b == b'\n').filter(|object| !object.is_empty()) {
             match serde_json::from_slice::<Entry>(object) {
-                Ok(entry) => self.take(entry, lines),
+                Ok(entry) => {
+                    if let Some(line) = self.take(entry).filter(|line| selection.holds(line)) {
+                        // A clock that was set back changes no container's own order.
+                        let place = self.latest(&line.time);
+                        self.queue.push_back((place, line));
+                    }
+                }
                 // A crash can leave half an object behind; what comes after it is whole again.
                 Err(error) => tracing::debug!(%error, path = %self.path.display(), "damaged log entry"),
             }
         }
     }
 
-    fn take(&mut self, entry: Entry, lines: &mut Vec<Line>) {
+    /// Returns the line that an entry ends, if it does.
+    fn take(&mut self, entry: Entry) -> Option<Line> {
         let Entry { log, stream, time } = entry;
         let line = self.partial.entry(stream).or_insert_with(|| Line {
             label: self.label.clone(),
@@ -415,13 +481,12 @@ impl Reader {
             text: String::new(),
         });
         line.text.push_str(log.strip_suffix('\n').unwrap_or(&log));
-        if log.ends_with('\n') {
-            lines.extend(self.partial.remove(&stream));
-        }
+        if log.ends_with('\n') { self.partial.remove(&stream) } else { None }
     }
 
-    fn flush(&mut self) -> Vec<Line> {
-        std::mem::take(&mut self.partial).into_values().collect()
+    /// Returns the lines whose end will not come.
+    fn flush(&mut self, selection: &Selection) -> impl Iterator<Item = Line> {
+        std::mem::take(&mut self.partial).into_values().filter(|line| selection.holds(line))
     }
 }
 
@@ -463,8 +528,12 @@ mod tests {
         )
     }
 
-    fn texts(lines: &[Line]) -> Vec<&str> {
-        lines.iter().map(|line| line.text.as_str()).collect()
+    /// Returns the texts of all that there is to read.
+    fn read(reader: &mut Reader) -> Vec<String> {
+        let all = Selection::default();
+        reader.begin();
+        while reader.read(&all).expect("read") {}
+        std::mem::take(&mut reader.queue).into_iter().map(|(_, line)| line.text).collect()
     }
 
     #[test]
@@ -479,20 +548,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("json.log");
         let mut reader = Reader::new("web-1".into(), web(), path.clone(), None);
-        let mut lines = Vec::new();
-        reader.read(&mut lines).expect("a missing file is fine");
+        assert_eq!(read(&mut reader), [""; 0], "a missing file is fine");
         let mut file = File::create(&path).expect("created");
         write!(file, "{}{}", entry("one\n", "stdout", 1), entry("half", "stdout", 2)).expect("written");
         write!(file, "{}", &entry("err\n", "stderr", 3)[..10]).expect("written");
-        reader.read(&mut lines).expect("read");
-        assert_eq!(texts(&lines), ["one"]);
+        assert_eq!(read(&mut reader), ["one"]);
         write!(file, "{}{}", &entry("err\n", "stderr", 3)[10..], entry(" whole\n", "stdout", 4)).expect("written");
-        reader.read(&mut lines).expect("read");
-        assert_eq!(texts(&lines), ["one", "err", "half whole"]);
+        assert_eq!(read(&mut reader), ["err", "half whole"]);
+        write!(file, "{}", entry("late\n", "stdout", 5)).expect("written");
         std::fs::rename(&path, dir.path().join("json.log.1")).expect("rotated");
         std::fs::write(&path, entry("new", "stdout", 5)).expect("written");
-        reader.read(&mut lines).expect("read");
-        assert_eq!(texts(&reader.flush()), ["new"]);
+        assert_eq!(read(&mut reader), ["late"]);
+        assert_eq!(reader.flush(&Selection::default()).map(|line| line.text).collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]
@@ -507,9 +574,8 @@ mod tests {
             (Some(9000), Some("line 0"), 5000),
             (None, Some("line 0"), 5000),
         ] {
-            let mut lines = Vec::new();
-            Reader::new("web-1".into(), web(), path.clone(), tail).read(&mut lines).expect("read");
-            assert_eq!((texts(&lines).first().copied(), lines.len()), (first, count), "{tail:?}");
+            let lines = read(&mut Reader::new("web-1".into(), web(), path.clone(), tail));
+            assert_eq!((lines.first().map(String::as_str), lines.len()), (first, count), "{tail:?}");
         }
     }
 

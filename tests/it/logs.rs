@@ -1,9 +1,12 @@
 //! `logs`: what is shown of what containers wrote.
 
-use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::support::project::TestProject;
-use super::support::{Secs as _, require_root};
+use super::support::{Secs as _, eventually, holds, is_soak, require_root};
 
 const TALKER: &str = "
 services:
@@ -58,6 +61,79 @@ fn logs_shows_a_prefix_times_and_the_last_lines() {
 }
 
 #[test]
+fn lines_are_chosen_by_their_time_and_their_container() {
+    require_root!();
+    let shop = talker();
+    shop.wait_log("talker", "two", |line| line == "two");
+    super::support::pause();
+    shop.write("ctl/go", "");
+    assert_eq!(shop.wait_exit("talker"), 0);
+    let lines = shop.log("talker");
+    let four = &lines.iter().find(|line| line.log == "four\n").expect("the last line").time;
+    let logs = |options: &[&str]| shop.hoist(&[&["logs", "--no-log-prefix"], options].concat()).ok();
+    assert_eq!(logs(&["--since", four]), "four\n");
+    assert_eq!(logs(&["--until", four]), "one\nthree\n");
+    assert_eq!(logs(&["--since", "1h", "-n", "1"]), "four\n");
+    assert_eq!(logs(&["--since", "2000-01-01", "--until", "1h"]), "");
+    assert_eq!(logs(&["--index", "1"]), "one\nthree\nfour\n");
+    assert_eq!(logs(&["--index", "2"]), "");
+    let message = shop.hoist(&["logs", "--since", "soon"]).fails();
+    assert!(message.contains("`soon` is no time: write how long ago"), "{message}");
+}
+
+#[test]
+fn lines_of_many_containers_are_complete_and_in_order_also_over_a_killed_supervisor() {
+    require_root!();
+    let lines = if is_soak() { 10_000 } else { 1_000 };
+    let shop = TestProject::new(
+        "shop",
+        &format!(
+            "
+services:
+  many:
+    image: busybox
+    init: true
+    command: sh -c 'until [ -e /ctl/go ]; do sleep 0.02; done; i=0; while [ $$i -lt {lines} ]; do echo $$i; i=$$((i + 1)); done; sleep 1000'
+    volumes: [./ctl:/ctl]
+    scale: 10
+"
+        ),
+    );
+    shop.make_dir("ctl");
+    shop.hoist(&["up", "-d", "--scale", "many=10"]).ok();
+    shop.write("ctl/go", "");
+    let last = (lines - 1).to_string();
+    for number in 1..=2 {
+        eventually(60.secs(), "a part of the lines", || {
+            let some = shop.hoist(&["logs", "--no-log-prefix", "-n", "1"]).ok();
+            holds(some.lines().any(|line| line.parse().is_ok_and(|n: u32| n >= lines / 4 * number)))
+        });
+        let supervisor = shop.supervisor();
+        for pid in [supervisor.worker_pid, supervisor.holder_pid].into_iter().take(number as usize) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+        }
+        shop.hoist(&["ps"]).ok();
+    }
+    let mut shown: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let mut before = String::new();
+    let all = eventually(60.secs(), "all lines", || {
+        let all = shop.hoist(&["logs", "-t"]).ok();
+        holds(all.lines().filter(|line| line.ends_with(&format!(" {last}"))).count() == 10).map(|()| all)
+    });
+    for line in all.lines() {
+        let (label, rest) = line.split_once('|').expect("a prefix");
+        let (time, text) = rest.trim().split_once(' ').expect("a time");
+        assert!(before.as_str() <= time, "{before} before {line}");
+        time.clone_into(&mut before);
+        shown.entry(label.trim().to_owned()).or_default().push(text.parse().expect("a number"));
+    }
+    assert_eq!(shown.len(), 10);
+    for (label, numbers) in shown {
+        assert!(numbers.into_iter().eq(0..lines), "{label}");
+    }
+}
+
+#[test]
 fn following_shows_what_comes_and_ends_with_the_last_container() {
     require_root!();
     let shop = talker();
@@ -66,6 +142,17 @@ fn following_shows_what_comes_and_ends_with_the_last_container() {
     shop.write("ctl/go", "");
     logs.wait_for("four", |line| line == "four");
     let _ = logs.finish(20.secs()).code(0);
+}
+
+#[test]
+fn following_ends_by_itself_at_a_time() {
+    require_root!();
+    let shop = talker();
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1);
+    let mut logs = shop.spawn(&["logs", "-f", "--no-log-prefix", "--until", &soon.to_string()]);
+    logs.wait_for("three", |line| line == "three");
+    let _ = logs.finish(20.secs()).code(0);
+    assert_eq!(shop.try_status("talker").expect("a status").exit_code, None, "the container goes on");
 }
 
 #[test]
