@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
-    let (result, output) = cli::run(args, Local::open);
+    let (result, output) = cli::run(args, [Local::open, Local::look]);
     match result {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Interrupted) => ExitCode::from(130),

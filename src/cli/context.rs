@@ -15,13 +15,13 @@ use hoist::name::{ProjectName, ServiceName};
 use hoist::network::firewall::choice;
 use hoist::paths::Paths;
 
-use super::{Exit, Globals, Interrupts, Output};
+use super::{Exit, Globals, Interrupts, Open, Output};
 
 /// What every command has at hand.
 pub(crate) struct Context<B> {
     globals: Globals,
     output: Output,
-    open: fn(&Paths) -> Result<B, Report>,
+    open: Open<B>,
 }
 
 /// A project by its name, with its file if there is one.
@@ -45,7 +45,7 @@ impl Named {
 }
 
 impl<B: Backend> Context<B> {
-    pub(crate) fn new(globals: Globals, output: Output, open: fn(&Paths) -> Result<B, Report>) -> Self {
+    pub(crate) fn new(globals: Globals, output: Output, open: Open<B>) -> Self {
         Self { globals, output, open }
     }
 
@@ -126,17 +126,34 @@ impl<B: Backend> Context<B> {
         Paths::new(dir("HOIST_ROOT", "/var/lib/hoist"), dir("HOIST_RUN", "/run/hoist"))
     }
 
-    /// Opens the engine.
+    /// Opens the engine; with `--dry-run` only to look.
     ///
     /// # Errors
     /// When we are not root, or the host cannot be opened.
     pub(crate) fn engine(&self) -> Result<Engine<B>, Report> {
+        if self.dry_run() {
+            return self.looking();
+        }
+        let [open, _] = self.open;
+        self.open(open).map(Engine::new)
+    }
+
+    /// Opens the engine for somebody who changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Self::engine`].
+    pub(crate) fn looking(&self) -> Result<Engine<B>, Report> {
+        let [_, look] = self.open;
+        self.open(look).map(Engine::looking)
+    }
+
+    fn open(&self, open: fn(&Paths) -> Result<B, Report>) -> Result<B, Report> {
         self.require_root()?;
         if let Some(word) = std::env::var(choice::VARIABLE).ok().filter(|word| !word.is_empty()) {
             choice::prefer(word.parse().map_err(|e| Report::message(format!("{}: {e}", choice::VARIABLE)))?);
         }
         let paths = self.paths();
-        (self.open)(&paths).map(Engine::new).map_err(|mut report| {
+        open(&paths).map_err(|mut report| {
             if let Some(last) = report.diagnostics.last_mut().filter(|d| d.help.is_none()) {
                 let (root, run) = (paths.root().display(), paths.run().display());
                 last.help = Some(format!("hoist keeps its files in HOIST_ROOT ({root}) and HOIST_RUN ({run})"));
@@ -148,6 +165,10 @@ impl<B: Backend> Context<B> {
     /// Says when another command is changing the project, since ours is going to wait for it.
     pub(crate) fn note_wait(&self, engine: &Engine<B>, project: &ProjectName) {
         if let Some(pid) = engine.backend().busy(project) {
+            if engine.is_looking() {
+                let text = format!("another hoist command (pid {pid}) is changing project `{project}` at this moment");
+                return self.output.note(&text);
+            }
             self.output
                 .note(&format!("waiting for another hoist command (pid {pid}) that is changing project `{project}`"));
         }

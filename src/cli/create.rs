@@ -36,8 +36,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: creating.orphans()?,
         reach: Reach::Created,
-        building: creating.building(cx.dry_run()),
-        pulling: creating.pulling(cx.dry_run()),
+        building: creating.building(),
+        pulling: creating.pulling(),
         pull_events: creating.quiet_pull.then_some(&Silent as &dyn Sink),
         build_events: None,
     };

@@ -68,18 +68,18 @@ impl Creating {
         Replace { never: self.no_recreate, named: self.force_recreate, dependencies }
     }
 
-    /// Returns what is built; a plan that is only looked at builds nothing.
-    pub(super) fn building(&self, dry_run: bool) -> Building {
-        match (self.build, self.no_build || dry_run) {
+    /// Returns what is built.
+    pub(super) fn building(&self) -> Building {
+        match (self.build, self.no_build) {
             (_, true) => Building::Never,
             (true, _) => Building::Always,
             _ => Building::Missing,
         }
     }
 
-    /// Returns when images are fetched; a plan that is only looked at fetches nothing.
-    pub(super) fn pulling(&self, dry_run: bool) -> Option<PullPolicy> {
-        if dry_run { Some(PullPolicy::Never) } else { self.pull.and_then(|Pulling(policy)| policy) }
+    /// Returns when images are fetched.
+    pub(super) fn pulling(&self) -> Option<PullPolicy> {
+        self.pull.and_then(|Pulling(policy)| policy)
     }
 
     /// Returns what is done with orphans.

@@ -17,6 +17,7 @@ mod logs;
 mod moment;
 mod output;
 mod pause;
+mod plan;
 mod port;
 mod ps;
 mod pull;
@@ -76,6 +77,9 @@ struct Root {
     command: Command,
 }
 
+/// How the host is opened: to work with it, and to look at it alone.
+pub(crate) type Open<B> = [fn(&Paths) -> Result<B, Report>; 2];
+
 /// Options that come before the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Globals {
@@ -114,6 +118,8 @@ enum Command {
     Up(up::Args),
     /// Create containers without starting them
     Create(create::Args),
+    /// Show what `up` would do, and why
+    Plan(plan::Args),
     /// Stop and remove containers and networks
     Down(down::Args),
     /// Remove stopped containers
@@ -161,10 +167,7 @@ enum Command {
 }
 
 /// Parses the arguments and runs the command. `open` opens the host; commands that do not need it do not call it.
-pub(crate) fn run<B: Backend>(
-    args: Vec<OsString>,
-    open: fn(&Paths) -> Result<B, Report>,
-) -> (Result<Exit, Report>, Output) {
+pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exit, Report>, Output) {
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let root = match parse(args) {
         Ok(root) => root,
@@ -197,6 +200,7 @@ pub(crate) fn run<B: Backend>(
     let result = tokio::task::LocalSet::new().block_on(&runtime, async {
         match &root.command {
             Command::Up(args) => up::run(&cx, args).await,
+            Command::Plan(args) => plan::run(&cx, args).await,
             Command::Create(args) => create::run(&cx, args).await,
             Command::Rm(args) => rm::run(&cx, args).await,
             Command::Scale(args) => scale::run(&cx, args).await,
@@ -339,6 +343,7 @@ mod tests {
             "hoist restart --no-deps -t 0 web",
             "hoist create --build --pull missing --force-recreate --scale web=2 --quiet-pull --remove-orphans -y web",
             "hoist rm -fsv web",
+            "hoist plan --no-deps --always-recreate-deps -V --scale web=2 --format json --detailed-exitcode web",
             "hoist scale --no-deps web=3 db=1",
             "hoist start --wait --wait-timeout 30 web",
             "hoist stop -t 5 --strict-grace web db",

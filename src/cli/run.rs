@@ -272,12 +272,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: orphans(args.remove_orphans)?,
         reach: Reach::Started,
-        building: match (cx.dry_run(), args.build) {
-            (true, _) => Building::Never,
-            (false, true) => Building::Always,
-            (false, false) => Building::Missing,
-        },
-        pulling: if cx.dry_run() { Some(hoist::compose::model::PullPolicy::Never) } else { pulling },
+        building: if args.build { Building::Always } else { Building::Missing },
+        pulling,
         pull_events: silent(args.quiet || args.quiet_pull),
         build_events: silent(args.quiet || args.quiet_build),
     };

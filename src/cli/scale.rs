@@ -52,8 +52,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: Orphans::Named,
         reach: Reach::Started,
-        building: if cx.dry_run() { Building::Never } else { Building::Missing },
-        pulling: cx.dry_run().then_some(hoist::compose::model::PullPolicy::Never),
+        building: Building::Missing,
+        pulling: None,
         pull_events: None,
         build_events: None,
     };

@@ -163,8 +163,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: args.grace(),
         orphans: creating.orphans()?,
         reach: args.reach(),
-        building: creating.building(cx.dry_run()),
-        pulling: creating.pulling(cx.dry_run()),
+        building: creating.building(),
+        pulling: creating.pulling(),
         pull_events: creating.quiet_pull.then_some(&Silent as &dyn Sink),
         build_events: args.quiet_build.then_some(&Silent as &dyn Sink),
     };

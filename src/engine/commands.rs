@@ -91,7 +91,7 @@ impl<B: Backend> Engine<B> {
     /// When what exists cannot be read, a named service has no container, or one is paused.
     pub fn prepare_start(&self, target: &Target<'_>, ready: Ready) -> Result<Prepared<B::Lock>, Report> {
         let Target { project, .. } = *target;
-        let lock = self.backend.lock(project)?;
+        let lock = self.lock(project)?;
         let actual = self.backend.observe(project)?;
         self.refuse_other_namespace(project, &actual)?;
         target.check(&actual)?;
@@ -119,7 +119,7 @@ impl<B: Backend> Engine<B> {
             Ready::Waited(at_most) => Some(at_most.unwrap_or(LONGEST_WAIT)),
         };
         let plan = existing::start(&actual, &graph, wait, &self.options(Grace::default(), Orphans::Named));
-        Ok(self.prepared(plan, project, "start", OnFailure::Stop, Some(lock)))
+        Ok(self.prepared(plan, project, "start", OnFailure::Stop, lock))
     }
 
     /// Plans the stop of the named services, or of all; the containers stay.
@@ -127,14 +127,14 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
     pub fn prepare_stop(&self, target: &Target<'_>, grace: Grace) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(target.project)?;
+        let lock = self.lock(target.project)?;
         let actual = self.backend.observe(target.project)?;
         self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
         let services: BTreeSet<ServiceName> =
             actual.containers.iter().map(|c| &c.record.service).filter(|s| target.has(s)).cloned().collect();
         let plan = existing::stop(&actual, Some(&services), &self.options(grace, Orphans::Named));
-        Ok(self.prepared(plan, target.project, "stop", OnFailure::Continue, Some(lock)))
+        Ok(self.prepared(plan, target.project, "stop", OnFailure::Continue, lock))
     }
 
     /// Plans the removal of containers that do not run, and returns their names. Those of `run` are left.
@@ -146,7 +146,7 @@ impl<B: Backend> Engine<B> {
         target: &Target<'_>,
         remove: &Remove,
     ) -> Result<(Prepared<B::Lock>, Vec<String>), Report> {
-        let lock = self.backend.lock(target.project)?;
+        let lock = self.lock(target.project)?;
         let actual = self.backend.observe(target.project)?;
         self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
@@ -157,7 +157,7 @@ impl<B: Backend> Engine<B> {
         let options = self.options(remove.grace, Orphans::Named);
         let plan = existing::remove(&actual, goes, remove.volumes, "rm", &options);
         let names = actual.containers.iter().filter(|c| goes(c)).map(|c| c.record.name.to_string()).collect();
-        Ok((self.prepared(plan, target.project, "rm", OnFailure::Continue, Some(lock)), names))
+        Ok((self.prepared(plan, target.project, "rm", OnFailure::Continue, lock), names))
     }
 
     /// Plans a stop and a start of the named services, or of all, and unless they are `alone`, of those that asked to
@@ -172,7 +172,7 @@ impl<B: Backend> Engine<B> {
         alone: bool,
         grace: Grace,
     ) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(project)?;
+        let lock = self.lock(project)?;
         let actual = self.backend.observe(project)?;
         self.refuse_other_namespace(project, &actual)?;
         let all = graph_of(&actual);
@@ -182,7 +182,7 @@ impl<B: Backend> Engine<B> {
         if plan.is_empty() {
             plan.warnings.push(format!("No containers to restart for project \"{project}\"."));
         }
-        Ok(self.prepared(plan, project, "restart", OnFailure::Stop, Some(lock)))
+        Ok(self.prepared(plan, project, "restart", OnFailure::Stop, lock))
     }
 
     /// Plans a signal to the containers that run, to those of `run` too, and with `orphans` to those of services that
@@ -234,7 +234,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When the service is unknown or not running, or does not publish the port.
     pub async fn port(&self, target: &Target<'_>, question: PortQuestion) -> Result<PublishedPort, Report> {
-        self.backend.adopt(target.project).await?;
+        self.adopt(target.project).await?;
         let actual = self.backend.observe(target.project)?;
         target.check(&actual)?;
         let PortQuestion { target: wanted, protocol, index } = question;
@@ -256,7 +256,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
     pub async fn top(&self, target: &Target<'_>) -> Result<Vec<Top>, Report> {
-        self.backend.adopt(target.project).await?;
+        self.adopt(target.project).await?;
         let actual = self.backend.observe(target.project)?;
         target.check(&actual)?;
         // As in Compose, orphans are shown as well.

@@ -41,7 +41,7 @@ pub struct Build<'a> {
 }
 
 /// Decides whether an image is fetched. `now` is seconds since the epoch.
-fn is_due(policy: PullPolicy, presence: Presence, now: i64) -> bool {
+pub(super) fn is_due(policy: PullPolicy, presence: Presence, now: i64) -> bool {
     match (policy, presence) {
         (PullPolicy::Never | PullPolicy::Build, _) => false,
         (PullPolicy::Always, _) | (_, Presence::Absent) => true,

@@ -68,7 +68,18 @@ impl Local {
     /// # Errors
     /// When its files cannot be read or made.
     pub fn open(paths: &Paths) -> Result<Self, Report> {
-        let state = State::open(paths.clone())?;
+        Self::of(State::open(paths.clone())?)
+    }
+
+    /// Opens the engine of this host to look at it: nothing is made, for which [`Engine::looking`](super::Engine) is.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn look(paths: &Paths) -> Result<Self, Report> {
+        Self::of(State::look(paths.clone())?)
+    }
+
+    fn of(state: State) -> Result<Self, Report> {
         let images = Store::open(&state.paths().images())?;
         later::begin();
         Ok(Self { state, images, supervisors: Supervisors::default(), unclaimed: Cell::new(false) })

@@ -24,6 +24,7 @@ pub mod isolation;
 pub mod limits;
 pub mod local;
 pub mod logs;
+mod looking;
 mod observe;
 pub mod plan;
 pub mod ps;
@@ -31,6 +32,7 @@ mod replicas;
 pub mod run;
 mod sessions;
 pub mod step;
+pub mod summary;
 mod supervisors;
 #[cfg(test)]
 mod testing;
@@ -50,6 +52,7 @@ use crate::engine::console::{Console, Left};
 use crate::engine::execute::OnFailure;
 use crate::engine::plan::{Options, Orphans};
 use crate::engine::step::{ContainerRef, Plan, Step, StepError};
+use crate::engine::summary::Change;
 use crate::event::{Event, Sink, Subject};
 use crate::fault;
 use crate::name::{ProjectName, ServiceName};
@@ -60,6 +63,8 @@ use crate::state::record::{OutOfMemory, State};
 #[derive(Debug)]
 pub struct Engine<B> {
     backend: B,
+    /// Plans are only looked at: no lock is taken, nothing is fetched, built or started.
+    looking: bool,
 }
 
 /// A container that ended, other than well.
@@ -113,8 +118,10 @@ pub struct Prepared<L> {
     on_failure: OnFailure,
     /// What the command cannot do, told when the rest is done.
     refused: Vec<Diagnostic>,
-    /// None for a command that only asks supervisors: it must not wait for one that does.
+    /// None for a command that only asks supervisors: it must not wait for one that does. None also for one that looks.
     lock: Option<L>,
+    /// What a person would say that the plan of an `up` comes to; only of one that is looked at.
+    pub changes: Vec<Change>,
 }
 
 /// How a run ended that did not fail.
@@ -129,7 +136,27 @@ pub enum Finish {
 impl<B: Backend> Engine<B> {
     /// Returns the engine on that host.
     pub fn new(backend: B) -> Self {
-        Self { backend }
+        Self { backend, looking: false }
+    }
+
+    /// Returns an engine that plans and changes nothing at all. Another command may change what it has seen.
+    pub fn looking(backend: B) -> Self {
+        Self { backend, looking: true }
+    }
+
+    /// Returns whether plans are only looked at.
+    pub fn is_looking(&self) -> bool {
+        self.looking
+    }
+
+    /// Takes the project's lock, unless plans are only looked at.
+    fn lock(&self, project: &ProjectName) -> Result<Option<B::Lock>, Report> {
+        if self.looking { Ok(None) } else { self.backend.lock(project).map(Some) }
+    }
+
+    /// Starts a supervisor where containers need one, unless plans are only looked at.
+    async fn adopt(&self, project: &ProjectName) -> Result<(), Report> {
+        if self.looking { Ok(()) } else { self.backend.adopt(project).await }
     }
 
     /// Returns the host.
@@ -177,7 +204,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
     pub fn prepare_down(&self, request: &DownRequest<'_>) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(request.project)?;
+        let lock = self.lock(request.project)?;
         let actual = self.backend.observe(request.project)?;
         self.refuse_other_namespace(request.project, &actual)?;
         let services = match request.services {
@@ -209,7 +236,7 @@ impl<B: Backend> Engine<B> {
         if plan.is_empty() && plan.warnings.is_empty() {
             plan.warnings.push(format!("No resource found to remove for project \"{}\".", request.project));
         }
-        Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, Some(lock)))
+        Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, lock))
     }
 
     fn prepared(
@@ -229,6 +256,7 @@ impl<B: Backend> Engine<B> {
             on_failure,
             refused: Vec::new(),
             lock,
+            changes: Vec::new(),
         }
     }
 
@@ -286,7 +314,7 @@ impl<B: Backend> Engine<B> {
         let Prepared { plan, project, verb, on_failure, lock, .. } = prepared;
         if plan.is_empty() {
             if lock.is_some() {
-                self.backend.adopt(project).await?; // what runs as it should may have nobody who looks after it
+                self.adopt(project).await?; // what runs as it should may have nobody who looks after it
                 self.backend.leave(project).await?; // an `up` that was killed may have left a supervisor, and nothing else
             }
             return Ok(Finish::Done);
@@ -342,7 +370,7 @@ impl<B: Backend> Engine<B> {
         defined: &[ServiceName],
         services: &[String],
     ) -> Result<Vec<ps::Row>, Report> {
-        self.backend.adopt(project).await?;
+        self.adopt(project).await?;
         let actual = self.backend.observe(project)?;
         check_names(&actual, defined, services)?;
         Ok(ps::rows(&actual, services))
@@ -434,7 +462,7 @@ impl<B: Backend> Engine<B> {
         defined: &[ServiceName],
         index: Option<u32>,
     ) -> Result<ActualContainer, Report> {
-        self.backend.adopt(project).await?;
+        self.adopt(project).await?;
         let actual = self.backend.observe(project)?;
         check_names(&actual, defined, std::slice::from_ref(service))?;
         let mut running: Vec<&ActualContainer> =

@@ -76,11 +76,11 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When what exists cannot be read.
     pub fn prepare_auto_remove(&self, container: &ContainerRef) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.backend.lock(&container.project)?;
+        let lock = self.lock(&container.project)?;
         let actual = self.backend.observe(&container.project)?;
         let options = self.options(Grace::default(), Orphans::Ignored);
         let plan = existing::remove(&actual, |c| c.record.id == container.id && !c.is_up(), true, "run --rm", &options);
-        Ok(self.prepared(plan, &container.project, "rm", OnFailure::Continue, Some(lock)))
+        Ok(self.prepared(plan, &container.project, "rm", OnFailure::Continue, lock))
     }
 }
 

@@ -368,6 +368,33 @@ pub struct Plan {
     pub ports: Vec<(ServiceName, PublishedPort)>,
     /// What the user should know before the plan is executed.
     pub warnings: Vec<String>,
+    /// Images that would be fetched or built before it; only in a plan that is only looked at.
+    pub images: Vec<ImageChange>,
+}
+
+/// An image that is fetched or built before a plan is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageChange {
+    /// Its name.
+    pub reference: String,
+    /// It is built, not fetched.
+    pub build: bool,
+    /// It is not here, so that it is not known what it says of its containers.
+    pub missing: bool,
+}
+
+impl ImageChange {
+    /// Returns the verb of it in a printed plan.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        if self.build { "build image" } else { "pull image" }
+    }
+
+    /// Returns why.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        if self.missing { "missing" } else { "asked for; its containers are replaced if it is another" }
+    }
 }
 
 impl Plan {
@@ -412,6 +439,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
+        }
+        for image in &self.images {
+            writeln!(f, "first  {}  {}  {}", image.verb(), image.reference, image.reason())?;
         }
         let rows: Vec<[String; 5]> =
             self.steps.iter().enumerate().map(|(index, planned)| row(index, planned)).collect();

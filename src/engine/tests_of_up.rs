@@ -9,8 +9,9 @@ use crate::compose::model::{Condition, Mount, MountSource, Project};
 use crate::engine::desired::{OneOff, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::existing;
-use crate::engine::plan::{Options, Orphans, Reach};
-use crate::engine::step::{Plan, Step};
+use crate::engine::plan::{self, Options, Orphans, Reach};
+use crate::engine::step::{ImageChange, Plan, Step};
+use crate::engine::summary;
 use crate::engine::testing::{World, paths, project, service};
 use crate::event::Silent;
 use crate::state::record::State;
@@ -262,4 +263,48 @@ fn a_one_off_waits_for_what_it_needs_and_is_no_replica() {
     2  remove container  once  after 1  its removal asked for
     ");
     assert_eq!(names(&world), running);
+}
+
+#[test]
+fn a_plan_comes_to_a_few_words() {
+    let world = World::default();
+    let shop = project([
+        service("web").needs("db", Condition::ServiceHealthy).mounts("pages", "/srv"),
+        service("db").healthy().mounts("data", "/var/lib/db"),
+        service("job"),
+        service("old"),
+    ]);
+    up(&world, &shop);
+    world.hashes.borrow_mut().insert("db".into(), "h2".into());
+    for name in ["job", "web"] {
+        let at = world.actual.borrow().containers.iter().position(|c| c.record.service.as_str() == name);
+        world.actual.borrow_mut().containers[at.expect("it is there")].status.state = State::Exited;
+    }
+    let mut shop = shop;
+    shop.services.shift_remove("old");
+    let new = service("new").mounts("fresh", "/x");
+    shop.services.insert(new.name.clone(), new);
+    shop.volumes
+        .insert("fresh".into(), crate::compose::model::Volume { name: "shop_fresh".into(), ..Default::default() });
+    let wished = world.desired(&shop, &[], &Recreate::Changed).expect("it can be chosen");
+    let paths = paths();
+    let options = Options { orphans: Orphans::Removed, ..Options::new(&paths) };
+    let mut plan = plan::plan(&wished, &world.actual.borrow(), &options);
+    plan.images.push(ImageChange { reference: "img".into(), build: false, missing: true });
+    assert_snapshot!(summary::text(&summary::changes(&plan, Some(&wished))), @r"
+    + pull     image      img (missing)
+    ~ replace  container  shop-db-1 (configuration changed)
+    - remove   container  shop-old-1 (not in the file)
+    + create   volume     shop_fresh (missing)
+    ~ start    container  shop-job-1 (not running)
+    + create   container  shop-new-1 (missing)
+    ~ start    container  shop-web-1 (not running)
+    = keep     network    shop_default
+    = keep     volume     shop_data
+    = keep     volume     shop_pages
+    ");
+    assert!(world.run(&plan, OnFailure::Stop, &Silent).is_complete());
+    let wished = world.desired(&shop, &[], &Recreate::Changed).expect("it can be chosen");
+    let plan = plan::plan(&wished, &world.actual.borrow(), &options);
+    assert!(!summary::any(&summary::changes(&plan, Some(&wished))));
 }

@@ -13,7 +13,7 @@ use super::execute::OnFailure;
 use super::graph::Graph;
 use super::plan::{Options, Orphans, Reach};
 use super::step::{Plan, Step};
-use super::{Engine, Grace, Prepared, commands, plan};
+use super::{Engine, Grace, Prepared, commands, plan, summary};
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span, nearest};
 use crate::event::Sink;
@@ -87,11 +87,19 @@ impl<B: Backend> Engine<B> {
             }
             return Err(diagnostic.into());
         }
-        self.fetch_images(project, &graph, request.pulling, request.building, request.pull_events.unwrap_or(events))
-            .await?;
-        let images = self.images(request, &graph, events).await?;
-        let lock = self.backend.lock(&project.name)?;
+        let (mut images, mut planned_images) = (BTreeMap::new(), Vec::new());
+        if self.looking {
+            planned_images = self.planned_images(request, &graph)?;
+        } else {
+            let told = request.pull_events.unwrap_or(events);
+            self.fetch_images(project, &graph, request.pulling, request.building, told).await?;
+            images = self.images(request, &graph, events).await?;
+        }
+        let lock = self.lock(&project.name)?;
         let actual = self.backend.observe(&project.name)?;
+        if self.looking {
+            images = self.seen_images(project, &graph, &planned_images, &actual).await?;
+        }
         let inputs = Inputs {
             project,
             graph: &graph,
@@ -112,8 +120,10 @@ impl<B: Backend> Engine<B> {
         let kept = wished.containers.iter().filter(|c| c.creation.is_none());
         commands::refuse_paused(kept.filter_map(|c| actual.container(&c.container.id)))?;
         let options = Options { reach: request.reach, ..self.options(request.grace, request.orphans) };
-        let plan = plan::plan(&wished, &actual, &options);
+        let mut plan = plan::plan(&wished, &actual, &options);
+        plan.images = planned_images;
         check_names(&plan, &actual)?;
+        let changes = if self.looking { summary::changes(&plan, Some(&wished)) } else { Vec::new() };
         Ok(Prepared {
             places: places(project, &plan),
             plan,
@@ -126,7 +136,8 @@ impl<B: Backend> Engine<B> {
             },
             on_failure: OnFailure::Stop,
             refused: Vec::new(),
-            lock: Some(lock),
+            lock,
+            changes,
         })
     }
 

@@ -131,6 +131,27 @@ impl State {
         if !paths.engine_id().exists() {
             Self::create(&paths)?;
         }
+        let state = Self::read(paths)?;
+        make_dir(state.paths.run())?;
+        ensure_tmpfs(state.paths.run())?;
+        for dir in [state.paths.run_projects(), state.paths.netns_dir()] {
+            make_dir(&dir)?;
+        }
+        Ok(state)
+    }
+
+    /// Looks at the engine's roots and makes nothing: what is not there holds nothing. Checks the format.
+    ///
+    /// # Errors
+    /// When a root cannot be read, or was written by a newer hoist.
+    pub fn look(paths: Paths) -> Result<Self, Error> {
+        if paths.engine_id().exists() {
+            return Self::read(paths);
+        }
+        Ok(Self { paths, engine: EngineId::from_bytes([0; 2]) })
+    }
+
+    fn read(paths: Paths) -> Result<Self, Error> {
         let version_path = paths.version();
         let found = read_text(&version_path)?.unwrap_or_default();
         if found.trim().parse::<u32>().is_ok_and(|n| n > FORMAT) || found.trim().parse::<u32>().is_err() {
@@ -139,11 +160,6 @@ impl State {
         let path = paths.engine_id();
         let text = read_text(&path)?.unwrap_or_default();
         let engine = EngineId::new(text.trim()).map_err(|e| Error::Read { path, source: io::Error::other(e) })?;
-        make_dir(paths.run())?;
-        ensure_tmpfs(paths.run())?;
-        for dir in [paths.run_projects(), paths.netns_dir()] {
-            make_dir(&dir)?;
-        }
         Ok(Self { paths, engine })
     }
 

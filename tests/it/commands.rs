@@ -111,8 +111,8 @@ services:
     assert_eq!(shop.status("db").health, Some(Health::Healthy));
     shop.hoist(&["stop"]).ok();
     fs::remove_file(shop.path("ctl/ready")).expect("removed");
-    let message = shop.hoist(&["start", "--wait", "--wait-timeout", "1"]).code(1).stderr;
-    assert!(message.contains("container shop-db-1 did not become healthy within 1s"), "{message}");
+    let message = shop.hoist(&["start", "--wait", "--wait-timeout", "1"]).code(12).stderr;
+    assert!(message.contains("application not healthy after 1s: container shop-db-1"), "{message}");
     assert_eq!(shop.status("db").state, State::Running, "it goes on");
 }
 

@@ -31,6 +31,7 @@ mod mistakes;
 mod names;
 mod networks;
 mod order;
+mod plan;
 mod ports;
 mod probe;
 mod process;

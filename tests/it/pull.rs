@@ -592,7 +592,7 @@ fn up_fetches_what_its_policies_say() {
     shop.hoist(&["up", "-d", "--pull", "always"]).ok();
     assert_eq!(content(), "three");
     let wrong = shop.hoist(&["up", "-d", "--pull", "perhaps"]).fails();
-    assert!(wrong.contains("expected `always`, `missing` or `never`"), "{wrong}");
+    assert!(wrong.contains("expected `always`, `missing`, `never` or `policy`"), "{wrong}");
     push("four");
     let plan = shop.hoist(&["--dry-run", "up", "--pull", "always"]).code(0);
     assert!(!plan.stderr.contains("Pull"), "{plan}");
