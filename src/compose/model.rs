@@ -69,6 +69,10 @@ pub struct Service {
     pub networks: IndexMap<String, ServiceNetwork>,
     /// `depends_on`.
     pub depends_on: IndexMap<ServiceName, Dependency>,
+    /// `post_start`: commands in a container that has just been started.
+    pub post_start: Vec<Hook>,
+    /// `pre_stop`: commands in a container that is about to be stopped.
+    pub pre_stop: Vec<Hook>,
     /// `restart`.
     pub restart: Restart,
     /// `healthcheck`; every field overrides only that field of the image's.
@@ -115,6 +119,21 @@ pub struct Service {
     pub env_files: Vec<EnvFile>,
     /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
     pub hash: String,
+}
+
+/// A command at a moment of a container's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables as `NAME=value`, besides the container's own.
+    pub environment: Vec<String>,
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub working_dir: Option<String>,
+    /// It has every capability.
+    pub privileged: bool,
 }
 
 /// A config or a secret that a service finds as a file.

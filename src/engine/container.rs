@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{Healthcheck, Lookup, Restart, Service};
-use crate::state::record::{HealthPolicy, RestartPolicy};
+use crate::compose::model::{Healthcheck, Hook, Lookup, Restart, Service};
+use crate::state::record::{HealthPolicy, HookRecord, Hooks, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -116,6 +116,22 @@ pub fn health(service: &Service, image: &ImageFacts) -> Option<HealthPolicy> {
 #[must_use]
 pub fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns what runs in a service's containers at moments of their lives.
+#[must_use]
+pub fn hooks(service: &Service) -> Hooks {
+    let record = |hook: &Hook| HookRecord {
+        argv: hook.argv.clone(),
+        env: hook.environment.clone(),
+        user: hook.user.clone(),
+        cwd: hook.working_dir.clone(),
+        privileged: hook.privileged,
+    };
+    Hooks {
+        post_start: service.post_start.iter().map(record).collect(),
+        pre_stop: service.pre_stop.iter().map(record).collect(),
+    }
 }
 
 /// Returns the restart policy in the supervisor's words.

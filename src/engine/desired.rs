@@ -29,7 +29,7 @@ use crate::runtime::controllers::Support;
 use crate::runtime::nodes::DeviceSpec;
 use crate::runtime::resources::Resources;
 use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec, Seccomp};
-use crate::state::record::{ContainerRecord, EndpointRecord, NetworkRecord, Policy, PortRecord, VolumeRecord};
+use crate::state::record::{ContainerRecord, EndpointRecord, Hooks, NetworkRecord, Policy, PortRecord, VolumeRecord};
 
 /// Prefix of every label of ours, which are Compose's.
 pub const LABEL: &str = "com.docker.compose.";
@@ -817,6 +817,8 @@ impl Chooser<'_> {
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,
+            // As in Compose, those of a service are not for what runs beside it.
+            hooks: if one_off.is_none() { container::hooks(service) } else { Hooks::default() },
             auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
         };
         Some(DesiredContainer {

@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 use super::execute::Host;
+use super::hooks::Moment;
 use super::local::Local;
 use super::step::{
     Attachment, ContainerRef, Creation, FileSpec, NetworkChange, Population, Step, StepError, Until, Wait,
@@ -57,9 +58,13 @@ impl Local {
             Step::CreateContainer(creation) => self.create_container(creation),
             Step::Attach(attachment) => self.attach(attachment),
             Step::Detach(attachment) => self.detach(attachment),
-            Step::Start(container) => self.start(container).await,
+            Step::Start(container) => {
+                self.start(container).await?;
+                self.run_hooks(container, Moment::Started).await
+            }
             Step::Wait(wait) => self.wait(wait).await,
             Step::Stop { container, grace, strict, restart } => {
+                self.run_hooks(container, Moment::Stopping).await?;
                 let grace_ms = Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
                 let (strict, restart) = (*strict, *restart);
                 let request = Request::Stop { container: container.id.clone(), grace_ms, strict, restart };

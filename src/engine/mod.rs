@@ -18,6 +18,7 @@ pub mod existing;
 mod fetch;
 mod grants;
 pub mod graph;
+mod hooks;
 mod host;
 pub mod images;
 pub mod isolation;

@@ -70,6 +70,8 @@ pub(crate) fn service(name: &str) -> Service {
         fetching: Fetching::default(),
         env_files: Vec::new(),
         grants: Vec::new(),
+        post_start: Vec::new(),
+        pre_stop: Vec::new(),
         hash: String::new(),
     }
 }

@@ -41,9 +41,36 @@ pub struct ContainerRecord {
     pub spec: serde_json::Value,
     /// Network namespace (device, inode) of the engine that made it, to refuse use from another one.
     pub host_netns: (u64, u64),
+    /// Commands that run in it when it was started and before it is stopped.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// It goes when it has ended: with the command that ran it, or with the next one.
     #[serde(default)]
     pub auto_remove: bool,
+}
+
+/// Commands that run in a container at moments of its life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hooks {
+    /// When it was started by a command.
+    pub post_start: Vec<HookRecord>,
+    /// Before a command stops it.
+    pub pre_stop: Vec<HookRecord>,
+}
+
+/// One of those commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRecord {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables as `NAME=value`, besides the container's own.
+    pub env: Vec<String>,
+    /// Instead of the container's user.
+    pub user: Option<String>,
+    /// Instead of the container's working directory.
+    pub cwd: Option<String>,
+    /// It has every capability.
+    pub privileged: bool,
 }
 
 /// A container's place on a network.

@@ -20,6 +20,7 @@ mod floor;
 mod full;
 mod grants;
 mod health;
+mod hooks;
 mod images;
 mod isolation;
 mod life;

@@ -19,6 +19,7 @@ use crate::diag::{Diagnostic, Span};
 use crate::name::{ProjectName, ServiceName};
 
 mod grants;
+mod hooks;
 mod isolation;
 mod lookup;
 mod mount;

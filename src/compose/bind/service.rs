@@ -33,6 +33,8 @@ impl Binder<'_> {
             grants: Vec::new(),
             networks: service_networks(map),
             depends_on: self.depends_on(map),
+            post_start: self.hooks(map, "post_start", &owner),
+            pre_stop: self.hooks(map, "pre_stop", &owner),
             restart: map.written("restart").map_or(Restart::No, |entry| self.restart(entry)),
             healthcheck: map.written("healthcheck").map(|entry| self.healthcheck(entry, &owner)),
             init,

@@ -112,8 +112,8 @@ static FIELDS: &[Field] = &[
     field("volumes_from", list(&DISTINCT).inert()),
     field("working_dir", text()),
     field("pre_start", list(&PRE_START).inert()),
-    field("post_start", list(&HOOKS).inert()),
-    field("pre_stop", list(&HOOKS).inert()),
+    field("post_start", list(&HOOKS)),
+    field("pre_stop", list(&HOOKS)),
 ];
 
 static CREDENTIAL_SPEC: &[Field] = &[field("config", text()), field("file", text()), field("registry", text())];
