@@ -81,7 +81,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", BINARY),
     ("clap", BINARY),
     ("anstream", &["cli/"]),
-    ("tabwriter", &["cli/"]),
+    ("tabwriter", &["cli/table.rs"]),
+    ("regex_lite", &["cli/ls.rs"]),
     ("tracing_subscriber", BINARY),
 ];
 

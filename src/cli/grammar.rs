@@ -17,8 +17,6 @@ const LATER: &[(&str, &str)] = &[
     ("cp", "copy through a pipe: hoist exec -T SERVICE cat FILE > FILE"),
     ("events", ""),
     ("export", ""),
-    ("images", "list images with: hoist image ls"),
-    ("ls", ""),
     ("network", ""),
     ("publish", ""),
     ("push", ""),
@@ -27,7 +25,6 @@ const LATER: &[(&str, &str)] = &[
     ("system", ""),
     ("viz", ""),
     ("volume", ""),
-    ("volumes", ""),
     ("wait", ""),
     ("watch", ""),
 ];
@@ -40,7 +37,6 @@ const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"]),
     ("up", &["--menu", "--watch", "-w"]),
     ("down", &["--rmi"]),
-    ("ps", &["--filter", "--no-trunc", "--orphans", "--services", "--status"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.

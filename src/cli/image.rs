@@ -1,7 +1,6 @@
 //! `hoist image ls`, `hoist image load` and `hoist image pull`.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hoist::diag::{Diagnostic, Report};
@@ -132,7 +131,6 @@ fn list<B: Backend>(cx: &Context<B>, store: &Store, quiet: bool) -> Result<(), R
         cx.output().data(&ids);
         return Ok(());
     }
-    let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(3).minwidth(10);
     let mut lines = String::from("REPOSITORY\tTAG\tIMAGE ID\tSIZE\n");
     for image in &images {
         let (name, tag) = match &image.reference {
@@ -141,9 +139,7 @@ fn list<B: Backend>(cx: &Context<B>, store: &Store, quiet: bool) -> Result<(), R
         };
         lines.push_str(&format!("{name}\t{tag}\t{}\t{}\n", &image.id.hex()[..12], size(image.size)));
     }
-    // Writing to a Vec cannot fail.
-    drop(writer.write_all(lines.as_bytes()).and_then(|()| writer.flush()));
-    let text = writer.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or(lines);
+    let text = super::table::aligned(&lines, 10, 3);
     cx.output().data(&text);
     Ok(())
 }

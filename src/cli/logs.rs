@@ -5,6 +5,7 @@ use std::time::Duration;
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 use hoist::engine::logs::{self, End, Selection};
+use hoist::engine::ps::Filter;
 
 use super::moment::moment;
 use super::output::LogPrinter;
@@ -61,7 +62,8 @@ fn left(until: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
     let named = cx.named()?;
     let engine = cx.engine()?;
-    engine.ps(&named.name, &named.services(), &args.services).await?; // knows the names, or says which is meant
+    let filter = Filter { services: &args.services, ..Filter::default() };
+    engine.ps(&named.name, &named.services(), &filter).await?; // knows the names, or says which is meant
     let now = jiff::Timestamp::now();
     let at = |text: &Option<String>| {
         let text = text.as_deref().filter(|text| !text.is_empty());

@@ -10,10 +10,13 @@ mod create;
 mod creating;
 mod down;
 mod exec;
+mod format;
 mod grammar;
 mod image;
+mod images;
 mod kill;
 mod logs;
+mod ls;
 mod moment;
 mod output;
 mod pause;
@@ -28,11 +31,14 @@ mod scale;
 mod signals;
 mod start;
 mod stop;
+mod table;
+mod template;
 mod terminal;
 mod top;
 mod unpause;
 mod up;
 mod version;
+mod volumes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -130,6 +136,12 @@ enum Command {
     Ps(ps::Args),
     /// Build the images of services
     Build(build::Args),
+    /// List the projects that run
+    Ls(ls::Args),
+    /// List the images that containers were made from
+    Images(images::Args),
+    /// List volumes
+    Volumes(volumes::Args),
     /// Fetch the images of services
     Pull(pull::Args),
     /// Show what containers wrote
@@ -207,6 +219,9 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
             Command::Down(args) => down::run(&cx, args).await,
             Command::Ps(args) => ps::run(&cx, args).await,
             Command::Build(args) => build::run(&cx, args).await,
+            Command::Ls(args) => ls::run(&cx, args).await,
+            Command::Images(args) => images::run(&cx, args).await,
+            Command::Volumes(args) => volumes::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
@@ -331,6 +346,11 @@ mod tests {
             "hoist up --abort-on-container-exit --attach-dependencies web",
             "hoist --dry-run down -v",
             "hoist ps -a --format json",
+            "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
+            "hoist ps -q --services --format {{.Name}}",
+            "hoist ls -a --filter name=^sh --format json -q",
+            "hoist images -q --format json web",
+            "hoist volumes -q --format {{.Name}} web",
             "hoist logs -f -n 10 --no-color web",
             "hoist exec -T -e A=b -u 1000 -w /x --index 2 web sh -c 'a -b'",
             "hoist exec -it web sh",

@@ -73,6 +73,13 @@ impl Output {
         }
     }
 
+    /// Returns how wide the terminal is that results go to; `None` when they go elsewhere.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let out = std::io::stdout();
+        let size = rustix::termios::tcgetwinsize(&out).ok().filter(|_| out.is_terminal());
+        size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+    }
+
     /// Leaves starts out, so that they do not mix with the logs of an attached `up`.
     pub(crate) fn hide_starts(&self, hide: bool) {
         self.hide_starts.store(hide, Ordering::Relaxed);

@@ -1,7 +1,6 @@
 //! `hoist top`: the processes of containers that run, as `ps -ef` shows processes, in one table.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
@@ -95,10 +94,7 @@ fn table(all: &[Top], clock: &Clock) -> String {
             lines.push('\n');
         }
     }
-    let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(2).minwidth(2);
-    // Writing to a Vec cannot fail.
-    drop(writer.write_all(lines.as_bytes()).and_then(|()| writer.flush()));
-    writer.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or(lines)
+    super::table::aligned(&lines, 4, 2)
 }
 
 /// Seconds since the epoch at which a process was started.

@@ -10,6 +10,7 @@ use crate::engine::console::{Console, Left};
 use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Choices, HostFacts};
 use crate::engine::execute::Host;
+use crate::engine::inventory::ImageDetails;
 use crate::engine::step::ContainerRef;
 use crate::event::Sink;
 use crate::name::{EngineId, ProjectName};
@@ -225,6 +226,18 @@ pub trait Backend: Host {
         console: Console,
         wait: bool,
     ) -> impl Future<Output = Result<Left, Report>>;
+
+    /// Returns the containers of all projects with their statuses, as far as those are true now.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    fn containers(&self) -> Result<Vec<(ContainerRecord, ContainerStatus)>, Report>;
+
+    /// Returns what the store knows of an image by its id; the name is told if it still leads there. `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn image_details(&self, id: &str, name: &str) -> Result<Option<ImageDetails>, Report>;
 
     /// Returns the processes of a container.
     ///

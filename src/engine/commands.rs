@@ -30,14 +30,14 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn has(&self, service: &ServiceName) -> bool {
+    pub(super) fn has(&self, service: &ServiceName) -> bool {
         match self.services {
             [] => self.defined.is_none_or(|defined| defined.contains(service)),
             named => named.iter().any(|name| name == service.as_str()),
         }
     }
 
-    fn check(&self, actual: &Actual) -> Result<(), Report> {
+    pub(super) fn check(&self, actual: &Actual) -> Result<(), Report> {
         check_names(actual, self.defined.unwrap_or_default(), self.services)
     }
 }

@@ -1,9 +1,11 @@
-//! Images of this host: whether one is here, and how it is fetched.
+//! Images of this host: whether one is here, what is known of it, and how it is fetched.
 
 use super::backend::{Fetch, Fetched, Presence};
+use super::inventory::ImageDetails;
 use crate::diag::{Diagnostic, Report};
 use crate::event::Sink;
 use crate::image::config::Platform;
+use crate::image::digest::Digest;
 use crate::image::pull::{self, Outcome, Wanted};
 use crate::image::reference::Reference;
 use crate::image::registry::Client;
@@ -23,6 +25,26 @@ pub(super) fn presence(store: &Store, reference: &str, wanted: Option<&str>) -> 
     // An id, unlike a name, leads nowhere else.
     let origin = Reference::parse(reference).ok().map(|r| store.origin(&r)).transpose()?.flatten();
     Ok(Presence::Here { pulled: origin.map(|o| o.pulled) })
+}
+
+/// Returns what is known of an image; its name is the one that is asked about if that leads to it, else its first.
+pub(super) fn details(store: &Store, id: &str, name: &str) -> Result<Option<ImageDetails>, Report> {
+    let Ok(id) = Digest::parse(id) else { return Ok(None) };
+    let Some(image) = store.image(&id)? else { return Ok(None) };
+    let asked = Reference::parse(name).ok();
+    let mut names = store.list()?.into_iter().filter(|listed| listed.id == id).filter_map(|listed| listed.reference);
+    let first = names.next();
+    let found = if first == asked { first } else { names.find(|r| Some(r) == asked.as_ref()).or(first) };
+    let config = &image.config;
+    let (architecture, os, variant) = (config.architecture.clone(), config.os.clone(), config.variant.clone());
+    Ok(Some(ImageDetails {
+        repository: found.as_ref().map(Reference::familiar_name),
+        tag: found.as_ref().and_then(|r| r.tag().map(ToOwned::to_owned)),
+        platform: platform::show(&Platform { architecture, os, variant }),
+        size: image.size,
+        created: image.created,
+        tagged: found.and_then(|r| store.named_at(&r)),
+    }))
 }
 
 fn parsed(text: &str) -> Result<Platform, Report> {

@@ -15,6 +15,7 @@ use super::choices::LocalChoices;
 use super::console::{Console, Left};
 use super::container::ImageFacts;
 use super::desired::{Choices, HostFacts};
+use super::inventory::ImageDetails;
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
@@ -447,6 +448,18 @@ impl Backend for Local {
 
     async fn attach(&self, container: &ContainerRef, console: Console, wait: bool) -> Result<Left, Report> {
         self.run_attach(container, console, wait).await
+    }
+
+    fn containers(&self) -> Result<Vec<(ContainerRecord, ContainerStatus)>, Report> {
+        let with_status = |record: ContainerRecord| {
+            let status = self.status_of(&record)?;
+            Ok((record, status))
+        };
+        self.state.containers(None)?.into_iter().map(with_status).collect()
+    }
+
+    fn image_details(&self, id: &str, name: &str) -> Result<Option<ImageDetails>, Report> {
+        super::fetch::details(&self.images, id, name)
     }
 
     fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report> {

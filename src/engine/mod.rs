@@ -21,6 +21,7 @@ pub mod graph;
 mod hooks;
 mod host;
 pub mod images;
+pub mod inventory;
 pub mod isolation;
 pub mod limits;
 pub mod local;
@@ -361,7 +362,7 @@ impl<B: Backend> Engine<B> {
         if outcome.failed.is_empty() { Ok(()) } else { Err(outcome.report(&plan, "run the command again")) }
     }
 
-    /// Returns the project's containers, those of the named services or all, sorted by name.
+    /// Returns the containers that a filter lets through, sorted by name.
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
@@ -369,12 +370,14 @@ impl<B: Backend> Engine<B> {
         &self,
         project: &ProjectName,
         defined: &[ServiceName],
-        services: &[String],
+        filter: &ps::Filter<'_>,
     ) -> Result<Vec<ps::Row>, Report> {
         self.adopt(project).await?;
         let actual = self.backend.observe(project)?;
-        check_names(&actual, defined, services)?;
-        Ok(ps::rows(&actual, services))
+        check_names(&actual, defined, filter.services)?;
+        let is_shown =
+            |row: &ps::Row| filter.has(row) && (!filter.defined_only || defined.contains(&row.record.service));
+        Ok(ps::rows(&actual, self.backend.paths()).into_iter().filter(is_shown).collect())
     }
 
     /// Runs a command in a running container of a service, and returns its exit code when it has ended. Without a console

@@ -89,7 +89,7 @@ impl Local {
     }
 
     /// Returns a container's status as far as it is true now.
-    fn status_of(&self, record: &ContainerRecord) -> Result<ContainerStatus, Report> {
+    pub(super) fn status_of(&self, record: &ContainerRecord) -> Result<ContainerStatus, Report> {
         let status = self.state.status(&record.project, &record.id)?;
         let mut status = status.unwrap_or_else(|| ContainerStatus::created(record.id.clone()));
         if let Some(process) = &status.process

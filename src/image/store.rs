@@ -280,6 +280,12 @@ impl Store {
         Ok(Some(Origin { id, digest, pulled }))
     }
 
+    /// Returns when an image was given this name, in seconds since the epoch.
+    #[must_use]
+    pub fn named_at(&self, reference: &Reference) -> Option<i64> {
+        fs::metadata(self.name_path(reference)).ok().map(|found| std::os::unix::fs::MetadataExt::mtime(&found))
+    }
+
     /// Writes down that a name still leads to what is here.
     pub(crate) fn confirm(&self, reference: &Reference, now: i64) -> Result<(), Error> {
         match read_json::<RefRecord>(&self.name_path(reference))? {
