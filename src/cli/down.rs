@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
-use hoist::engine::{DownRequest, Finish, Grace};
+use hoist::engine::{DownRequest, Finish, Grace, Images};
 
 use super::{Context, Exit, Interrupts};
 
@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Also remove the project's volumes, named and anonymous
     #[arg(short, long)]
     volumes: bool,
+    /// Remove images: `local` those that were built here and have no other name, `all` those of every service
+    #[arg(long, value_name = "local|all")]
+    rmi: Option<String>,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
@@ -28,6 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
+    let images = args.rmi.as_deref().map(images).transpose()?;
     let named = cx.named().map_err(without_file)?;
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
@@ -36,6 +40,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         defined: named.project.as_ref().map(|_| named.services().into_iter().collect()),
         services: &args.services,
         volumes: args.volumes,
+        images: images.map(|images| (images, named.project.as_ref())),
         orphans: super::creating::orphans(args.remove_orphans)?,
         grace: Grace { timeout: args.timeout, strict: args.strict_grace },
     };
@@ -47,6 +52,14 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {
         Finish::Done => Ok(Exit::Success),
         Finish::Interrupted => Ok(Exit::Interrupted),
+    }
+}
+
+fn images(text: &str) -> Result<Images, Report> {
+    match text {
+        "local" => Ok(Images::Local),
+        "all" => Ok(Images::All),
+        _ => Err(Report::message(format!("invalid value for --rmi: \"{text}\" (legal values are \"local\", \"all\")"))),
     }
 }
 

@@ -36,7 +36,6 @@ const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "
 const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"]),
     ("up", &["--menu", "--watch", "-w"]),
-    ("down", &["--rmi"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.

@@ -345,6 +345,7 @@ mod tests {
             "hoist up --abort-on-container-failure --exit-code-from web --attach web --no-attach db",
             "hoist up --abort-on-container-exit --attach-dependencies web",
             "hoist --dry-run down -v",
+            "hoist down --rmi local --remove-orphans -t 3 web db",
             "hoist ps -a --format json",
             "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
             "hoist ps -q --services --format {{.Name}}",

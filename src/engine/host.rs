@@ -17,6 +17,7 @@ use super::step::{
 use super::supervisors::Error as LinkError;
 use crate::diag::Explain;
 use crate::fault;
+use crate::image::reference::Reference;
 use crate::network;
 use crate::state;
 use crate::state::record::{ContainerStatus, Health, State as Life, VolumeRecord};
@@ -55,6 +56,7 @@ impl Local {
                 let root = self.state.paths().volumes();
                 volume::remove(&root, name).map(drop).map_err(|e| failed(format!("remove volume `{name}`"), e))
             }
+            Step::RemoveImage(reference) => self.remove_image(reference),
             Step::CreateContainer(creation) => self.create_container(creation),
             Step::Attach(attachment) => self.attach(attachment),
             Step::Detach(attachment) => self.detach(attachment),
@@ -170,6 +172,20 @@ impl Local {
         let root = sys::mount::overlay(&population.layers, None).map_err(|e| failed_io(what(), e))?;
         let data = self.state.paths().volume(&population.volume).join("_data");
         volume::copy_up(&data, root.as_fd(), &population.path).map_err(|e| failed(what(), e))
+    }
+
+    /// A container keeps its image, whoever's it is and whether it runs or not.
+    fn remove_image(&self, reference: &str) -> Done {
+        let what = || format!("remove image `{reference}`");
+        let _lock = self.state.lock_engine().map_err(|e| failed(what(), e))?;
+        let Some(image) = self.images.resolve(reference).map_err(|e| failed(what(), e))? else { return Ok(()) };
+        let id = image.id.to_string();
+        let records = self.state.containers(None).map_err(|e| failed(what(), e))?;
+        if records.iter().any(|record| record.image_id == id) {
+            return Err(StepError::InUse);
+        }
+        let name = Reference::parse(reference).map_err(|e| failed(what(), e))?;
+        self.images.untag(&name).map_err(|e| failed(what(), e))
     }
 
     fn create_container(&self, creation: &Creation) -> Done {

@@ -47,9 +47,10 @@ pub mod up;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::compose::model::Project;
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::{Actual, ActualContainer};
-use crate::engine::backend::{Backend, ExecRequest};
+use crate::engine::backend::{Backend, ExecRequest, Presence};
 use crate::engine::console::{Console, Left};
 use crate::engine::execute::OnFailure;
 use crate::engine::plan::{Options, Orphans};
@@ -100,10 +101,21 @@ pub struct DownRequest<'a> {
     pub services: &'a [String],
     /// Remove volumes.
     pub volumes: bool,
+    /// Remove images, and the model that names them, if there is a file.
+    pub images: Option<(Images, Option<&'a Project>)>,
     /// What happens to containers of services that the file does not have.
     pub orphans: Orphans,
     /// How its containers are stopped.
     pub grace: Grace,
+}
+
+/// Which images `down` removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Images {
+    /// Those that were built here and have no name but ours.
+    Local,
+    /// Every service's.
+    All,
 }
 
 /// A plan and the lock under which it is true.
@@ -232,13 +244,40 @@ impl<B: Backend> Engine<B> {
                 Some(going)
             }
         };
-        let down = plan::Down { services, defined: request.defined.clone(), volumes: request.volumes };
+        let images = self.images_that_go(request, &actual, services.as_ref())?;
+        let down = plan::Down { services, defined: request.defined.clone(), volumes: request.volumes, images };
         let options = self.options(request.grace, request.orphans);
         let mut plan = plan::down(request.project, &actual, &down, &options);
         if plan.is_empty() && plan.warnings.is_empty() {
             plan.warnings.push(format!("No resource found to remove for project \"{}\".", request.project));
         }
         Ok(self.prepared(plan, request.project, "down", OnFailure::Continue, lock))
+    }
+
+    /// Returns the names of the images that `down` removes: those of the file's services, else of the containers'.
+    fn images_that_go(
+        &self,
+        request: &DownRequest<'_>,
+        actual: &Actual,
+        services: Option<&BTreeSet<ServiceName>>,
+    ) -> Result<Vec<String>, Report> {
+        let Some((which, project)) = request.images else { return Ok(Vec::new()) };
+        let built = |service: &ServiceName| format!("{}-{service}", request.project);
+        let of_file = project.into_iter().flat_map(|p| p.services.values()).map(|service| {
+            let written = service.image.as_ref().map(|image| image.value.clone());
+            (&service.name, written.unwrap_or_else(|| built(&service.name)))
+        });
+        let records = actual.containers.iter().map(|c| &c.record).filter(|_| project.is_none());
+        let of_containers = records.map(|record| (&record.service, record.image.clone()));
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for (service, name) in of_file.chain(of_containers) {
+            let chosen = services.is_none_or(|services| services.contains(service));
+            let wanted = which == Images::All || name == built(service);
+            if chosen && wanted && matches!(self.backend.presence(&name, None)?, Presence::Here { .. }) {
+                names.insert(name);
+            }
+        }
+        Ok(names.into_iter().collect())
     }
 
     fn prepared(

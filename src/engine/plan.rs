@@ -112,6 +112,8 @@ pub struct Down {
     pub defined: Option<BTreeSet<ServiceName>>,
     /// Remove named volumes of the project, and those without a name.
     pub volumes: bool,
+    /// Remove these images, by their names.
+    pub images: Vec<String>,
 }
 
 /// Returns the steps that remove a project: dependents before what they depend on, then networks, then volumes.
@@ -143,6 +145,11 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
             stopped.entry(&container.record.service).or_default().extend(steps.first());
             ends.insert(&container.record.id, steps);
         }
+    }
+    for reference in &request.images {
+        let made_of_it = going.iter().filter(|c| c.record.image == *reference);
+        let after: Vec<StepId> = made_of_it.filter_map(|c| ends.get(&c.record.id)).flatten().copied().collect();
+        plan.push(Step::RemoveImage(reference.clone()), Reason::Asked("down"), after);
     }
     if request.services.is_some() {
         return plan;
@@ -219,6 +226,7 @@ pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
             | Step::CreateVolume(_)
             | Step::PopulateVolume(_)
             | Step::RemoveVolume(_)
+            | Step::RemoveImage(_)
             | Step::CreateContainer(_)
             | Step::Start(_)
             | Step::Wait(_)

@@ -27,6 +27,7 @@ impl<L> Prepared<L> {
             | Step::CreateVolume(_)
             | Step::PopulateVolume(_)
             | Step::RemoveVolume(_)
+            | Step::RemoveImage(_)
             | Step::Attach(_)
             | Step::Detach(_)
             | Step::Start(_)

@@ -27,6 +27,8 @@ pub enum Step {
     PopulateVolume(Box<Population>),
     /// Removes the directory with all that is in it.
     RemoveVolume(VolumeName),
+    /// Takes an image's name away, and with its last name the image, unless a container is made of it.
+    RemoveImage(String),
     /// Writes the record, makes the directories and the generated files.
     CreateContainer(Box<Creation>),
     /// Makes and pins the container's network namespace and wires its endpoints.
@@ -271,6 +273,7 @@ impl Step {
             Self::CreateVolume(_) => "create volume",
             Self::PopulateVolume(_) => "populate volume",
             Self::RemoveVolume(_) => "remove volume",
+            Self::RemoveImage(_) => "remove image",
             Self::CreateContainer(_) => "create container",
             Self::Attach(_) => "attach",
             Self::Detach(_) => "detach",
@@ -293,6 +296,7 @@ impl Step {
             Self::CreateVolume(record) => Subject::Volume(record.name.to_string()),
             Self::PopulateVolume(population) => Subject::Volume(population.volume.to_string()),
             Self::RemoveVolume(name) => Subject::Volume(name.to_string()),
+            Self::RemoveImage(reference) => Subject::Image(reference.clone()),
             Self::CreateContainer(creation) => Subject::Container(creation.record.name.to_string()),
             Self::Attach(attachment) | Self::Detach(attachment) => {
                 Subject::Container(attachment.container.name.to_string())
@@ -312,7 +316,9 @@ impl Step {
     pub fn words(&self, reason: &Reason) -> (Option<&'static str>, Option<&'static str>) {
         match self {
             Self::CreateNetwork(_) | Self::CreateVolume(_) => (Some("Creating"), Some("Created")),
-            Self::RemoveNetwork(_) | Self::RemoveVolume(_) => (Some("Removing"), Some("Removed")),
+            Self::RemoveNetwork(_) | Self::RemoveVolume(_) | Self::RemoveImage(_) => {
+                (Some("Removing"), Some("Removed"))
+            }
             Self::PopulateVolume(_) | Self::Attach(_) => (None, None),
             Self::CreateContainer(_) if reason.replaces() => (Some("Recreate"), Some("Recreated")),
             Self::Stop { .. } | Self::RemoveContainer(_) | Self::Detach(_) if reason.replaces() => {

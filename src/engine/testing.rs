@@ -350,6 +350,11 @@ impl World {
                 }
                 actual.volumes.remove(name);
             }
+            Step::RemoveImage(reference) => {
+                if self.actual.borrow().containers.iter().any(|c| c.record.image == *reference) {
+                    return Err(StepError::InUse);
+                }
+            }
             Step::CreateContainer(creation) => {
                 let mut actual = self.actual.borrow_mut();
                 let record = &creation.record;

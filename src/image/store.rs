@@ -230,6 +230,23 @@ impl Store {
         self.write_tag(reference, &RefRecord { image: id.clone(), manifest: None, resolved: None, pulled: None })
     }
 
+    /// Takes a name away; an image that has no other is not listed any more. Its layers stay, as others may have them.
+    ///
+    /// # Errors
+    /// When the store is damaged or cannot be written.
+    pub fn untag(&self, reference: &Reference) -> Result<(), Error> {
+        let path = self.name_path(reference);
+        let Some(RefRecord { image, .. }) = read_json::<RefRecord>(&path)? else { return Ok(()) };
+        let mut names = BTreeMap::new();
+        self.collect_refs(&self.root.join("refs"), &mut Vec::new(), &mut names)?;
+        // The name goes last, so that who is killed before can be asked again.
+        if names.values().filter(|record| record.image == image).count() == 1 {
+            remove_file(&self.root.join("refs/_images").join(image.hex()))?;
+            fault::point("image.unlisted");
+        }
+        remove_file(&path)
+    }
+
     pub(crate) fn tag_manifest(&self, reference: &Reference, id: &Digest, manifest: Digest) -> Result<(), Error> {
         let manifest = Some(manifest);
         self.write_tag(reference, &RefRecord { image: id.clone(), manifest, resolved: None, pulled: None })
@@ -698,6 +715,13 @@ pub(crate) fn remove_dir(parent: &Path, dir: &Path) -> Result<(), Error> {
         sys::tree::remove(fd.as_fd(), name.as_encoded_bytes())
     };
     remove().map_err(store_error("remove", dir))
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(store_error("remove", path)(e)),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn make_dirs(dir: &Path) -> Result<(), Error> {

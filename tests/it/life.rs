@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::support::project::TestProject;
-use super::support::run::Running;
+use super::support::run::{Run, Running};
 use super::support::{Secs as _, require_root};
 
 const SHOP: &str = "
@@ -122,4 +122,49 @@ fn who_asked_to_follow_a_restart_follows_unless_left_out() {
     shop.hoist(&["restart", "db"]).ok();
     assert_ne!(shop.pid("web"), after[0]);
     shop.hoist(&["down", "-v"]).ok();
+}
+
+#[test]
+fn down_removes_images_when_it_is_told_and_nobody_has_them() {
+    require_root!();
+    let file = "
+services:
+  far:
+    image: busybox
+    command: sleep 1000
+  made:
+    build: .
+  named:
+    build: .
+    image: mine:1
+";
+    let shop = TestProject::new("shop", file);
+    shop.write("Dockerfile", "FROM busybox\nCMD [\"sleep\", \"1000\"]\n");
+    let images = || -> BTreeSet<String> {
+        let list = shop.hoist(&["image", "ls"]).ok();
+        list.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(":")).collect()
+    };
+    shop.up();
+    assert_eq!(images(), set(["busybox:latest", "mine:1", "shop-made:latest"]));
+    let other = shop.beside("other", "services:\n  one:\n    image: busybox\n    command: sleep 1000\n");
+    other.up();
+    let message = shop.hoist(&["down", "--rmi", "some"]).fails();
+    assert!(message.contains("invalid value for --rmi: \"some\" (legal values are \"local\", \"all\")"), "{message}");
+    shop.hoist(&["down", "--rmi", "local", "far"]).ok();
+    assert_eq!(images().len(), 3, "the service's image is not ours");
+    let run = shop.hoist(&["down", "--rmi", "local"]).code(0);
+    assert!(run.stderr.contains(" Image shop-made Removed"), "{run}");
+    assert_eq!(images(), set(["busybox:latest", "mine:1"]));
+    shop.up();
+    // What another project's container is made of stays, with a warning.
+    let run = shop.hoist(&["down", "--rmi", "all"]).code(0);
+    assert!(run.stderr.contains("Image busybox: Resource is still in use"), "{run}");
+    assert_eq!(images(), set(["busybox:latest"]));
+    // A command that is killed in between is finished by the next.
+    let mut killed = other.command(&["down", "--rmi", "all"]);
+    killed.env("HOIST_FAULT", "image.unlisted");
+    assert_eq!(Run::of(killed, 20.secs()).code, None);
+    assert_eq!(images(), set(["busybox:latest"]));
+    other.hoist(&["down", "--rmi", "all"]).ok();
+    assert_eq!(images(), set([]));
 }
