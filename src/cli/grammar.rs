@@ -14,9 +14,7 @@ const LATER: &[(&str, &str)] = &[
     ("bridge", ""),
     ("commit", ""),
     ("container", "run a project's containers with: hoist up"),
-    ("cp", "copy through a pipe: hoist exec -T SERVICE cat FILE > FILE"),
     ("events", ""),
-    ("export", ""),
     ("network", ""),
     ("publish", ""),
     ("push", ""),
@@ -147,7 +145,7 @@ mod tests {
             "hoist upp",
             "hoist xyzzy",
             "hoist compose up",
-            "hoist cp x y",
+            "hoist container ls",
             "hoist events",
             "hoist image rm x",
             "hoist image load x.tar",
@@ -169,8 +167,8 @@ mod tests {
         help: hoist --help lists the commands
         error: docker compose's commands stand at the top: there is no `hoist compose`
         help: leave `compose` out, as in: hoist up
-        error: `hoist cp` is not part of this version yet
-        help: copy through a pipe: hoist exec -T SERVICE cat FILE > FILE
+        error: `hoist container` is not part of this version yet
+        help: run a project's containers with: hoist up
         error: `hoist events` is not part of this version yet
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`

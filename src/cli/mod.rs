@@ -6,10 +6,12 @@ mod attach;
 mod build;
 mod config;
 mod context;
+mod cp;
 mod create;
 mod creating;
 mod down;
 mod exec;
+mod export;
 mod format;
 mod grammar;
 mod image;
@@ -152,6 +154,10 @@ enum Command {
     Run(run::Args),
     /// Attach standard input, output and error to a service's running container
     Attach(attach::Args),
+    /// Copy files and directories between a service's containers and the host
+    Cp(cp::Args),
+    /// Write the files of a service's container as a tar
+    Export(export::Args),
     /// Stop and start containers
     Restart(restart::Args),
     /// Start containers that were stopped, and those that they depend on
@@ -231,6 +237,8 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
                 Err(Report::message("`hoist attach` has no plan: leave --dry-run out"))
             }
             Command::Attach(args) => attach::run(&cx, args).await,
+            Command::Cp(args) => cp::run(&cx, args).await,
+            Command::Export(args) => export::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
             Command::Start(args) => start::run(&cx, args).await,
             Command::Stop(args) => stop::run(&cx, args).await,

@@ -11,6 +11,7 @@ mod choices;
 pub mod commands;
 pub mod console;
 pub mod container;
+pub mod copy;
 pub mod desired;
 pub mod detach;
 pub mod execute;

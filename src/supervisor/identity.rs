@@ -4,11 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::stop::{Look, Takes};
 use crate::runtime::cgroup::Cgroup;
 use crate::state::record::ProcessIdentity;
+
+/// The process has not run another program since it was cloned (include/linux/sched.h).
+const PF_FORKNOEXEC: u64 = 0x40;
 
 /// Returns the identity of a live process.
 ///
@@ -31,8 +36,31 @@ pub(super) fn is_there(process: &ProcessIdentity) -> bool {
 
 /// Returns whether a process runs a program of its own, and not that of the process that it was cloned from.
 pub(super) fn has_exec(pid: i32) -> bool {
-    const PF_FORKNOEXEC: u64 = 0x40; // include/linux/sched.h
     field(pid, 9).is_some_and(|flags| flags & PF_FORKNOEXEC == 0)
+}
+
+/// Opens the root directory of a process that runs a program of its own: before that, a container's has the host's.
+///
+/// # Errors
+/// `ESRCH` when it has ended, or does not run its program yet.
+pub fn root_of(process: &ProcessIdentity) -> io::Result<OwnedFd> {
+    let gone = || io::Error::from(Errno::SRCH);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // It stays with the process that it was opened for, and what is read through it is that process's.
+    let dir = rustix::fs::open(format!("/proc/{}", process.pid), flags, Mode::empty())?;
+    let stat = rustix::fs::openat(&dir, c"stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = io::read_to_string(std::fs::File::from(stat))?;
+    let field = |number| parse_field(&stat, number)?.parse::<u64>().ok();
+    let is_it = process.boot_id == boot_id() && field(22) == Some(process.start_time);
+    if !is_it || field(9).is_none_or(|flags| flags & PF_FORKNOEXEC != 0) {
+        return Err(gone());
+    }
+    let root = rustix::fs::openat(&dir, c"root", flags, Mode::empty())?;
+    let (theirs, ours) = (rustix::fs::fstat(&root)?, rustix::fs::stat(c"/")?);
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
+        return Err(gone());
+    }
+    Ok(root)
 }
 
 /// Opens a handle of the process, if it is still the one that is meant.

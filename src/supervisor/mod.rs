@@ -27,7 +27,7 @@ use crate::paths::Paths;
 use crate::state::State;
 use crate::sys::process::CStrings;
 
-pub use identity::is_alive;
+pub use identity::{is_alive, root_of};
 
 /// The hidden command that both processes are started with.
 pub const COMMAND: &str = "__supervise";

@@ -33,6 +33,26 @@ pub fn open_dir_at(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
+/// Returns whether something is mounted on `name` in `dir`, in whichever mount namespace that directory was opened.
+///
+/// Who is in another namespace has to ask: for him the kernel removes such a name, and the mount with it (unlink(2) says
+/// `EBUSY` for the caller's own mounts alone).
+///
+/// # Errors
+/// The kernel's; `ENOENT` when there is no such name.
+pub fn is_mounted_on(dir: impl AsFd, name: &[u8]) -> io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for _ in 0..64 {
+        match rustix::fs::openat2(&dir, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+            Ok(_) => return Ok(false),
+            Err(Errno::XDEV) => return Ok(true),
+            Err(Errno::AGAIN) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
 /// Returns the names in a directory, sorted, without `.` and `..`.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod build;
 mod commands;
 mod config;
 mod connectivity;
+mod copy;
 mod crash;
 mod cycles;
 mod edited;

@@ -1,0 +1,184 @@
+//! Writes entries as a tar: ustar, with pax records for what does not fit (POSIX.1-2017 `pax`).
+
+use std::io::{self, Read, Write};
+
+use super::error::Error;
+use super::pack::Sink;
+use crate::image::tarball::{Entry, Kind};
+
+const BLOCK: usize = 512;
+
+/// A tar that is being written.
+pub(super) struct Stream<W> {
+    out: W,
+}
+
+impl<W: Write> Stream<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.out.write_all(&[0; 2 * BLOCK])?;
+        self.out.flush()
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
+        self.out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])
+    }
+
+    fn write(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+        let mut name = if entry.name.is_empty() { b".".to_vec() } else { entry.name.clone() };
+        if entry.kind == Kind::Directory {
+            name.push(b'/');
+        }
+        let mut records = Vec::new();
+        if name.len() > 100 {
+            record(&mut records, b"path", &name);
+        }
+        if entry.link.len() > 100 {
+            record(&mut records, b"linkpath", &entry.link);
+        }
+        if octal(entry.size, 12).is_none() {
+            record(&mut records, b"size", entry.size.to_string().as_bytes());
+        }
+        for (key, id) in [(&b"uid"[..], entry.uid), (b"gid", entry.gid)] {
+            if octal(u64::from(id), 8).is_none() {
+                record(&mut records, key, id.to_string().as_bytes());
+            }
+        }
+        if u64::try_from(entry.mtime.0).ok().and_then(|at| octal(at, 12)).is_none() {
+            record(&mut records, b"mtime", entry.mtime.0.to_string().as_bytes());
+        }
+        for (key, value) in &entry.xattrs {
+            record(&mut records, &[b"SCHILY.xattr.", &key[..]].concat(), value);
+        }
+        if !records.is_empty() {
+            let about = Entry { name: b"pax".to_vec(), link: Vec::new(), size: records.len() as u64, ..entry.clone() };
+            self.out.write_all(&header(b'x', b"pax", &about))?;
+            self.out.write_all(&records)?;
+            self.pad(records.len() as u64)?;
+        }
+        let letter = match entry.kind {
+            Kind::File => b'0',
+            Kind::Hardlink => b'1',
+            Kind::Symlink => b'2',
+            Kind::Char => b'3',
+            Kind::Block => b'4',
+            Kind::Directory => b'5',
+            Kind::Fifo => b'6',
+        };
+        self.out.write_all(&header(letter, &name, entry))?;
+        if entry.kind == Kind::File {
+            io::copy(data, &mut self.out)?;
+            self.pad(entry.size)?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Sink for Stream<W> {
+    fn put(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
+        self.write(entry, data).map_err(Error::act("archive", &entry.name))
+    }
+}
+
+/// Appends a pax record; its length counts its own digits.
+fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let body = key.len() + value.len() + 3;
+    let mut length = body;
+    while length != body + length.to_string().len() {
+        length = body + length.to_string().len();
+    }
+    records.extend_from_slice(format!("{length} ").as_bytes());
+    records.extend_from_slice(&[key, b"=", value, b"\n"].concat());
+}
+
+/// Returns a number in octal for a field of that width, if it fits.
+fn octal(number: u64, width: usize) -> Option<String> {
+    let digits = format!("{number:0>width$o}\0", width = width - 1);
+    (digits.len() == width).then_some(digits)
+}
+
+fn header(letter: u8, name: &[u8], entry: &Entry) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    let mut put = |at: usize, bytes: &[u8], most: usize| {
+        let bytes = &bytes[..bytes.len().min(most)];
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    let number = |n: u64, width| octal(n, width).unwrap_or_else(|| octal(0, width).unwrap_or_default());
+    put(0, name, 100);
+    put(100, number(u64::from(entry.mode), 8).as_bytes(), 8);
+    put(108, number(u64::from(entry.uid), 8).as_bytes(), 8);
+    put(116, number(u64::from(entry.gid), 8).as_bytes(), 8);
+    put(124, number(entry.size, 12).as_bytes(), 12);
+    put(136, number(u64::try_from(entry.mtime.0).unwrap_or_default(), 12).as_bytes(), 12);
+    put(148, b"        ", 8);
+    put(156, &[letter], 1);
+    put(157, &entry.link, 100);
+    put(257, b"ustar\x0000", 8);
+    put(329, number(u64::from(entry.device.0), 8).as_bytes(), 8);
+    put(337, number(u64::from(entry.device.1), 8).as_bytes(), 8);
+    let sum: u64 = block.iter().map(|b| u64::from(*b)).sum();
+    block[148..155].copy_from_slice(number(sum, 7).as_bytes());
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tarball::Reader;
+
+    #[test]
+    fn what_is_written_is_what_our_reader_reads() {
+        let plain = Entry {
+            name: b"dir/f".to_vec(),
+            kind: Kind::File,
+            link: Vec::new(),
+            mode: 0o4755,
+            uid: 1000,
+            gid: 7,
+            mtime: (1_700_000_000, 0),
+            size: 5,
+            device: (0, 0),
+            xattrs: vec![(b"security.capability".to_vec(), b"\x01\0\n3 a=b\n".to_vec())],
+        };
+        let long = vec![b'n'; 300];
+        let link = Entry {
+            name: long.clone(),
+            link: long,
+            kind: Kind::Symlink,
+            size: 0,
+            uid: u32::MAX,
+            mtime: (-5, 0),
+            xattrs: vec![],
+            ..plain.clone()
+        };
+        let device = Entry {
+            name: b"null".to_vec(),
+            kind: Kind::Char,
+            device: (1, 3),
+            size: 0,
+            xattrs: vec![],
+            ..plain.clone()
+        };
+        let mut bytes = Vec::new();
+        let mut stream = Stream::new(&mut bytes);
+        for entry in [&plain, &link, &device] {
+            stream.put(entry, &mut &b"hello"[..]).expect("memory");
+        }
+        stream.finish().expect("memory");
+        assert_eq!(bytes.len() % BLOCK, 0);
+        let mut reader = Reader::new(&bytes[..]);
+        assert_eq!(reader.next().expect("read"), Some(plain));
+        assert_eq!(io::read_to_string(&mut reader).expect("text"), "hello");
+        assert_eq!(reader.next().expect("read"), Some(link));
+        assert_eq!(reader.next().expect("read"), Some(device));
+        assert_eq!(reader.next().expect("read"), None);
+    }
+}
