@@ -401,7 +401,14 @@ services:
 ";
     let shop = TestProject::new("shop", text);
     shop.up();
+    // Before its handler is there, the kernel discards the signal.
+    let handles = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+        u64::from_str_radix(caught, 16).is_ok_and(|caught| caught & 1 << (nix::libc::SIGTERM - 1) != 0)
+    };
     let pause = || {
+        eventually(20.secs(), "its handler", || holds(handles(shop.pid("web"))));
         shop.hoist(&["pause"]).ok();
         assert!(is_frozen(&shop, "web"));
     };
