@@ -6,6 +6,8 @@ mod attach;
 mod build;
 mod config;
 mod context;
+#[cfg(test)]
+mod coverage;
 mod cp;
 mod create;
 mod creating;
