@@ -89,6 +89,13 @@ fn looking_has_no_effect_at_all() {
     }
     assert_eq!([shop.pid("web"), shop.pid("db")], pids);
     assert_eq!([shop.status("web"), shop.status("db")], statuses);
+    // What does not run is looked at without the lock that a copy takes.
+    shop.hoist(&["stop", "-t", "0"]).ok();
+    let before = world(&shop).files; // links vanish a moment later
+    for look in [&["cp", "--dry-run", "web:/etc/hosts", "hosts"][..], &["export", "--dry-run", "-o", "tar", "web"]] {
+        assert!(shop.hoist(look).ok().contains("shop-web-1"), "{look:?}");
+        assert_eq!(world(&shop).files, before, "{look:?} on a project that is stopped");
+    }
     shop.hoist(&["down", "-v"]).ok();
 }
 

@@ -97,8 +97,8 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When what exists cannot be read, or there is no such container.
     pub async fn choose(&self, target: &Target<'_>, which: Which, first: bool) -> Result<Chosen<B::Lock>, Report> {
-        self.backend.adopt(target.project).await?;
-        let mut lock = None;
+        self.adopt(target.project).await?;
+        let (mut lock, mut locked) = (None, false);
         loop {
             let actual = self.backend.observe(target.project)?;
             target.check(&actual)?;
@@ -119,10 +119,10 @@ impl<B: Backend> Engine<B> {
                 let help = format!("make it with: hoist up -d {service}");
                 return Err(Diagnostic::error(None, message).help(help).into());
             }
-            if lock.is_some() || containers.iter().all(|c| c.status.state == State::Running) {
+            if locked || containers.iter().all(|c| c.status.state == State::Running) {
                 return Ok(Chosen { containers, _lock: lock });
             }
-            lock = Some(self.backend.lock(target.project)?);
+            (lock, locked) = (self.lock(target.project)?, true);
         }
     }
 
