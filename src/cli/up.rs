@@ -206,7 +206,7 @@ fn tell_failed<B: Backend>(cx: &Context<B>, failed: &[Failed], waited: bool) -> 
     for Failed { container, code, out_of_memory } in failed {
         let ContainerRef { name, service, .. } = container;
         let (what, help) = match out_of_memory {
-            Some(oom) => (memory_words(*code, *oom), format!("raise `mem_limit`, or see hoist logs {service}")),
+            Some(oom) => (memory_words(*code, oom.limit), format!("raise `mem_limit`, or see hoist logs {service}")),
             None if waited => (format!("exited ({code})"), format!("see its output: hoist logs {service}")),
             None => (format!("exited with code {code}"), format!("see hoist logs {service}")),
         };

@@ -15,6 +15,7 @@ use super::step::{ContainerRef, StepError};
 use crate::diag::{Diagnostic, Report};
 use crate::fault;
 use crate::state::record::{HookRecord, State};
+use crate::supervisor::protocol::Request;
 
 /// How many of the last lines of a hook that failed are shown.
 const LINES: usize = 20;
@@ -42,6 +43,9 @@ impl Moment {
 impl Local {
     /// Runs the container's hooks of that moment, one after the other, if it runs.
     pub(super) async fn run_hooks(&self, container: &ContainerRef, moment: Moment) -> Result<(), StepError> {
+        if !container.hooks {
+            return Ok(());
+        }
         let failed = |what: String, report: Report| {
             let help = (moment == Moment::Stopping)
                 .then(|| format!("to stop it without its hooks: hoist kill {}", container.service));
@@ -56,8 +60,10 @@ impl Local {
         };
         for (number, hook) in hooks.iter().enumerate() {
             let status = self.state.status(&container.project, &container.id).map_err(|e| failed(what(), e.into()))?;
-            if status.is_none_or(|status| status.state != State::Running) {
-                return Ok(());
+            let Some(status) = status.filter(|status| status.state == State::Running) else { return Ok(()) };
+            if status.paused {
+                // A process that joins what is held would be held as well.
+                self.ask(container, Request::Unpause { container: container.id.clone() }, "unpause").await?;
             }
             fault::point("container.hook");
             let (code, lines) = self.run_hook(container, hook).await.map_err(|report| failed(what(), report))?;

@@ -240,7 +240,7 @@ impl Local {
     }
 
     /// Asks the container's supervisor for something and waits for it.
-    async fn ask(&self, container: &ContainerRef, request: Request, verb: &str) -> Done {
+    pub(super) async fn ask(&self, container: &ContainerRef, request: Request, verb: &str) -> Done {
         let what = || format!("cannot {verb} container `{}`", container.name);
         let refused = |e: LinkError| {
             let help = match &e {
@@ -307,7 +307,7 @@ impl Local {
 fn decide(wait: &Wait, status: &ContainerStatus) -> Option<Done> {
     let ended = matches!(status.state, Life::Exited);
     if let (true, Some(code), Some(oom)) = (ended, status.exit_code.filter(|code| *code != 0), status.out_of_memory) {
-        return Some(Err(StepError::OutOfMemory { container: wait.on.clone(), code, oom }));
+        return Some(Err(StepError::OutOfMemory { container: wait.on.clone(), code, limit: oom.limit }));
     }
     match wait.until {
         Until::Healthy => match status.health {

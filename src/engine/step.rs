@@ -12,7 +12,7 @@ use crate::event::Subject;
 use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort};
 use crate::runtime::ContainerSpec;
-use crate::state::record::{ContainerRecord, NetworkRecord, OutOfMemory, VolumeRecord};
+use crate::state::record::{ContainerRecord, Hooks, NetworkRecord, VolumeRecord};
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +76,8 @@ pub struct ContainerRef {
     pub id: ContainerId,
     /// Its name, for people.
     pub name: ContainerName,
+    /// Commands run in it when it is started or stopped: its record has them.
+    pub hooks: bool,
 }
 
 impl From<&ContainerRecord> for ContainerRef {
@@ -85,6 +87,7 @@ impl From<&ContainerRecord> for ContainerRef {
             service: record.service.clone(),
             id: record.id.clone(),
             name: record.name.clone(),
+            hooks: record.hooks != Hooks::default(),
         }
     }
 }
@@ -494,14 +497,14 @@ pub enum StepError {
         code: i32,
     },
     /// A dependency ended while it was waited for, and the kernel had killed processes of it for want of memory.
-    #[error("dependency failed to start: container {} {}", container.name, memory_words(*code, *oom))]
+    #[error("dependency failed to start: container {} {}", container.name, memory_words(*code, *limit))]
     OutOfMemory {
         /// The dependency.
         container: ContainerRef,
         /// Its exit code.
         code: i32,
-        /// What is known of it.
-        oom: OutOfMemory,
+        /// Bytes that it may take, if that is limited.
+        limit: Option<u64>,
     },
     /// A dependency ended and nobody saw its exit code.
     #[error("container {0} ended and its exit code is not known")]
@@ -543,8 +546,8 @@ pub enum StepError {
 
 /// Says how a container came to its end for want of memory.
 #[must_use]
-pub fn memory_words(code: i32, oom: OutOfMemory) -> String {
-    match oom.limit {
+pub fn memory_words(code: i32, limit: Option<u64>) -> String {
+    match limit {
         Some(limit) => format!("ran out of memory at its limit of {} and exited ({code})", short(limit)),
         None => format!("was killed for want of memory and exited ({code})"),
     }
@@ -560,11 +563,9 @@ fn short(bytes: u64) -> String {
 impl crate::diag::Explain for StepError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::OutOfMemory {
-                container: ContainerRef { service, .. },
-                oom: OutOfMemory { limit: Some(_), .. },
-                ..
-            } => Some(format!("raise `mem_limit` of service `{service}`, or see what it did: hoist logs {service}")),
+            Self::OutOfMemory { container: ContainerRef { service, .. }, limit: Some(_), .. } => {
+                Some(format!("raise `mem_limit` of service `{service}`, or see what it did: hoist logs {service}"))
+            }
             Self::OutOfMemory { container: ContainerRef { service, .. }, .. } => {
                 Some(format!("the host has too little memory; see what it did: hoist logs {service}"))
             }
@@ -584,7 +585,7 @@ mod tests {
 
     #[test]
     fn an_end_for_want_of_memory_names_the_limit() {
-        let words = |limit| memory_words(137, OutOfMemory { kills: 1, limit });
+        let words = |limit| memory_words(137, limit);
         assert_eq!(words(Some(64 << 20)), "ran out of memory at its limit of 64m and exited (137)");
         assert_eq!(words(Some(10_000_001)), "ran out of memory at its limit of 10000001 bytes and exited (137)");
         assert_eq!(words(None), "was killed for want of memory and exited (137)");

@@ -45,6 +45,11 @@ fn they_run_when_a_command_starts_and_stops_a_container() {
     shop.hoist(&["stop", "web"]).ok();
     assert_eq!(shop.read("ctl/log"), format!("{started}stopping\n{started}stopping\n"), "once");
     shop.hoist(&["start", "web"]).ok();
+    // What is held goes on for them.
+    shop.hoist(&["pause", "web"]).ok();
+    shop.write("ctl/log", "");
+    shop.hoist(&["restart", "web"]).ok();
+    assert_eq!(shop.read("ctl/log"), format!("stopping\n{started}"));
     // No file is needed to know them.
     shop.write("compose.yaml", "services: {web: {image: busybox}}\n");
     shop.write("ctl/log", "");
