@@ -94,8 +94,14 @@ impl ActualContainer {
     /// Returns whether `run` made it, so that it is no replica of its service.
     #[must_use]
     pub fn is_one_off(&self) -> bool {
-        self.record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+        is_one_off(&self.record)
     }
+}
+
+/// Returns whether `run` made a container, by its labels.
+#[must_use]
+pub fn is_one_off(record: &ContainerRecord) -> bool {
+    record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
 }
 
 impl Actual {

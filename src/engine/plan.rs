@@ -216,25 +216,10 @@ pub fn ports(plan: &Plan) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
     let mut taken: Vec<PublishedPort> = plan.ports.iter().map(|(_, port)| *port).collect();
     let mut released = Vec::new();
     for planned in &plan.steps {
-        match &planned.step {
-            Step::Attach(attachment) => taken.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied())),
-            Step::Detach(attachment) => {
-                released.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()));
-            }
-            Step::CreateNetwork(_)
-            | Step::RemoveNetwork(_)
-            | Step::CreateVolume(_)
-            | Step::PopulateVolume(_)
-            | Step::RemoveVolume(_)
-            | Step::RemoveImage(_)
-            | Step::CreateContainer(_)
-            | Step::Start(_)
-            | Step::Wait(_)
-            | Step::Stop { .. }
-            | Step::Kill { .. }
-            | Step::Pause(_)
-            | Step::Unpause(_)
-            | Step::RemoveContainer(_) => {}
+        if let Step::Attach(attachment) = &planned.step {
+            taken.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()));
+        } else if let Step::Detach(attachment) = &planned.step {
+            released.extend(attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()));
         }
     }
     (taken, released)

@@ -5,6 +5,7 @@
 //!
 //! A container that is to be removed at its end and whose command was killed goes with the next command of the project.
 
+use super::actual::is_one_off;
 use super::backend::Backend;
 use super::console::{Console, Left};
 use super::execute::OnFailure;
@@ -19,27 +20,11 @@ impl<L> Prepared<L> {
     /// Returns the container that is beside the replicas, if the plan makes one.
     #[must_use]
     pub fn one_off(&self) -> Option<ContainerRef> {
-        let steps = self.plan.steps.iter();
-        let mut made = steps.filter_map(|planned| match &planned.step {
-            Step::CreateContainer(creation) => Some(&creation.record),
-            Step::CreateNetwork(_)
-            | Step::RemoveNetwork(_)
-            | Step::CreateVolume(_)
-            | Step::PopulateVolume(_)
-            | Step::RemoveVolume(_)
-            | Step::RemoveImage(_)
-            | Step::Attach(_)
-            | Step::Detach(_)
-            | Step::Start(_)
-            | Step::Wait(_)
-            | Step::Stop { .. }
-            | Step::Kill { .. }
-            | Step::Pause(_)
-            | Step::Unpause(_)
-            | Step::RemoveContainer(_) => None,
+        let mut made = self.plan.steps.iter().filter_map(|planned| {
+            let Step::CreateContainer(creation) = &planned.step else { return None };
+            Some(&creation.record)
         });
-        made.find(|record| record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True"))
-            .map(ContainerRef::from)
+        made.find(|record| is_one_off(record)).map(ContainerRef::from)
     }
 }
 
