@@ -341,7 +341,10 @@ impl Chooser<'_> {
     fn refuse(&mut self, span: Option<Span>, refusal: Refusal) {
         let mut diagnostic = Diagnostic::error(span, refusal.message);
         diagnostic.help = refusal.help;
-        self.errors.push(diagnostic);
+        // What is wrong with a service is wrong with each of its containers.
+        if !self.errors.contains(&diagnostic) {
+            self.errors.push(diagnostic);
+        }
     }
 
     /// What was made from another network namespace cannot be reached from this one.

@@ -124,6 +124,9 @@ fn what_is_missing_is_said_at_its_place_and_nothing_is_made() {
         said.contains("secret `key` of service `web`: cannot read `") && said.contains("compose.yaml:20:15"),
         "{said}"
     );
+    // Once, however many containers lack it.
+    let said = shop.hoist(&["up", "-d", "--scale", "web=3"]).fails();
+    assert_eq!(said.matches("cannot read `").count(), 1, "{said}");
     fs::create_dir(shop.path("key.pem")).expect("a directory");
     let said = shop.hoist(&["up", "-d"]).fails();
     assert!(said.contains("it is not a regular file"), "{said}");
