@@ -128,6 +128,18 @@ impl Paths {
         self.run.join("engine.lock")
     }
 
+    /// What has happened to containers, a line each.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.run.join("events")
+    }
+
+    /// The same, before the file was full.
+    #[must_use]
+    pub fn events_before(&self) -> PathBuf {
+        self.run.join("events.before")
+    }
+
     /// Volatile state of all projects.
     #[must_use]
     pub fn run_projects(&self) -> PathBuf {

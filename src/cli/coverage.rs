@@ -13,12 +13,10 @@ use super::Root;
 const LEFT_OUT: &[(&str, &str)] = &[
     ("bridge", "turns a project into files for Kubernetes: not what hoist is for"),
     ("commit", "comes with the full build: an image's layer is made of a container's"),
-    ("events", "comes with a record of what happened that outlives the supervisor"),
     ("publish", "comes with pushing to registries"),
     ("push", "comes with pushing to registries"),
     ("stats", "comes with the counters of both cgroup versions"),
     ("viz", "comes as `graph`"),
-    ("wait", "comes with `events`"),
     ("watch", "needs a watcher of files that survives an overflow"),
     ("up --menu", "comes with `watch`"),
     ("up --watch", "comes with `watch`"),

@@ -14,7 +14,6 @@ const LATER: &[(&str, &str)] = &[
     ("bridge", ""),
     ("commit", ""),
     ("container", "run a project's containers with: hoist up"),
-    ("events", ""),
     ("network", ""),
     ("publish", ""),
     ("push", ""),
@@ -23,7 +22,6 @@ const LATER: &[(&str, &str)] = &[
     ("system", ""),
     ("viz", ""),
     ("volume", ""),
-    ("wait", ""),
     ("watch", ""),
 ];
 
@@ -146,7 +144,7 @@ mod tests {
             "hoist xyzzy",
             "hoist compose up",
             "hoist container ls",
-            "hoist events",
+            "hoist watch",
             "hoist image rm x",
             "hoist image load x.tar",
             "hoist up -p shop",
@@ -169,7 +167,7 @@ mod tests {
         help: leave `compose` out, as in: hoist up
         error: `hoist container` is not part of this version yet
         help: run a project's containers with: hoist up
-        error: `hoist events` is not part of this version yet
+        error: `hoist watch` is not part of this version yet
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`
         help: name the archive with: hoist image load -i FILE

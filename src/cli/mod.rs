@@ -12,6 +12,7 @@ mod cp;
 mod create;
 mod creating;
 mod down;
+mod events;
 mod exec;
 mod export;
 mod format;
@@ -43,6 +44,7 @@ mod unpause;
 mod up;
 mod version;
 mod volumes;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -146,6 +148,10 @@ enum Command {
     Images(images::Args),
     /// List volumes
     Volumes(volumes::Args),
+    /// Show what happens to containers
+    Events(events::Args),
+    /// Wait until containers of services end
+    Wait(wait::Args),
     /// Fetch the images of services
     Pull(pull::Args),
     /// Show what containers wrote
@@ -230,6 +236,9 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
             Command::Ls(args) => ls::run(&cx, args).await,
             Command::Images(args) => images::run(&cx, args).await,
             Command::Volumes(args) => volumes::run(&cx, args).await,
+            Command::Events(args) => events::run(&cx, args).await,
+            Command::Wait(_) if cx.dry_run() => Err(Report::message("`hoist wait` has no plan: leave --dry-run out")),
+            Command::Wait(args) => wait::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
@@ -359,6 +368,8 @@ mod tests {
             "hoist ps -a --format json",
             "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
             "hoist ps -q --services --format {{.Name}}",
+            "hoist events --json --since 10m --until 2026-01-02T15:04:05Z web",
+            "hoist wait --down-project web db",
             "hoist ls -a --filter name=^sh --format json -q",
             "hoist images -q --format json web",
             "hoist volumes -q --format {{.Name}} web",

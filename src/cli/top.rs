@@ -57,7 +57,7 @@ impl Clock {
 }
 
 /// The zone of `/etc/localtime` (localtime(5)), else UTC.
-fn zone() -> TimeZone {
+pub(super) fn zone() -> TimeZone {
     let file = std::fs::read("/etc/localtime").ok();
     file.and_then(|bytes| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }

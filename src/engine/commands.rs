@@ -85,6 +85,14 @@ pub struct Top {
 }
 
 impl<B: Backend> Engine<B> {
+    /// Checks that services are known: the file has them, or a container is theirs.
+    ///
+    /// # Errors
+    /// When one is not, or what exists cannot be read.
+    pub fn check(&self, target: &Target<'_>) -> Result<(), Report> {
+        target.check(&self.backend.observe(target.project)?)
+    }
+
     /// Plans the start of containers that do not run, and of those that they depend on.
     ///
     /// # Errors

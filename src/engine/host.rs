@@ -20,6 +20,7 @@ use crate::fault;
 use crate::image::reference::Reference;
 use crate::network;
 use crate::state;
+use crate::state::events::{self, Action, Happened};
 use crate::state::record::{ContainerStatus, Health, State as Life, VolumeRecord};
 use crate::supervisor::protocol::Request;
 use crate::sys;
@@ -204,10 +205,17 @@ impl Local {
             }
             Ok(())
         };
+        let known = self.state.paths().container_config(&record.id).exists();
         write().map_err(|e| {
             let _ = self.state.remove_container(&record.id); // what is left is found by its record
             failed(what(), e)
-        })
+        })?;
+        // A command that was killed here has told it, or has not come so far.
+        let told = |all: Vec<Happened>| all.iter().any(|e| e.id == record.id && e.action == Action::Create);
+        if !known || !events::all(self.state.paths()).is_ok_and(told) {
+            events::tell(self.state.paths(), &Happened::new(record, record.created, Action::Create));
+        }
+        Ok(())
     }
 
     fn attach(&self, attachment: &Attachment) -> Done {
@@ -299,7 +307,13 @@ impl Local {
         fault::point("container.forgotten");
         // A run that was killed while it disconnected the container has unmounted the pin, and no more.
         network::remove_namespace(&self.state.paths().netns(&container.id)).map_err(|e| failed(what(), e))?;
-        self.state.remove_container(&container.id).map_err(|e| failed(what(), e))
+        let record = self.state.container(&container.id).map_err(|e| failed(what(), e))?;
+        self.state.remove_container(&container.id).map_err(|e| failed(what(), e))?;
+        if let Some(record) = record {
+            let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+            events::tell(self.state.paths(), &Happened::new(&record, now, Action::Destroy));
+        }
+        Ok(())
     }
 }
 

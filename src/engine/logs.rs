@@ -211,8 +211,8 @@ fn selected<'a>(actual: &'a Actual, selection: &'a Selection) -> impl Iterator<I
     actual.containers.iter().filter(|c| !c.is_one_off()).filter(meant)
 }
 
-/// Tells when a log directory changes: a thread that sleeps in poll(2) wakes the one that shows.
-struct Watch {
+/// Tells when something changes in a directory: a thread that sleeps in poll(2) wakes the one that shows.
+pub(super) struct Watch {
     inotify: Arc<OwnedFd>,
     /// Written to when the thread shall end.
     end: Arc<OwnedFd>,
@@ -220,7 +220,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let inotify = Arc::new(inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?);
         let end = Arc::new(event::eventfd(0, event::EventfdFlags::CLOEXEC)?);
         let watch = Self { inotify, end, woken: Arc::new(Notify::new()) };
@@ -240,14 +240,14 @@ impl Watch {
     }
 
     /// A directory that is gone again has nothing to tell.
-    fn add(&self, dir: &Path) {
+    pub(super) fn add(&self, dir: &Path) {
         let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         if let Err(error) = inotify::add_watch(&*self.inotify, dir, flags) {
             tracing::debug!(%error, dir = %dir.display(), "not watched");
         }
     }
 
-    async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         self.woken.notified().await;
     }
 }

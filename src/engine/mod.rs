@@ -14,6 +14,7 @@ pub mod container;
 pub mod copy;
 pub mod desired;
 pub mod detach;
+pub mod events;
 pub mod execute;
 pub mod existing;
 mod fetch;
@@ -44,6 +45,7 @@ mod tests;
 #[cfg(test)]
 mod tests_of_up;
 pub mod up;
+pub mod wait;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! error that names it, never silently skipped. Writing does not wait for the disk; a command that must survive a power
 //! cut calls [`State::sync_soon`] once at its end.
 
+pub mod events;
 pub mod record;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -18,6 +18,7 @@ use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::controllers::Limits;
 use crate::runtime::launch::{self, Launch, Stdio};
 use crate::runtime::{self, ContainerSpec, Outcome, Started};
+use crate::state::events::Told;
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, State as Life};
 use crate::state::{self};
 use crate::supervisor::health::Monitor;
@@ -73,6 +74,10 @@ pub(super) struct Container {
     pub(super) health: Option<Monitor>,
     /// The exec that asks for its health now.
     pub(super) probe: Option<i32>,
+    /// What was told of it as events.
+    pub(super) told: Told,
+    /// The start that is on its way ends a restart that somebody asked for.
+    pub(super) restarting: bool,
 }
 
 impl Container {
@@ -134,6 +139,7 @@ impl Worker {
                 tracing::error!("container {}: {e}", id.short());
             }
         }
+        self.recall_told();
         let fates = self.fates(&mut ends)?;
         let loaded: Vec<ContainerId> = self.containers.keys().cloned().collect();
         for id in loaded {
@@ -195,6 +201,8 @@ impl Worker {
             pause_waiters: Vec::new(),
             health: None,
             probe: None,
+            told: Told::default(),
+            restarting: false,
         };
         self.containers.insert(id, container);
         Ok(())
@@ -406,7 +414,7 @@ impl Worker {
         started.settle().map_err(plain)?;
         let pidfd = started.pidfd.try_clone().map_err(plain)?;
         container.start_failed = false;
-        container.restarted_by = None;
+        container.restarting = container.restarted_by.take().is_some();
         container.status.state = Life::Starting;
         container.status.process = Some(identity::of(started.pid).map_err(plain)?);
         container.status.reason = None;
@@ -495,6 +503,7 @@ impl Worker {
             self.set_timer(now, Timer::Probe(id.clone()));
         }
         self.write_status(id);
+        self.tell_restart(id);
         fault::point("running.recorded");
         for waiter in waiters {
             self.answer(waiter, Reply::Done);
@@ -674,6 +683,10 @@ impl Worker {
         fault::point("stop.recorded");
         let Some(container) = self.containers.get(id) else { return };
         let sent = container.pidfd.as_ref().is_some_and(|fd| process::send_signal(fd.as_fd(), signal).is_ok());
+        if sent {
+            self.tell_signal(id, signal);
+        }
+        let Some(container) = self.containers.get(id) else { return };
         if grace == 0 || !sent || container.starting.is_some() {
             return self.kill_now(id);
         }
@@ -742,6 +755,7 @@ impl Worker {
         if !killed && let Some(pidfd) = &container.pidfd {
             let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
         }
+        self.tell_signal(id, libc::SIGKILL);
     }
 
     /// Forgets a container that has ended: what is kept for it, its volatile files and its cgroup go.
@@ -823,6 +837,7 @@ impl Worker {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
         let status = container.status.clone();
         let written = state::write_json(&self.state.paths().container_status(&self.project, id), &status);
+        self.tell_events(id);
         self.broadcast(&status);
         written
     }
@@ -871,7 +886,7 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// Nanoseconds since the epoch.
-fn now_ns() -> i64 {
+pub(super) fn now_ns() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 

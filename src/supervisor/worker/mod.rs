@@ -12,6 +12,7 @@
 
 mod clients;
 mod containers;
+mod events;
 mod fates;
 mod limits;
 mod names;

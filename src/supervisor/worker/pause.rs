@@ -202,7 +202,9 @@ impl Worker {
         if let Some(pidfd) = &container.pidfd {
             let _ = process::send_signal(pidfd.as_fd(), signal); // it has ended if this fails
         }
-        if ends && container.is_held() {
+        let held = ends && container.is_held();
+        self.tell_signal(id, signal);
+        if held {
             self.let_go(id); // to take it
             self.write_status(id);
         }
