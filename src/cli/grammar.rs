@@ -18,7 +18,6 @@ const LATER: &[(&str, &str)] = &[
     ("publish", ""),
     ("push", ""),
     ("serve", ""),
-    ("stats", ""),
     ("system", ""),
     ("viz", ""),
     ("volume", ""),

@@ -35,6 +35,7 @@ mod run;
 mod scale;
 mod signals;
 mod start;
+mod stats;
 mod stop;
 mod table;
 mod template;
@@ -148,6 +149,8 @@ enum Command {
     Images(images::Args),
     /// List volumes
     Volumes(volumes::Args),
+    /// Show what containers take of processors, memory, network and disks
+    Stats(stats::Args),
     /// Show what happens to containers
     Events(events::Args),
     /// Wait until containers of services end
@@ -236,6 +239,7 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
             Command::Ls(args) => ls::run(&cx, args).await,
             Command::Images(args) => images::run(&cx, args).await,
             Command::Volumes(args) => volumes::run(&cx, args).await,
+            Command::Stats(args) => stats::run(&cx, args).await,
             Command::Events(args) => events::run(&cx, args).await,
             Command::Wait(_) if cx.dry_run() => Err(Report::message("`hoist wait` has no plan: leave --dry-run out")),
             Command::Wait(args) => wait::run(&cx, args).await,
@@ -368,6 +372,7 @@ mod tests {
             "hoist ps -a --format json",
             "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
             "hoist ps -q --services --format {{.Name}}",
+            "hoist stats -a --format json --no-stream --no-trunc web",
             "hoist events --json --since 10m --until 2026-01-02T15:04:05Z web",
             "hoist wait --down-project web db",
             "hoist ls -a --filter name=^sh --format json -q",

@@ -17,6 +17,7 @@ use crate::name::{EngineId, ProjectName};
 use crate::network::PublishedPort;
 use crate::paths::Paths;
 use crate::runtime::processes::Process;
+use crate::runtime::usage::Usage;
 use crate::state::record::{ContainerRecord, ContainerStatus};
 
 /// Whether images of services with `build` are built.
@@ -244,6 +245,12 @@ pub trait Backend: Host {
     /// # Errors
     /// When they cannot be read.
     fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report>;
+
+    /// Returns what a container takes, whose first process this is; `None` when it has ended.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn usage(&self, container: &ContainerRecord, pid: i32) -> Result<Option<Usage>, Report>;
 
     /// Has everything written so far brought to the disk, once a command; does not wait for it.
     ///

@@ -31,6 +31,7 @@ use crate::network::{self, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
 use crate::runtime::cgroup::{Error as CgroupError, Hierarchy};
 use crate::runtime::processes::{self, Process};
+use crate::runtime::usage::{self, Usage};
 use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
@@ -463,14 +464,14 @@ impl Backend for Local {
     }
 
     fn processes(&self, container: &ContainerRecord) -> Result<Vec<Process>, Report> {
-        let Some(relative) = container.spec.get("cgroup").and_then(serde_json::Value::as_str) else {
-            return Err(Report::message(format!("the record of container `{}` is damaged", container.name)));
-        };
+        let relative = cgroup_of(container)?;
         let found = Hierarchy::find().and_then(|h| h.open(relative)).and_then(|c| processes::processes(&c, relative));
-        match found {
-            Err(CgroupError::Act { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            found => Ok(found?),
-        }
+        Ok(unless_gone(found)?.unwrap_or_default())
+    }
+
+    fn usage(&self, container: &ContainerRecord, pid: i32) -> Result<Option<Usage>, Report> {
+        let relative = cgroup_of(container)?;
+        Ok(unless_gone(Hierarchy::find().and_then(|h| usage::usage(&h, relative, pid)))?)
     }
 
     fn sync(&self) -> Result<(), Report> {
@@ -480,6 +481,19 @@ impl Backend for Local {
     fn missing(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
         let mut seen = BTreeSet::new();
         paths.iter().filter(|p| seen.insert(*p) && !p.exists()).cloned().collect()
+    }
+}
+
+fn cgroup_of(container: &ContainerRecord) -> Result<&str, Report> {
+    let damaged = || Report::message(format!("the record of container `{}` is damaged", container.name));
+    container.spec.get("cgroup").and_then(serde_json::Value::as_str).ok_or_else(damaged)
+}
+
+/// A cgroup that is gone has nothing to tell.
+fn unless_gone<T>(found: Result<T, CgroupError>) -> Result<Option<T>, CgroupError> {
+    match found {
+        Err(CgroupError::Act { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
 }
 

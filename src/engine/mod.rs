@@ -35,6 +35,7 @@ pub mod ps;
 mod replicas;
 pub mod run;
 mod sessions;
+pub mod stats;
 pub mod step;
 pub mod summary;
 mod supervisors;

@@ -170,6 +170,12 @@ impl Controllers {
         first
     }
 
+    /// Returns a container's cgroup in the hierarchy of the first version that has this controller, if it is in one there.
+    pub(super) fn open_first(&self, controller: Controller, relative: &str) -> Option<Cgroup> {
+        let (_, hierarchy) = self.v1.iter().find(|(found, _)| found.contains(&controller))?;
+        hierarchy.open(relative).ok()
+    }
+
     /// Returns the hierarchies of the first version that have one of these controllers.
     fn of(&self, needed: &[Controller]) -> impl Iterator<Item = &(Vec<Controller>, Hierarchy)> {
         self.v1.iter().filter(|(found, _)| found.iter().any(|c| needed.contains(c)))

@@ -22,6 +22,7 @@ pub mod seccomp;
 pub mod spec;
 pub mod sysctls;
 pub mod terminal;
+pub mod usage;
 pub mod user;
 
 use std::collections::BTreeMap;

@@ -59,6 +59,23 @@ fn process(pid: i32, cgroup: &str) -> io::Result<Option<Process>> {
     Ok(parse(pid, &stat, &status, &arguments))
 }
 
+/// Returns files of a process in a cgroup, all of the same process.
+///
+/// # Errors
+/// When it is not there, or one of them cannot be read.
+pub(super) fn files<const N: usize>(pid: i32, cgroup: &str, names: [&str; N]) -> io::Result<[Vec<u8>; N]> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
+    if !is_in(&read(&dir, "cgroup")?, cgroup) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut all = [const { Vec::new() }; N];
+    for (bytes, name) in all.iter_mut().zip(names) {
+        *bytes = read(&dir, name)?;
+    }
+    Ok(all)
+}
+
 fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let file = openat(dir.as_fd(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = Vec::new();

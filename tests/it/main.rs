@@ -45,6 +45,7 @@ mod pull;
 mod release;
 mod restart;
 mod run;
+mod stats;
 mod successor;
 mod support;
 mod terminal;
