@@ -238,6 +238,14 @@ impl<B: Backend> Context<B> {
         self.load_with(&compose::Request { services: services.to_vec(), ..self.request()? }, |_| true)
     }
 
+    /// Loads the whole model for a command that only shows it; what is not acted upon is told by `up`.
+    ///
+    /// # Errors
+    /// Every mistake in the files.
+    pub(crate) fn model(&self) -> Result<Project, Report> {
+        Ok(self.load_with(&self.request()?, |_| false)?.0)
+    }
+
     fn load_with(
         &self,
         request: &compose::Request,

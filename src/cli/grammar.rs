@@ -19,7 +19,6 @@ const LATER: &[(&str, &str)] = &[
     ("push", ""),
     ("serve", ""),
     ("system", ""),
-    ("viz", ""),
     ("volume", ""),
     ("watch", ""),
 ];

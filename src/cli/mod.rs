@@ -17,6 +17,7 @@ mod exec;
 mod export;
 mod format;
 mod grammar;
+mod graph;
 mod image;
 mod images;
 mod kill;
@@ -185,6 +186,14 @@ enum Command {
     Port(port::Args),
     /// Show the processes of containers that run
     Top(top::Args),
+    /// Draw services and what they wait for
+    Graph(graph::Args),
+    /// Draw services and what they wait for, for graphviz, as docker compose does
+    #[command(hide = true)]
+    Viz(graph::Viz),
+    /// Commands that docker compose still tries out
+    #[command(subcommand, hide = true)]
+    Alpha(graph::Alpha),
     /// Print the model as it is understood
     #[command(alias = "convert")]
     Config(config::Args),
@@ -239,6 +248,8 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
             Command::Ls(args) => ls::run(&cx, args).await,
             Command::Images(args) => images::run(&cx, args).await,
             Command::Volumes(args) => volumes::run(&cx, args).await,
+            Command::Graph(args) => graph::run(&cx, args),
+            Command::Viz(args) | Command::Alpha(graph::Alpha::Viz(args)) => graph::viz(&cx, args),
             Command::Stats(args) => stats::run(&cx, args).await,
             Command::Events(args) => events::run(&cx, args).await,
             Command::Wait(_) if cx.dry_run() => Err(Report::message("`hoist wait` has no plan: leave --dry-run out")),
@@ -372,6 +383,9 @@ mod tests {
             "hoist ps -a --format json",
             "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
             "hoist ps -q --services --format {{.Name}}",
+            "hoist graph --format mermaid --networks --ports --image",
+            "hoist viz --indentation-size 2 --spaces",
+            "hoist alpha viz --image",
             "hoist stats -a --format json --no-stream --no-trunc web",
             "hoist events --json --since 10m --until 2026-01-02T15:04:05Z web",
             "hoist wait --down-project web db",

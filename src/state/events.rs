@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -185,26 +185,26 @@ impl Told {
         };
         let runs = status.state == Life::Running;
         let ended = matches!(status.state, Life::Exited | Life::Restarting);
-        // An earlier run is over whose end nobody has seen, or this one is.
-        let over = self.running && (self.run != run || ended);
-        // It never came to run its program, or nobody was there to see it do so.
-        let unseen = !self.running && ended && run.is_some() && self.run != run;
-        if over || unseen {
-            let this = unseen || self.run == run;
-            let of = if this { run } else { self.run };
-            if this && status.out_of_memory.is_some() {
-                tell(self, Happened::new(record, now, Action::Oom).of_run(of));
+        // An earlier run is over, and nobody has seen how.
+        if self.running && self.run != run {
+            let earlier = self.run;
+            tell(self, Happened::new(record, now, Action::Die).of_run(earlier));
+        }
+        // This one is; when it was not told to run, it never came to, or nobody was there to see it do so.
+        if ended && run.is_some() && (self.running || self.run != run) {
+            if status.out_of_memory.is_some() {
+                tell(self, Happened::new(record, now, Action::Oom).of_run(run));
             }
-            let mut die = Happened::new(record, now, Action::Die).of_run(of);
-            if let Some(code) = status.exit_code.filter(|_| this) {
+            let mut die = Happened::new(record, now, Action::Die).of_run(run);
+            if let Some(code) = status.exit_code {
                 die = die.with("exitCode", code);
             }
-            if let (Some(begin), Some(end)) = (of, status.finished.filter(|_| this)) {
+            if let (Some(begin), Some(end)) = (run, status.finished) {
                 die = die.with("execDuration", end.saturating_sub(begin).max(0) / 1_000_000_000);
             }
             tell(self, die);
-            if this && status.stopped_by_user {
-                tell(self, Happened::new(record, now, Action::Stop).of_run(of));
+            if status.stopped_by_user {
+                tell(self, Happened::new(record, now, Action::Stop).of_run(run));
             }
         }
         if !runs {
@@ -372,7 +372,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 /// When it cannot be read.
 pub fn all(paths: &Paths) -> Result<Vec<Happened>, super::Error> {
     let read = || Reader::new(paths)?.read();
-    read().map_err(|source| super::Error::Read { path: PathBuf::from(paths.events()), source })
+    read().map_err(|source| super::Error::Read { path: paths.events(), source })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod files;
 mod floor;
 mod full;
 mod grants;
+mod graph;
 mod health;
 mod hooks;
 mod images;
