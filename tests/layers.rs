@@ -82,6 +82,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", BINARY),
     ("anstream", &["cli/"]),
     ("tabwriter", &["cli/table.rs"]),
+    ("clap_complete", &["cli/completion.rs"]),
+    ("clap_mangen", &["cli/man.rs"]),
     ("regex_lite", &["cli/ls.rs"]),
     ("tracing_subscriber", BINARY),
 ];

@@ -238,6 +238,19 @@ impl<B: Backend> Context<B> {
         self.load_with(&compose::Request { services: services.to_vec(), ..self.request()? }, |_| true)
     }
 
+    /// Returns the names of the project's services for who may use them or not: without a file those of its containers, and
+    /// none when that is not to be had.
+    pub(crate) fn service_names(&self) -> Vec<String> {
+        let request = self.request().map(|request| compose::Request { names_only: true, ..request });
+        if let Ok(loaded) = request.and_then(|request| compose::load(&request)) {
+            let project = loaded.project;
+            return project.services.keys().chain(project.disabled.keys()).map(ToString::to_string).collect();
+        }
+        let name = self.globals.project_name.as_ref().and_then(|text| ProjectName::new(text.as_str()).ok());
+        let drawing = name.and_then(|name| self.engine().and_then(|engine| engine.drawing(&name)).ok());
+        drawing.into_iter().flat_map(|drawing| drawing.nodes).map(|node| node.name).collect()
+    }
+
     /// Loads the whole model for a command that only shows it; what is not acted upon is told by `up`.
     ///
     /// # Errors

@@ -15,7 +15,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("commit", "comes with the full build: an image's layer is made of a container's"),
     ("publish", "comes with pushing to registries"),
     ("push", "comes with pushing to registries"),
-    ("viz", "comes as `graph`"),
     ("watch", "needs a watcher of files that survives an overflow"),
     ("up --menu", "comes with `watch`"),
     ("up --watch", "comes with `watch`"),

@@ -4,6 +4,7 @@
 
 mod attach;
 mod build;
+mod completion;
 mod config;
 mod context;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod images;
 mod kill;
 mod logs;
 mod ls;
+mod man;
 mod moment;
 mod output;
 mod pause;
@@ -200,12 +202,22 @@ enum Command {
     /// Work with images
     #[command(subcommand)]
     Image(image::Command),
+    /// Print what has a shell complete commands, options and services
+    Completion(completion::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
     /// Print the version
     Version(version::Args),
 }
 
 /// Parses the arguments and runs the command. `open` opens the host; commands that do not need it do not call it.
-pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exit, Report>, Output) {
+pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (Result<Exit, Report>, Output) {
+    if let Some(answer) = completion::answer(&args, open) {
+        let output = Output::new(output::ProgressMode::Quiet, output::Ansi::Never);
+        output.data(&answer);
+        return (Ok(Exit::Success), output);
+    }
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let root = match parse(args) {
         Ok(root) => root,
@@ -275,6 +287,8 @@ pub(crate) fn run<B: Backend>(args: Vec<OsString>, open: Open<B>) -> (Result<Exi
             Command::Top(args) => top::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args).await,
             Command::Image(command) => image::run(&cx, command).await,
+            Command::Completion(args) => completion::run(&cx, args),
+            Command::Man(args) => man::run(&cx, args),
             Command::Version(args) => version::run(&cx, args),
         }
     });
@@ -383,6 +397,8 @@ mod tests {
             "hoist ps -a --format json",
             "hoist ps --filter status=running --status exited --status paused --no-trunc --orphans=false web",
             "hoist ps -q --services --format {{.Name}}",
+            "hoist completion bash",
+            "hoist man /tmp/man1",
             "hoist graph --format mermaid --networks --ports --image",
             "hoist viz --indentation-size 2 --spaces",
             "hoist alpha viz --image",
