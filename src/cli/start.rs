@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hoist::compose::model::Service;
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 use hoist::engine::commands::Ready;
@@ -27,6 +28,9 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let ready = if args.wait { Ready::Waited(args.wait_timeout.filter(|t| !t.is_zero())) } else { Ready::Started };
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
-    let prepared = engine.prepare_start(&named.target(&services, &args.services), ready)?;
+    let none = |service: &&Service| service.scale.as_ref().is_some_and(|scale| scale.value == 0);
+    let file = named.project.iter().flat_map(|project| project.services.values());
+    let without = file.filter(none).map(|service| service.name.clone()).collect();
+    let prepared = engine.prepare_start(&named.target(&services, &args.services), &without, ready)?;
     cx.apply(&engine, prepared).await
 }

@@ -250,8 +250,12 @@ impl Shown {
             return Err(Report::message(format!("cannot attach to services not included in up: {names}")));
         }
         let chosen = match args.attach.as_slice() {
-            [] if args.attach_dependencies => included.clone(),
-            [] => alone,
+            [] => {
+                let chosen = if args.attach_dependencies { included.clone() } else { alone };
+                // What `--attach` names is shown whatever the file says.
+                let opted_out = |name: &String| project.services.get(name.as_str()).is_some_and(|s| !s.attach);
+                chosen.into_iter().filter(|name| !opted_out(name)).collect()
+            }
             named => named.to_vec(),
         };
         let attached = chosen.into_iter().filter(|name| !args.no_attach.contains(name)).collect();

@@ -105,6 +105,10 @@ pub struct Service {
     pub labels: IndexMap<String, String>,
     /// `profiles`; empty is always on.
     pub profiles: Vec<String>,
+    /// `scale` or `deploy.replicas`: how many containers it has; `None` is one.
+    pub scale: Option<Spanned<u32>>,
+    /// `attach`: an attached `up` shows what it writes.
+    pub attach: bool,
     /// What its processes may use.
     pub resources: Resources,
     /// `deploy`, as far as it is acted upon: limits in another place.

@@ -93,11 +93,17 @@ impl<B: Backend> Engine<B> {
         target.check(&self.backend.observe(target.project)?)
     }
 
-    /// Plans the start of containers that do not run, and of those that they depend on.
+    /// Plans the start of containers that do not run, and of those that they depend on. Of the services in `without` the
+    /// file wants no container, so that they need not have one.
     ///
     /// # Errors
     /// When what exists cannot be read, a named service has no container, or one is paused.
-    pub fn prepare_start(&self, target: &Target<'_>, ready: Ready) -> Result<Prepared<B::Lock>, Report> {
+    pub fn prepare_start(
+        &self,
+        target: &Target<'_>,
+        without: &BTreeSet<ServiceName>,
+        ready: Ready,
+    ) -> Result<Prepared<B::Lock>, Report> {
         let Target { project, .. } = *target;
         let lock = self.lock(project)?;
         let actual = self.backend.observe(project)?;
@@ -111,6 +117,7 @@ impl<B: Backend> Engine<B> {
             [] => target.defined.unwrap_or_default().iter().map(ServiceName::as_str).collect(),
             named => named.iter().map(String::as_str).filter(|name| !there.contains(name)).collect::<Vec<_>>(),
         };
+        let missing: Vec<&str> = missing.into_iter().filter(|name| !without.contains(*name)).collect();
         if !missing.is_empty() {
             let nothing = |name: &str| {
                 Diagnostic::error(None, format!("service \"{name}\" has no container to start"))

@@ -63,6 +63,8 @@ pub(crate) fn service(name: &str) -> Service {
         tty: false,
         labels: IndexMap::new(),
         profiles: Vec::new(),
+        scale: None,
+        attach: true,
         resources: Resources::default(),
         deploy: None,
         isolation: Isolation::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use crate::compose::model::{Condition, Mount, MountSource, Project};
+use crate::compose::model::{Condition, Mount, MountSource, Project, Spanned};
 use crate::engine::desired::{OneOff, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::existing;
@@ -58,6 +58,81 @@ fn replicas_are_counted_on_and_the_obsolete_go_first() {
     world.scale("web", 0);
     up(&world, &solo);
     assert_eq!(names(&world), [""; 0]);
+}
+
+#[test]
+fn the_file_says_how_many_and_the_command_says_otherwise() {
+    let world = World::default();
+    let scaled = |number: u32| {
+        let mut web = service("web").needs("db", Condition::ServiceHealthy);
+        web.scale = Some(Spanned { value: number, span: crate::diag::Span::default() });
+        project([web, service("db").healthy()])
+    };
+    up(&world, &scaled(2));
+    assert_eq!(names(&world), ["shop-db-1", "shop-web-1", "shop-web-2"]);
+    assert!(world.plan_for(&scaled(2), &[], &Recreate::Changed, |_| {}).is_empty());
+    // Another number replaces none of those that stay, and a service that is not named is left alone.
+    assert!(world.plan_for(&scaled(1), &["db"], &Recreate::Changed, |_| {}).is_empty());
+    up(&world, &scaled(1));
+    assert_eq!(names(&world), ["shop-db-1", "shop-web-1"]);
+    // Nobody waits for a dependency of which there is none.
+    up(&world, &scaled(0));
+    assert_eq!(names(&world), ["shop-db-1"]);
+    let mut none = scaled(1);
+    none.services[1].scale = Some(Spanned { value: 0, span: crate::diag::Span::default() });
+    assert_snapshot!(up(&world, &none), @r"
+    1  stop              shop-db-1            more than asked for
+    2  detach            shop-db-1   after 1  more than asked for
+    3  remove container  shop-db-1   after 2  more than asked for
+    4  create container  shop-web-1           missing
+    5  attach            shop-web-1  after 4  missing
+    6  start             shop-web-1  after 5  missing
+    ");
+    assert_eq!(names(&world), ["shop-web-1"]);
+    world.scale("web", 3);
+    up(&world, &scaled(2));
+    assert_eq!(names(&world), ["shop-db-1", "shop-web-1", "shop-web-2", "shop-web-3"]);
+    let errors = world.desired(&scaled(2), &[], &Recreate::Changed).err();
+    assert_eq!(errors, None);
+    world.scale("web", 4_000_000_000);
+    let errors = world.desired(&scaled(2), &[], &Recreate::Changed).expect_err("too many");
+    assert_eq!(errors[0].message, "service `web` has 4000000000 containers; one host has 65535 at most");
+}
+
+#[test]
+fn a_port_of_the_host_is_not_for_two_replicas_and_a_range_is_shared_out() {
+    let web = |published: &str| {
+        let mut web = service("web").publishes(8000);
+        web.ports[0].published = Some(published.to_owned());
+        web.scale = Some(Spanned { value: 3, span: crate::diag::Span::default() });
+        project([web])
+    };
+    let world = World::default();
+    let told = |published: &str, world: &World| {
+        let errors = world.desired(&web(published), &[], &Recreate::Changed).expect_err("it cannot be");
+        errors.into_iter().map(|e| format!("{}: {}", e.message, e.help.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let fixed =
+        ["port 8000 leads to one container, and service `web` has 3: publish a range with a port for each, such as \
+         `8000-8002:80`, or any free ports: `80`"];
+    assert_eq!(told("8000", &world), fixed);
+    // As it is when some are there already.
+    world.scale("web", 1);
+    up(&world, &web("8000"));
+    world.scale("web", 3);
+    assert_eq!(told("8000", &world), fixed);
+    assert_eq!(told("8000-8001", &World::default()), ["no port is free: "]);
+    let ports = |world: &World| {
+        let actual = world.actual.borrow();
+        let ports = actual.containers.iter().map(|c| (c.record.number, c.record.endpoints[0].ports[0].host_port));
+        ports.collect::<BTreeSet<(u32, u16)>>()
+    };
+    let world = World::default();
+    up(&world, &web("8000-8002"));
+    assert_eq!(ports(&world), BTreeSet::from([(1, 8000), (2, 8001), (3, 8002)]));
+    world.hashes.borrow_mut().insert("web".into(), "h2".into());
+    up(&world, &web("8000-8002"));
+    assert_eq!(ports(&world), BTreeSet::from([(1, 8000), (2, 8001), (3, 8002)]));
 }
 
 #[test]

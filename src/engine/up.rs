@@ -35,7 +35,7 @@ pub struct Up<'a> {
     pub recreate: Replace,
     /// New volumes for those without a name, instead of those of the containers that are replaced.
     pub renew: bool,
-    /// How many containers services have, where it is not one.
+    /// How many containers services have, instead of what the file says.
     pub scale: &'a BTreeMap<ServiceName, u32>,
     /// A container of the one named service, beside its replicas, which are left as they are: what `run` makes.
     pub one_off: Option<&'a OneOff>,

@@ -53,6 +53,46 @@ fn replicas_come_and_go_and_share_their_name() {
 }
 
 #[test]
+fn the_file_says_how_many_containers_a_service_has() {
+    require_root!();
+    let scaled = |db: &str| WEB_AND_DB.replace("    volumes:", &format!("    {db}\n    volumes:"));
+    let shop = TestProject::new("shop", &scaled("deploy: {replicas: 2}"));
+    let said = shop.up();
+    assert!(!said.contains("no effect"), "{said}");
+    assert_eq!(names(&shop), set(["shop-db-1", "shop-db-2", "shop-web-1"]));
+    let all = || shop.records().iter().map(|r| r.id.to_string()).collect::<BTreeSet<String>>();
+    let before = all();
+    // The number is no part of what a container is: none is replaced.
+    shop.write("compose.yaml", &scaled("deploy: {replicas: 3}"));
+    assert!(shop.hoist(&["plan"]).ok().contains("container  shop-db-3 (missing)"));
+    shop.up();
+    assert_eq!(names(&shop), set(["shop-db-1", "shop-db-2", "shop-db-3", "shop-web-1"]));
+    assert!(before.is_subset(&all()));
+    // A command that is about another service leaves it alone, and one that says a number wins.
+    shop.write("compose.yaml", &scaled("scale: 1"));
+    shop.hoist(&["up", "-d", "--no-deps", "web"]).ok();
+    assert_eq!(names(&shop).len(), 4);
+    shop.hoist(&["up", "-d", "--scale", "db=2"]).ok();
+    assert_eq!(names(&shop), set(["shop-db-1", "shop-db-2", "shop-web-1"]));
+    shop.hoist(&["run", "--rm", "-T", "web", "true"]).ok();
+    assert_eq!(names(&shop), set(["shop-db-1", "shop-web-1"]));
+    shop.write("compose.yaml", &scaled("scale: 0"));
+    shop.hoist(&["create"]).ok();
+    assert_eq!(names(&shop), set(["shop-web-1"]));
+    shop.hoist(&["start", "db"]).ok();
+    assert_eq!(names(&shop), set(["shop-web-1"]));
+    let twice = scaled("scale: 2").replace("    scale: 2", "    scale: 2\n    ports: ['8080:80']");
+    shop.write("compose.yaml", &twice);
+    let message = shop.hoist(&["up", "-d"]).fails();
+    assert!(message.contains("port 8080 leads to one container, and service `db` has 2"), "{message}");
+    assert!(message.contains("compose.yaml:11:13") && message.contains("8080-8081:80"), "{message}");
+    shop.write("compose.yaml", &twice.replace("8080:80", "8080-8081:80"));
+    shop.up();
+    let ports: BTreeSet<u16> = shop.records().iter().flat_map(|r| &r.endpoints[0].ports).map(|p| p.host_port).collect();
+    assert_eq!(ports, BTreeSet::from([8080, 8081]));
+}
+
+#[test]
 fn who_is_replaced_is_what_the_options_say() {
     require_root!();
     let shop = TestProject::new("shop", WEB_AND_DB);
@@ -225,6 +265,11 @@ fn only_what_is_attached_is_shown() {
     };
     assert_eq!(shown(&[]), set(["first-1", "second-1", "job-1"]));
     assert_eq!(shown(&["--attach", "second"]), set(["second-1"]));
+    let written = shop.read("compose.yaml");
+    shop.write("compose.yaml", &written.replace("  second:\n", "  second:\n    attach: false\n"));
+    assert_eq!(shown(&[]), set(["first-1", "job-1"]));
+    assert_eq!(shown(&["--attach", "second"]), set(["second-1"]));
+    shop.write("compose.yaml", &written);
     assert_eq!(shown(&["--no-attach", "second"]), set(["first-1", "job-1"]));
     shop.hoist(&["down"]).ok(); // so that the job runs again
     assert_eq!(shown(&["first"]), set(["first-1"]));

@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 
 use super::{Binder, boolean, duration, int, labels, plain_texts, spanned, text, texts};
 use crate::compose::model::{
-    Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Restart, Service, ServiceNetwork, pull_policy,
+    Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Restart, Service, ServiceNetwork, Spanned,
+    pull_policy,
 };
 use crate::compose::paths;
 use crate::compose::short::pull;
@@ -51,6 +52,8 @@ impl Binder<'_> {
             tty: boolean(map, "tty"),
             labels: labels(map.value("labels")),
             profiles: plain_texts(map, "profiles"),
+            scale: scale(map),
+            attach: map.value("attach").is_none_or(Node::is_true),
             resources: super::resources::limits(map),
             deploy: super::resources::deploy(map),
             isolation: self.isolation(map, &owner),
@@ -176,6 +179,14 @@ impl Binder<'_> {
 /// The words of a command; none are none at all.
 fn words(map: &Map, key: &str) -> Option<Vec<String>> {
     map.value(key).map(|_| plain_texts(map, key))
+}
+
+/// How many containers are wanted. Where both keys say it they agree, and what is below 0 was reported.
+fn scale(map: &Map) -> Option<Spanned<u32>> {
+    let deploy = map.value("deploy").and_then(Node::as_map);
+    let written = int(map, "scale").or_else(|| int(deploy?, "replicas"))?;
+    let value = u32::try_from(written.value.max(0)).unwrap_or(u32::MAX);
+    Some(Spanned { value, span: written.span })
 }
 
 fn environment(map: &Map) -> IndexMap<String, Option<String>> {

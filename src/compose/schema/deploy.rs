@@ -7,7 +7,7 @@ pub(super) static DEPLOY: Struct = Struct {
     null: true,
     ..of(&[
         field("mode", text().inert()),
-        field("replicas", int().print(Print::Set).inert()),
+        field("replicas", int().print(Print::Set)),
         field("labels", pairs(Pairs::Empty).inert()),
         field("update_config", fields(&UPDATE).inert()),
         field("rollback_config", fields(&UPDATE).inert()),

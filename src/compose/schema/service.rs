@@ -13,7 +13,7 @@ static STRUCT: Struct = of(FIELDS);
 static FIELDS: &[Field] = &[
     field("profiles", list(&TEXTS).unique(Unique::Key)),
     field("annotations", pairs(Pairs::Empty).inert()),
-    field("attach", boolean().print(Print::Set).inert()),
+    field("attach", boolean().print(Print::Set)),
     field("build", short(Form::Key("context"), &BUILD).merge(Merge::Field("context"))),
     field("develop", fields(&Struct { null: true, ..of(DEVELOP) }).inert()),
     field("blkio_config", fields(&Struct { extensions: false, ..of(BLKIO) }).inert()),
@@ -92,7 +92,7 @@ static FIELDS: &[Field] = &[
     field("read_only", boolean()),
     field("restart", text()),
     field("runtime", text().inert()),
-    field("scale", int().print(Print::Set).inert()),
+    field("scale", int().print(Print::Set)),
     field("secrets", list(&SECRETS).unique(Unique::TargetIn("/run/secrets"))),
     field("security_opt", list(&DISTINCT)),
     field("shm_size", bytes()),

@@ -40,6 +40,8 @@ use crate::state::record::{ContainerRecord, EndpointRecord, Hooks, NetworkRecord
 pub const LABEL: &str = "com.docker.compose.";
 /// Docker's label of a volume without a name.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+/// No more containers of one service are planned: there is a process identifier and an address for each.
+const MOST: u32 = 65_535;
 /// Docker's time from the stop signal to the kill.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
@@ -161,7 +163,7 @@ pub struct Inputs<'a> {
     pub recreate: &'a Recreate,
     /// New volumes for those without a name, instead of those of the containers that are replaced.
     pub renew: bool,
-    /// How many containers each service has, where it is not one.
+    /// How many containers services have, instead of what the file says.
     pub scale: &'a BTreeMap<ServiceName, u32>,
     /// A container besides those, of the last service that is selected.
     pub one_off: Option<&'a OneOff>,
@@ -323,7 +325,9 @@ pub fn conflict(a: &PublishedPort, b: &PublishedPort) -> bool {
 
 struct Claim {
     port: PublishedPort,
+    /// Name of the container.
     holder: String,
+    service: ServiceName,
 }
 
 struct ChosenNetwork {
@@ -365,10 +369,22 @@ impl Chooser<'_> {
         }
     }
 
-    /// The service's containers that should be: as many as asked for, or one.
+    /// How many containers a service should have: what the command says, else the file, else one.
+    fn wished(&self, service: &Service) -> u32 {
+        let written = service.scale.as_ref().map(|scale| scale.value);
+        self.inputs.scale.get(&service.name).copied().or(written).unwrap_or(1)
+    }
+
+    /// The service's containers that should be: as many as asked for.
     fn choose_replicas(&mut self, service: &Service) -> Vec<Replica> {
         let inputs = self.inputs;
-        let wished = inputs.scale.get(&service.name).copied().unwrap_or(1);
+        let wished = self.wished(service);
+        if wished > MOST {
+            let at = service.scale.as_ref().map_or(service.span, |scale| scale.span);
+            let message = format!("service `{}` has {wished} containers; one host has {MOST} at most", service.name);
+            self.errors.push(Diagnostic::error(Some(at), message));
+            return Vec::new();
+        }
         if let Some(name) = service.container_name.as_ref().filter(|_| wished > 1) {
             let message = format!(
                 "the \"{}\" service is using the custom container name \"{}\", and each container has a name of its own",

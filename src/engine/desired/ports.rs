@@ -13,7 +13,8 @@ impl Chooser<'_> {
             let holder = container.record.name.to_string();
             // A stopped container holds nothing. An orphan may be removed first; if it is not, reserving says who it is.
             if container.is_up() && self.inputs.project.services.contains_key(&container.record.service) {
-                self.ports.extend(ports.map(|port| Claim { port, holder: holder.clone() }));
+                let service = &container.record.service;
+                self.ports.extend(ports.map(|port| Claim { port, holder: holder.clone(), service: service.clone() }));
             }
         }
     }
@@ -27,7 +28,8 @@ impl Chooser<'_> {
                 let written = service.ports.iter().find(|p| p.target == port.target).map_or(service.span, |p| p.span);
                 self.refuse(Some(written), taken(port.host_port, &other));
             }
-            self.ports.push(Claim { port, holder: existing.record.name.to_string() });
+            let (holder, service) = (existing.record.name.to_string(), service.name.clone());
+            self.ports.push(Claim { port, holder, service });
         }
     }
 
@@ -94,7 +96,7 @@ impl Chooser<'_> {
     ) -> Vec<PortRecord> {
         let mut records = Vec::new();
         for port in &service.ports {
-            match self.choose_port(port, name, old) {
+            match self.choose_port(service, port, name, old) {
                 Ok(Some(published)) => {
                     let protocol = match published.protocol {
                         Transport::Tcp => "tcp",
@@ -106,7 +108,8 @@ impl Chooser<'_> {
                         target: published.target,
                         protocol: protocol.into(),
                     });
-                    self.ports.push(Claim { port: published, holder: name.to_string() });
+                    let (holder, service) = (name.to_string(), service.name.clone());
+                    self.ports.push(Claim { port: published, holder, service });
                 }
                 Ok(None) => {}
                 Err(refusal) => self.refuse(Some(port.span), refusal),
@@ -118,6 +121,7 @@ impl Chooser<'_> {
     /// Returns the host port of one entry; `None` with a warning for what this network stack cannot publish.
     pub(super) fn choose_port(
         &mut self,
+        service: &Service,
         port: &model::Port,
         name: &ContainerName,
         old: Option<&ActualContainer>,
@@ -143,16 +147,17 @@ impl Chooser<'_> {
         let range = port_range(port.published.as_deref().unwrap_or_default())?;
         let claim = |host_port| PublishedPort { host_ip, host_port, target: port.target, protocol };
         let holder_of = |wanted: &PublishedPort, claims: &[Claim]| {
-            claims.iter().find(|c| conflict(&c.port, wanted)).map(|c| c.holder.clone())
+            claims.iter().find(|c| conflict(&c.port, wanted)).map(|c| (c.holder.clone(), c.service.clone()))
         };
         if let Some(range) = range.as_ref().filter(|r| r.start() == r.end()) {
             let wanted = claim(*range.start());
             return match holder_of(&wanted, &self.ports) {
                 None => Ok(Some(wanted)),
-                Some(holder) if holder == name.as_str() => {
+                Some((holder, _)) if holder == name.as_str() => {
                     Err(Refusal { message: format!("port {} is published twice", wanted.host_port), help: None })
                 }
-                Some(holder) => Err(taken(wanted.host_port, &holder)),
+                Some((_, of)) if of == service.name => Err(shared(service, self.wished(service), &wanted)),
+                Some((holder, _)) => Err(taken(wanted.host_port, &holder)),
             };
         }
         // Any port will do: the one that the container had before, or what the host has free.
@@ -165,6 +170,20 @@ impl Chooser<'_> {
         let taken: BTreeSet<u16> =
             range.clone().filter(|host_port| holder_of(&claim(*host_port), &self.ports).is_some()).collect();
         self.choices.port(host_ip, range, protocol, &taken).map(|host_port| Some(claim(host_port)))
+    }
+}
+
+/// A port of the host leads to one container.
+fn shared(service: &Service, number: u32, port: &PublishedPort) -> Refusal {
+    let last = u32::from(port.host_port) + number.saturating_sub(1);
+    let first = port.host_port;
+    let each = match u16::try_from(last) {
+        Ok(last) => format!("a range with a port for each, such as `{first}-{last}:{}`", port.target),
+        Err(_) => "a range with a port for each".to_owned(),
+    };
+    Refusal {
+        message: format!("port {first} leads to one container, and service `{}` has {number}", service.name),
+        help: Some(format!("publish {each}, or any free ports: `{}`", port.target)),
     }
 }
 
