@@ -18,6 +18,16 @@ use super::yaml::Entry;
 /// How many entries are searched one by one.
 const FEW: usize = 16;
 
+/// Returns whether two keys are the same one. Most differ in length, which is seen without a call.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a release that is built for size makes a call of it otherwise, millions of times"
+)]
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a == b
+}
+
 /// A mapping in file order.
 #[derive(Clone, Default)]
 pub(crate) struct Map {
@@ -47,7 +57,7 @@ impl Table {
     }
 
     fn find(&self, items: &[(String, Entry)], key: &str) -> Option<usize> {
-        self.places.find(self.hasher.hash_one(key), |at| items[*at].0 == key).copied()
+        self.places.find(self.hasher.hash_one(key), |at| is_same(&items[*at].0, key)).copied()
     }
 }
 
@@ -63,7 +73,7 @@ impl Map {
     fn find(&self, key: &str) -> Option<usize> {
         match &self.table {
             Some(table) => table.find(&self.items, key),
-            None => self.items.iter().position(|(known, _)| known == key),
+            None => self.items.iter().position(|(known, _)| is_same(known, key)),
         }
     }
 

@@ -21,6 +21,8 @@ mod tests;
 pub(crate) use service::SERVICE;
 pub(crate) use top::FILE;
 
+use super::map::is_same;
+
 /// One attribute, wherever it stands: below a key, in a list, as a value of a mapping.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Type {
@@ -516,6 +518,6 @@ impl Shape {
 impl Struct {
     /// Returns the field with this key.
     pub(crate) fn field(&self, key: &str) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.name == key)
+        self.fields.iter().find(|field| is_same(field.name, key))
     }
 }
