@@ -10,6 +10,7 @@ use cli::Exit;
 use hoist::engine::local::Local;
 use hoist::fault::{self, Role};
 use hoist::network::firewall::choice;
+use hoist::sys::heap;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|verb| verb == "__supervise") {
         return supervise(args);
     }
+    heap::for_a_short_life();
     // What we look at while working on hoist; users see events.
     if let Ok(level) = std::env::var("HOIST_LOG")
         && let Ok(level) = level.parse::<tracing_subscriber::filter::LevelFilter>()

@@ -1,6 +1,7 @@
 //! The only unsafe module: thin safe wrappers over system calls, no policy.
 
 pub mod bpf;
+pub mod heap;
 pub mod later;
 pub mod mount;
 pub mod netns;
