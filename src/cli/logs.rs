@@ -76,7 +76,12 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         tail: args.tail.0,
         since: since.map(logs::time),
         until: until.map(logs::time),
+        unkept: false,
     };
+    for name in engine.unkept(&named.name, &selection)? {
+        let why = "its logging driver is `none`, which keeps nothing";
+        cx.output().warning(&format!("there are no logs of container `{name}`: {why}"));
+    }
     let labels = engine.log_labels(&named.name, &selection)?;
     let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, args.timestamps);
     let mut show = |item| printer.show(&item);

@@ -296,7 +296,7 @@ async fn attach<B: Backend>(
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Report> {
     let (on_exit, on_failure) = (args.aborts_on_exit(), args.abort_on_container_failure);
-    let select = |services| Selection { services, since: Some(began.clone()), ..Selection::default() };
+    let select = |services| Selection { services, since: Some(began.clone()), unkept: true, ..Selection::default() };
     let selection = select(shown.watched(on_exit || on_failure));
     let labels = match shown.attached.is_empty() {
         true => Vec::new(),

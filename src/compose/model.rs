@@ -115,6 +115,8 @@ pub struct Service {
     pub deploy: Option<Deploy>,
     /// What it has of the host, and what keeps it from the rest.
     pub isolation: Isolation,
+    /// `logging`: what is kept of its output.
+    pub logging: Logging,
     /// Names that it knows besides those of its networks.
     pub lookup: Lookup,
     /// When and for which machine its image is fetched.
@@ -123,6 +125,31 @@ pub struct Service {
     pub env_files: Vec<EnvFile>,
     /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
     pub hash: String,
+}
+
+/// What is kept of a service's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logging {
+    /// It is kept for who asks later.
+    pub kept: bool,
+    /// How large a file may become, in bytes; `None` is without limit.
+    pub max_size: Option<u64>,
+    /// How many files there may be, at least one.
+    pub max_files: u32,
+}
+
+impl Logging {
+    /// Docker's `local`: five files of 20 MiB.
+    pub const LOCAL: Self = Self { kept: true, max_size: Some(20 << 20), max_files: 5 };
+    /// Docker's `none`. A little is in memory, for who is attached: two files of 64 KiB.
+    pub const NONE: Self = Self { kept: false, max_size: Some(64 << 10), max_files: 2 };
+}
+
+impl Default for Logging {
+    /// Docker's `json-file`: one file without limit.
+    fn default() -> Self {
+        Self { kept: true, max_size: None, max_files: 1 }
+    }
 }
 
 /// A command at a moment of a container's life.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{Healthcheck, Hook, Lookup, Restart, Service};
-use crate::state::record::{HealthPolicy, HookRecord, Hooks, RestartPolicy};
+use crate::compose::model::{Healthcheck, Hook, Logging, Lookup, Restart, Service};
+use crate::state::record::{HealthPolicy, HookRecord, Hooks, LogPolicy, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -132,6 +132,13 @@ pub fn hooks(service: &Service) -> Hooks {
         post_start: service.post_start.iter().map(record).collect(),
         pre_stop: service.pre_stop.iter().map(record).collect(),
     }
+}
+
+/// Returns what is kept of its output in the supervisor's words.
+#[must_use]
+pub fn log(logging: Logging) -> LogPolicy {
+    let Logging { kept, max_size, max_files } = logging;
+    LogPolicy { kept, max_size, max_files }
 }
 
 /// Returns the restart policy in the supervisor's words.

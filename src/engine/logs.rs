@@ -1,7 +1,8 @@
 //! Reads what containers wrote: the log files of the supervisors, in order of time, and what comes after.
 //!
 //! A file holds one JSON object a line: `log` (text, with its newline if the line ended), `stream`, `time` (RFC 3339,
-//! nanoseconds, UTC). A line that was too long for one object goes on in the next one.
+//! nanoseconds, UTC). A line that was too long for one object goes on in the next one. A log may have several files, which
+//! move while they are read: see `state/logs.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -23,6 +24,7 @@ use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::backend::Backend;
 use crate::name::{ContainerId, ProjectName, ServiceName};
 use crate::paths::Paths;
+use crate::state::logs as files;
 use crate::state::record::{ContainerStatus, State};
 
 /// Which of the two outputs.
@@ -94,6 +96,8 @@ pub struct Selection {
     pub since: Option<String>,
     /// No lines from this time on, written in the same way.
     pub until: Option<String>,
+    /// Also of containers whose output is not kept, which have no more than the last of it.
+    pub unkept: bool,
 }
 
 impl Selection {
@@ -134,6 +138,17 @@ impl<B: Backend> Engine<B> {
         Ok(selected(&actual, selection).map(|c| label(project, c.record.name.as_str())).collect())
     }
 
+    /// Returns the names of the selected containers whose output is not kept.
+    ///
+    /// # Errors
+    /// When what exists cannot be read.
+    pub fn unkept(&self, project: &ProjectName, selection: &Selection) -> Result<Vec<String>, Report> {
+        let actual = self.backend().observe(project)?;
+        let all = Selection { unkept: true, ..selection.clone() };
+        let unkept = selected(&actual, &all).filter(|c| !c.record.policy.log.kept);
+        Ok(unkept.map(|c| c.record.name.to_string()).collect())
+    }
+
     /// Shows the lines that are there, over all containers in order of time.
     ///
     /// # Errors
@@ -169,7 +184,7 @@ impl<B: Backend> Engine<B> {
             let actual = self.backend().observe(project)?;
             readers.add(&actual);
             for container in selected(&actual, selection) {
-                watch.add(&self.backend().paths().container_logs(&container.record.id));
+                watch.add(&files::directory(self.backend().paths(), &container.record));
             }
             let mut statuses: Vec<ContainerStatus> = actual.containers.iter().map(|c| c.status.clone()).collect();
             statuses.sort_by(|a, b| a.id.cmp(&b.id));
@@ -204,11 +219,11 @@ impl<B: Backend> Engine<B> {
 }
 
 fn selected<'a>(actual: &'a Actual, selection: &'a Selection) -> impl Iterator<Item = &'a ActualContainer> {
-    let Selection { services, index, .. } = selection;
+    let Selection { services, index, unkept, .. } = selection;
     let named =
         move |c: &ActualContainer| services.is_empty() || services.iter().any(|s| s == c.record.service.as_str());
     let meant = move |c: &&ActualContainer| named(c) && index.is_none_or(|index| index == c.record.number);
-    actual.containers.iter().filter(|c| !c.is_one_off()).filter(meant)
+    actual.containers.iter().filter(|c| !c.is_one_off()).filter(meant).filter(|c| *unkept || c.record.policy.log.kept)
 }
 
 /// Tells when something changes in a directory: a thread that sleeps in poll(2) wakes the one that shows.
@@ -287,7 +302,7 @@ impl<'a> Readers<'a> {
                     Reader::new(
                         label,
                         container.record.service.clone(),
-                        self.paths.container_logs(id).join("json.log"),
+                        files::directory(self.paths, &container.record),
                         tail,
                     ),
                 );
@@ -344,6 +359,11 @@ struct Entry {
     log: String,
     stream: Stream,
     time: String,
+    /// How much of the stream there was up to here, in bytes.
+    end: u64,
+    /// How much of each was in older files, in the first entry of a file that has some.
+    #[serde(default)]
+    after: Option<[u64; 2]>,
 }
 
 /// How much of a file is read at once, in bytes: a log may be larger than memory.
@@ -353,17 +373,19 @@ const BLOCK: usize = 256 * 1024;
 struct Open {
     file: File,
     inode: u64,
-    /// How much of it was there when the reading began and is still to be read, in bytes.
+    /// How much of it is still to be read before the reading ends, in bytes; of an older file all.
     left: u64,
 }
 
-/// One container's file.
+/// One container's log.
 struct Reader {
     label: String,
     service: ServiceName,
-    path: PathBuf,
+    directory: PathBuf,
     tail: Option<usize>,
     file: Option<Open>,
+    /// The newest file when the reading began, and how much of it was there.
+    until: Option<(u64, u64)>,
     /// Lines that were read and wait for those of other containers, with their places.
     queue: VecDeque<(String, Line)>,
     /// Bytes after the last whole object.
@@ -372,20 +394,24 @@ struct Reader {
     partial: BTreeMap<Stream, Line>,
     /// The latest time of a line so far.
     latest: String,
+    /// How much of each output was read, in bytes, where that is known.
+    known: [Option<u64>; 2],
 }
 
 impl Reader {
-    fn new(label: String, service: ServiceName, path: PathBuf, tail: Option<usize>) -> Self {
+    fn new(label: String, service: ServiceName, directory: PathBuf, tail: Option<usize>) -> Self {
         Self {
             label,
             service,
-            path,
+            directory,
             tail,
             file: None,
+            until: None,
             queue: VecDeque::new(),
             rest: Vec::new(),
             partial: BTreeMap::new(),
             latest: String::new(),
+            known: [None; 2],
         }
     }
 
@@ -399,37 +425,48 @@ impl Reader {
 
     /// Lets as much be read as there is now: what is written meanwhile is for the next time, however fast it comes.
     fn begin(&mut self) {
-        if let Some(open) = &mut self.file {
-            let length = open.file.metadata().map_or(0, |meta| meta.len());
-            open.left = length.saturating_sub(open.file.stream_position().unwrap_or(length));
+        let newest = std::fs::metadata(files::file(&self.directory, 0));
+        self.until = newest.ok().map(|meta| (meta.ino(), meta.len()));
+        let Some(open) = &mut self.file else { return };
+        // A half object is read again: a worker that was killed while it wrote it has a successor that cuts it off.
+        let rest = i64::try_from(self.rest.len()).unwrap_or(0);
+        if rest > 0 && open.file.seek_relative(-rest).is_ok() {
+            self.rest.clear();
         }
+        let at = open.file.stream_position().unwrap_or(0);
+        open.left = left_of(open.inode, at, self.until);
     }
 
     /// Returns the place of the next line, after reading until there is one; `None` when all was read.
     fn next_place(&mut self, selection: &Selection) -> Result<Option<String>, Report> {
         let error = |path: &Path, e: io::Error| Report::message(format!("cannot read `{}`: {e}", path.display()));
         while self.queue.is_empty() {
-            if !self.read(selection).map_err(|e| error(&self.path, e))? {
+            if !self.read(selection).map_err(|e| error(&self.directory, e))? {
                 return Ok(None);
             }
         }
         Ok(self.queue.front().map(|(place, _)| place.clone()))
     }
 
-    /// Reads a block; follows the file to its successor when it was rotated. Returns whether there may be more.
+    /// Reads a block; goes on with the next file at the end of an older one. Returns whether there may be more.
     fn read(&mut self, selection: &Selection) -> io::Result<bool> {
         let Some(Open { file, inode, left }) = &mut self.file else {
-            let mut file = match File::open(&self.path) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(e) => return Err(e),
-            };
-            // It counts for the first file only.
-            if let Some(tail) = self.tail.take() {
-                seek_to_tail(&mut file, tail)?;
+            let mut all = files::open_all(&self.directory)?.into_iter();
+            let Some(mut first) = all.next() else { return Ok(false) };
+            match self.tail.take() {
+                // It counts for what there is now only.
+                Some(tail) => {
+                    let mut missing = tail - seek_to_tail(&mut first, tail)?;
+                    while missing > 0
+                        && let Some(mut older) = all.next()
+                    {
+                        missing -= seek_to_tail(&mut older, missing)?;
+                        first = older;
+                    }
+                }
+                None => first = all.last().unwrap_or(first),
             }
-            let inode = file.metadata()?.ino();
-            self.file = Some(Open { file, inode, left: 0 });
+            self.open(first)?;
             self.begin();
             return Ok(true);
         };
@@ -440,16 +477,33 @@ impl Reader {
             self.take_objects(selection);
             return Ok(true);
         }
-        match std::fs::metadata(&self.path) {
-            Ok(meta) if meta.ino() != *inode => {
-                // Its last lines may have been written after the reading began.
-                file.read_to_end(&mut self.rest)?;
-                self.take_objects(selection);
-                self.file = None;
-                Ok(true)
-            }
-            _ => Ok(false),
+        let inode = *inode;
+        if self.until.is_some_and(|(newest, _)| newest == inode) {
+            return Ok(false);
         }
+        let mut newer = files::open_all(&self.directory)?;
+        let mut at = None;
+        for (number, file) in newer.iter().enumerate() {
+            if file.metadata()?.ino() == inode {
+                at = Some(number);
+            }
+        }
+        newer.truncate(at.unwrap_or(newer.len()));
+        let Some(next) = newer.pop() else { return Ok(false) };
+        self.open(next)?;
+        if at.is_none() {
+            self.begin();
+        }
+        Ok(true)
+    }
+
+    /// Goes on with the beginning of a file, or where it stands.
+    fn open(&mut self, mut file: File) -> io::Result<()> {
+        files::begin_reading(&file)?;
+        let (inode, at) = (file.metadata()?.ino(), file.stream_position()?);
+        self.rest.clear();
+        self.file = Some(Open { file, inode, left: left_of(inode, at, self.until) });
+        Ok(())
     }
 
     fn take_objects(&mut self, selection: &Selection) {
@@ -458,6 +512,7 @@ impl Reader {
         for object in bytes.split(|b| *b == b'\n').filter(|object| !object.is_empty()) {
             match serde_json::from_slice::<Entry>(object) {
                 Ok(entry) => {
+                    self.count(&entry);
                     if let Some(line) = self.take(entry).filter(|line| selection.holds(line)) {
                         // A clock that was set back changes no container's own order.
                         let place = self.latest(&line.time);
@@ -465,14 +520,31 @@ impl Reader {
                     }
                 }
                 // A crash can leave half an object behind; what comes after it is whole again.
-                Err(error) => tracing::debug!(%error, path = %self.path.display(), "damaged log entry"),
+                Err(error) => tracing::debug!(%error, path = %self.directory.display(), "damaged log entry"),
             }
         }
     }
 
+    /// Counts what was read. Files may have gone before they could be: then it says so.
+    fn count(&mut self, entry: &Entry) {
+        if let Some(after) = entry.after {
+            let gone: u64 = after.iter().zip(self.known).map(|(a, k)| a.saturating_sub(k.unwrap_or(*a))).sum();
+            if gone > 0 {
+                let text =
+                    format!("hoist: {gone} bytes of output are missing here: they came faster than they were read");
+                let (label, service) = (self.label.clone(), self.service.clone());
+                let line = Line { label, service, stream: Stream::Stderr, time: entry.time.clone(), text };
+                let place = self.latest(&entry.time);
+                self.queue.push_back((place, line));
+            }
+            self.known = after.map(Some);
+        }
+        self.known[entry.stream as usize] = Some(entry.end);
+    }
+
     /// Returns the line that an entry ends, if it does.
     fn take(&mut self, entry: Entry) -> Option<Line> {
-        let Entry { log, stream, time } = entry;
+        let Entry { log, stream, time, .. } = entry;
         let line = self.partial.entry(stream).or_insert_with(|| Line {
             label: self.label.clone(),
             service: self.service.clone(),
@@ -490,8 +562,16 @@ impl Reader {
     }
 }
 
-/// Moves to the first of the last `count` lines, reading the file from its end.
-fn seek_to_tail(file: &mut File, count: usize) -> io::Result<()> {
+/// Returns how much of a file is to be read from an offset on, when the newest was `until`.
+fn left_of(inode: u64, at: u64, until: Option<(u64, u64)>) -> u64 {
+    match until {
+        Some((newest, length)) if newest == inode => length.saturating_sub(at),
+        _ => u64::MAX,
+    }
+}
+
+/// Moves to the first of the last `count` lines, reading the file from its end; returns how many of them it has.
+fn seek_to_tail(file: &mut File, count: usize) -> io::Result<usize> {
     const BLOCK: u64 = 64 * 1024;
     let mut at = file.seek(SeekFrom::End(0))?;
     let mut newlines = 0;
@@ -507,13 +587,13 @@ fn seek_to_tail(file: &mut File, count: usize) -> io::Result<()> {
             newlines += 1;
             if newlines == count + 1 {
                 file.seek(SeekFrom::Start(start + offset as u64 + 1))?;
-                return Ok(());
+                return Ok(count);
             }
         }
         at = start;
     }
     file.seek(SeekFrom::Start(0))?;
-    Ok(())
+    Ok(newlines)
 }
 
 #[cfg(test)]
@@ -547,7 +627,7 @@ mod tests {
     fn lines_are_joined_and_rotation_is_followed() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("json.log");
-        let mut reader = Reader::new("web-1".into(), web(), path.clone(), None);
+        let mut reader = Reader::new("web-1".into(), web(), dir.path().to_owned(), None);
         assert_eq!(read(&mut reader), [""; 0], "a missing file is fine");
         let mut file = File::create(&path).expect("created");
         write!(file, "{}{}", entry("one\n", "stdout", 1), entry("half", "stdout", 2)).expect("written");
@@ -574,9 +654,70 @@ mod tests {
             (Some(9000), Some("line 0"), 5000),
             (None, Some("line 0"), 5000),
         ] {
-            let lines = read(&mut Reader::new("web-1".into(), web(), path.clone(), tail));
+            let lines = read(&mut Reader::new("web-1".into(), web(), dir.path().to_owned(), tail));
             assert_eq!((lines.first().map(String::as_str), lines.len()), (first, count), "{tail:?}");
         }
+    }
+
+    /// Makes files as a log has them, the oldest first.
+    fn rotated(directory: &Path, texts: &[&[&str]]) {
+        for (number, lines) in texts.iter().rev().enumerate() {
+            let after: usize = texts.iter().take(texts.len() - 1 - number).map(|lines| lines.len()).sum();
+            let entry = |(n, text): (usize, &&str)| {
+                let first = if n == 0 && after > 0 { format!(",\"after\":[{after},0]") } else { String::new() };
+                let end = after + n + 1;
+                format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"\",\"end\":{end}{first}}}\n")
+            };
+            let text: String = lines.iter().enumerate().map(entry).collect();
+            let path = files::file(directory, u32::try_from(number).expect("small"));
+            let _ = std::fs::remove_file(&path); // there may be none
+            std::fs::write(path, text).expect("written");
+        }
+    }
+
+    #[test]
+    fn older_files_come_first_and_the_tail_may_reach_into_them() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        rotated(dir.path(), &[&["1", "2"], &["3"], &["4", "5"]]);
+        for (tail, shown) in
+            [(None, "12345"), (Some(0), ""), (Some(2), "45"), (Some(3), "345"), (Some(4), "2345"), (Some(9), "12345")]
+        {
+            let lines = read(&mut Reader::new("web-1".into(), web(), dir.path().to_owned(), tail));
+            assert_eq!(lines.concat(), shown, "{tail:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_gone_before_it_could_be_read_is_said() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut reader = Reader::new("web-1".into(), web(), dir.path().to_owned(), None);
+        rotated(dir.path(), &[&["1", "2"], &["3"]]);
+        assert_eq!(read(&mut reader).concat(), "123");
+        rotated(dir.path(), &[&["1", "2"], &["3"], &["4"]]);
+        std::fs::remove_file(files::file(dir.path(), 2)).expect("removed");
+        std::fs::remove_file(files::file(dir.path(), 1)).expect("removed");
+        assert_eq!(read(&mut reader).concat(), "4", "nothing is missing");
+        std::fs::remove_file(files::file(dir.path(), 0)).expect("removed");
+        rotated(dir.path(), &[&["1", "2", "3", "4", "5", "6"], &["7"], &["8"]]);
+        std::fs::remove_file(files::file(dir.path(), 2)).expect("removed");
+        let said = "hoist: 2 bytes of output are missing here: they came faster than they were read";
+        assert_eq!(read(&mut reader), [said, "7", "8"]);
+    }
+
+    #[test]
+    fn half_an_object_is_read_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut reader = Reader::new("web-1".into(), web(), dir.path().to_owned(), None);
+        let path = files::file(dir.path(), 0);
+        std::fs::write(&path, entry("one\n", "stdout", 1) + "{\"log\":\"half of a line that will be another\"")
+            .expect("written");
+        assert_eq!(read(&mut reader), ["one"]);
+        let mut file = File::options().write(true).open(&path).expect("opened");
+        let first = entry("one\n", "stdout", 1).len() as u64;
+        file.set_len(first).expect("cut off");
+        file.seek(SeekFrom::Start(first)).expect("its end");
+        write!(file, "{}", entry("two\n", "stdout", 2)).expect("written");
+        assert_eq!(read(&mut reader), ["two"]);
     }
 
     fn web() -> ServiceName {

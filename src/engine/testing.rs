@@ -68,6 +68,7 @@ pub(crate) fn service(name: &str) -> Service {
         resources: Resources::default(),
         deploy: None,
         isolation: Isolation::default(),
+        logging: crate::compose::model::Logging::default(),
         lookup: Lookup::default(),
         fetching: Fetching::default(),
         env_files: Vec::new(),

@@ -5,6 +5,7 @@
 //! cut calls [`State::sync_soon`] once at its end.
 
 pub mod events;
+pub mod logs;
 pub mod record;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -122,6 +122,27 @@ pub struct Policy {
     /// Servers to ask for names that are not of its networks; none is the host's.
     #[serde(default)]
     pub dns: Vec<std::net::IpAddr>,
+    /// What is kept of its output.
+    #[serde(default)]
+    pub log: LogPolicy,
+}
+
+/// What is kept of a container's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPolicy {
+    /// It is kept for who asks later; else the last of it is in memory, for who is attached.
+    pub kept: bool,
+    /// How large a file may become, in bytes; `None` is without limit.
+    pub max_size: Option<u64>,
+    /// How many files there may be, at least one.
+    pub max_files: u32,
+}
+
+impl Default for LogPolicy {
+    /// One file without limit, as Docker's `json-file` has it.
+    fn default() -> Self {
+        Self { kept: true, max_size: None, max_files: 1 }
+    }
 }
 
 /// When a container is started again.

@@ -298,3 +298,33 @@ fn a_firewall_that_does_not_exist() {
     let message = Run::of(ps, 20.secs()).fails();
     insta::assert_snapshot!(message, @"error: HOIST_FIREWALL: `nft` is no firewall: it must be nftables, iptables, iptables-nft or iptables-legacy");
 }
+
+#[test]
+fn wrong_options_of_logging() {
+    require_root!();
+    let compose = "
+services:
+  web:
+    image: busybox
+    logging:
+      driver: json-file
+      options:
+        max-size: 10x
+        max-files: 3
+";
+    insta::assert_snapshot!(refused(compose), @r"
+    error: `max-size` in `logging` of service `web` is wrong: `10x` is not a size; write a number of bytes or something like `512m` or `1.5gb`
+     --> compose.yaml:8:19
+      |
+    8 |         max-size: 10x
+      |                   ^^^
+
+    error: `max-files` is no option of the logging driver of service `web`
+     --> compose.yaml:9:9
+      |
+    9 |         max-files: 3
+      |         ^^^^^^^^^
+      |
+      = help: did you mean `max-file`?
+    ");
+}

@@ -46,6 +46,7 @@ mod publish;
 mod pull;
 mod release;
 mod restart;
+mod rotation;
 mod run;
 mod stats;
 mod successor;

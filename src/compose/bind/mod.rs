@@ -21,6 +21,7 @@ use crate::name::{ProjectName, ServiceName};
 mod grants;
 mod hooks;
 mod isolation;
+mod logging;
 mod lookup;
 mod mount;
 mod port;

@@ -57,6 +57,7 @@ impl Binder<'_> {
             resources: super::resources::limits(map),
             deploy: super::resources::deploy(map),
             isolation: self.isolation(map, &owner),
+            logging: self.logging(map, &owner),
             lookup: self.lookup(map, &owner),
             fetching: Fetching { policy: self.pull_policy(map, &owner), platform: spanned(map, "platform") },
             env_files: super::lookup::env_files(map),

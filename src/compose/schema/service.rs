@@ -71,7 +71,7 @@ static FIELDS: &[Field] = &[
     field("labels", pairs(Pairs::Empty)),
     field("label_file", list(&LABEL_FILES).merge(Merge::Sequence)),
     field("links", list(&DISTINCT).unique(Unique::Key).inert()),
-    field("logging", fields(&Struct { ..of(LOGGING) }).merge(Merge::Driver).inert()),
+    field("logging", fields(&Struct { ..of(LOGGING) }).merge(Merge::Driver)),
     field("mem_limit", bytes()),
     field("mem_reservation", bytes()),
     field("memswap_limit", Type::new(Shape::Bytes { number: true, sensible: -1 })),

@@ -109,6 +109,18 @@ pub(crate) fn go_duration(duration: Duration) -> String {
 /// # Errors
 /// A sentence about what is wrong.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    size(text, 1024)
+}
+
+/// Reads a size in bytes as [`bytes`] does, with powers of 1000: Docker's size of a `json-file`.
+///
+/// # Errors
+/// A sentence about what is wrong.
+pub(crate) fn decimal_bytes(text: &str) -> Result<u64, String> {
+    size(text, 1000)
+}
+
+fn size(text: &str, base: u128) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write a number of bytes or something like `512m` or `1.5gb`");
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -125,7 +137,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     if !matches!(tail, "" | "b" | "ib") {
         return Err(wrong());
     }
-    let scale = 1024_u128.pow(power);
+    let scale = base.pow(power);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.contains('.') || fraction.len() > 15 {
         return Err(wrong());
@@ -184,6 +196,7 @@ mod tests {
         ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
+        assert_eq!((decimal_bytes("1.5m"), decimal_bytes("10")), (Ok(1_500_000), Ok(10)));
         for text in ["", "m", "1x", "1e3", "-1", "1 m b", "1.5.5k", "99999999999999999999g"] {
             assert!(bytes(text).is_err(), "{text}");
         }

@@ -642,6 +642,7 @@ impl Chooser<'_> {
                 // As with `docker run -i`: who runs it types its input, and the end of that is its end.
                 stdin_once: one_off.as_ref().is_some_and(|(one_off, _)| one_off.by_hand),
                 dns: service.lookup.dns.iter().map(|server| server.value).collect(),
+                log: container::log(service.logging),
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,

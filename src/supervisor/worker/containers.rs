@@ -166,8 +166,9 @@ impl Worker {
         let status = self.state.status(&self.project, &id).map_err(io::Error::other)?;
         let status = status.unwrap_or_else(|| ContainerStatus::created(id.clone()));
         let spec: ContainerSpec = serde_json::from_value(record.spec.clone())?;
-        let log_path = paths.container_logs(&id).join("json.log");
-        let mut log = Log::open(&log_path).map_err(|e| at(&log_path, &e))?;
+        let log_directory = state::logs::directory(paths, &record);
+        state::make_dir(&log_directory).map_err(io::Error::other)?;
+        let mut log = Log::open(&log_directory, record.policy.log).map_err(|e| at(&log_directory, &e))?;
         let alive = status.process.as_ref().is_some_and(identity::is_alive);
         let directory = self.state.paths().run_container(&self.project, &id);
         // A terminal's pipe was held by the holder alone, and is a new one if that has died.

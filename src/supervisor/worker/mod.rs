@@ -95,6 +95,8 @@ enum Timer {
     Status(ContainerId),
     /// Output was lost, and its log does not say so yet.
     TellLost(ContainerId),
+    /// A container's log waits for who reads its oldest file.
+    Room(ContainerId),
     /// What ends slowly was left for a moment in which it does not ([`later`]).
     Later,
 }
@@ -370,6 +372,7 @@ impl Worker {
                 Timer::Idle => self.leave_if_idle(),
                 Timer::Record => self.write_record(),
                 Timer::Status(id) => self.write_status_again(&id),
+                Timer::Room(id) => self.write_held(&id),
                 Timer::TellLost(id) => self.tell_lost(&id),
                 Timer::Later => later::take().perform(),
             }

@@ -27,6 +27,8 @@ use crate::supervisor::protocol::ToHolder;
 const CHUNK: usize = 64 << 10;
 /// How often it is tried to say in the log that output was lost.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a log's oldest file may go.
+const ROOM_AGAIN: Duration = Duration::from_millis(5);
 /// Wished capacity of a container's output pipe, the most that a system allows by default (pipe(7)).
 const FIFO_CAPACITY: usize = 1 << 20;
 
@@ -190,7 +192,11 @@ impl Worker {
             }
         };
         if taken == 0 {
-            stream.idle = seen_by_all == seen; // an attached client that lags is waited for
+            let held = container.log.is_held();
+            stream.idle = seen_by_all == seen && !held; // an attached client that lags is waited for
+            if held {
+                self.set_timer(Instant::now() + ROOM_AGAIN, Timer::Room(id.clone()));
+            }
             return Ok(());
         }
         fault::point("log.written");
@@ -224,6 +230,12 @@ impl Worker {
         for (id, index) in std::mem::take(&mut self.due) {
             self.pump(&id, index);
         }
+    }
+
+    /// A container's log may have room by now: its oldest file was being read.
+    pub(super) fn write_held(&mut self, id: &ContainerId) {
+        self.due.extend([0, 1].map(|index| (id.clone(), index)));
+        self.pump_due();
     }
 
     /// Says in a container's log what was lost of its output, now or later.

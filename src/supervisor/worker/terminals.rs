@@ -224,11 +224,12 @@ impl Worker {
             return Err(io::Error::other("it takes two descriptors"));
         };
         let consumed = [0, 1].map(|index| self.consumed.get(&streams::key(id, index)).copied().unwrap_or(0));
-        let log = self.state.paths().container_logs(id).join("json.log");
+        let log = self.containers.get(id).map(|container| &container.log);
         let out = |index: usize, pipe: OwnedFd| match from.map(|from| from[index]) {
             // What it lacks of what is logged already.
             Some(sent) if sent < consumed[index] => {
-                let mut before = logs::since(&log, logs::Source::BOTH[index], sent)?;
+                let before = log.map(|log| log.since(logs::Source::BOTH[index], sent)).transpose()?;
+                let mut before = before.unwrap_or_default();
                 before.truncate(usize::try_from(consumed[index] - sent).unwrap_or(usize::MAX)); // the rest is seen again
                 Out::new(pipe, consumed[index], before)
             }
