@@ -44,6 +44,12 @@ impl Paths {
         self.root.join("engine-id")
     }
 
+    /// The key of the hashes that records keep of what may be secret; mode 0600.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.root.join("key")
+    }
+
     /// Root of the image store.
     #[must_use]
     pub fn images(&self) -> PathBuf {

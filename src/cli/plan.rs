@@ -1,8 +1,9 @@
 //! `hoist plan`: what `up` would do, and why; nothing is changed by it.
 
-use hoist::diag::Report;
+use hoist::diag::{Report, Sources};
 use hoist::engine::Grace;
 use hoist::engine::backend::Backend;
+use hoist::engine::differences::{Difference, Shown};
 use hoist::engine::plan::Reach;
 use hoist::engine::step::{Plan, StepId};
 use hoist::engine::summary::{Action, Change, any, text};
@@ -87,10 +88,10 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.output().diagnostic(warning, &sources);
     }
     match args.format {
-        Format::Json => cx.output().data(&format!("{:#}\n", object(&prepared.changes, &prepared.plan))),
+        Format::Json => cx.output().data(&format!("{:#}\n", object(&prepared.changes, &prepared.plan, &sources))),
         Format::Text => {
             prepared.plan.warnings.iter().for_each(|warning| cx.output().warning(warning));
-            cx.output().data(&format!("{}{}", text(&prepared.changes), total(&prepared.changes)));
+            cx.output().data(&format!("{}{}", text(&prepared.changes, &sources), total(&prepared.changes)));
         }
     }
     Ok(if args.detailed_exitcode && any(&prepared.changes) { Exit::Code(2) } else { Exit::Success })
@@ -123,13 +124,30 @@ fn total(changes: &[Change]) -> String {
     format!("\n{}.\n", some.join(", "))
 }
 
-fn object(changes: &[Change], plan: &Plan) -> Value {
+fn object(changes: &[Change], plan: &Plan, sources: &Sources) -> Value {
+    let told = |value: &Shown| match value {
+        Shown::Open(text) => Some(text.clone()),
+        Shown::Nothing | Shown::Sealed => None,
+    };
+    let difference = |difference: &Difference| {
+        let place = difference.at.map(|at| (sources.path(at.file).display().to_string(), sources.line_col(at)));
+        json!({
+            "key": difference.key,
+            "change": difference.word(),
+            "from": told(&difference.from),
+            "to": told(&difference.to),
+            "file": place.as_ref().map(|(file, _)| file),
+            "line": place.as_ref().map(|(_, (line, _))| line),
+            "column": place.as_ref().map(|(_, (_, column))| column),
+        })
+    };
     let change = |change: &Change| {
         json!({
             "action": change.action.words().1,
             "kind": change.subject.kind().to_lowercase(),
             "name": change.subject.name(),
             "reason": change.reason,
+            "differences": change.differences.iter().map(difference).collect::<Vec<_>>(),
         })
     };
     let steps = plan.steps.iter().enumerate().map(|(at, planned)| {

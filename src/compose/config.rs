@@ -35,11 +35,16 @@ pub fn service_hash(service: &Service) -> String {
 /// Returns the hash of a service as docker compose computes it: SHA-256 over the JSON of compose-go's type, without what
 /// does not make a container another one.
 pub(crate) fn hash(service: &Map) -> String {
-    let Value::Map(mut fields) = print::service(service, Format::Json) else { return String::new() };
+    let text = json::compact(&hashed(service));
+    crate::name::hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Returns that type without what does not make a container another one.
+pub(crate) fn hashed(service: &Map) -> Value<'_> {
+    let Value::Map(mut fields) = print::service(service, Format::Json) else { return Value::Null };
     fields.retain(|(key, _)| !matches!(key.as_ref(), "build" | "depends_on" | "profiles" | "pull_policy" | "scale"));
     if let Some((_, Value::Map(deploy))) = fields.iter_mut().find(|(key, _)| key == "deploy") {
         deploy.retain(|(key, _)| key != "replicas");
     }
-    let text = json::compact(&Value::Map(fields));
-    crate::name::hex(&Sha256::digest(text.as_bytes()))
+    Value::Map(fields)
 }

@@ -34,6 +34,7 @@ mod effects;
 mod envfile;
 mod explain;
 mod extends;
+mod facets;
 mod include;
 mod interpolate;
 mod json;
@@ -63,13 +64,14 @@ pub mod fuzz;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, Question, answer};
 use assemble::{Assembly, Document, Scope};
 pub use config::{config, service_hash};
+pub use facets::{Facet, FacetValue, Written, facets};
 use model::Project;
 pub use print::Format;
 pub use variables::Variable;
@@ -187,10 +189,12 @@ pub fn load(request: &Request) -> Result<Loaded, Report> {
     out.append(&mut unmet);
     sort(&mut out);
     match made {
-        Some((model, mut project)) if !has_errors(&out) => {
-            for (name, entry) in model.root.section("services") {
-                if let (Some(service), Some(map)) = (project.services.get_mut(name.as_str()), entry.value.as_map()) {
+        Some((mut model, mut project)) if !has_errors(&out) => {
+            for (name, entry) in model.root.section_mut("services") {
+                if let (Some(service), Some(map)) = (project.services.get_mut(name.as_str()), entry.value.as_map_mut())
+                {
                     service.hash = config::hash(map);
+                    service.written = Written::new(std::mem::take(map));
                 }
             }
             Ok(Loaded { project, warnings: out, sources })

@@ -125,6 +125,8 @@ pub struct Service {
     pub env_files: Vec<EnvFile>,
     /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
     pub hash: String,
+    /// What that was made of: see [`facets`](super::facets()).
+    pub written: super::Written,
 }
 
 /// What is kept of a service's output.

@@ -17,3 +17,8 @@ pub(crate) fn project(files: &[(&str, &str)]) -> (TempDir, Request) {
     let request = Request { files: named.map(Into::into).collect(), cwd, ..Request::default() };
     (dir, request)
 }
+
+/// Returns the keys that a service can have.
+pub(crate) fn service_keys() -> impl Iterator<Item = &'static str> {
+    super::schema::SERVICE.shape.fields().into_iter().flat_map(|fields| fields.fields).map(|field| field.name)
+}

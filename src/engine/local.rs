@@ -15,6 +15,7 @@ use super::choices::LocalChoices;
 use super::console::{Console, Left};
 use super::container::ImageFacts;
 use super::desired::{Choices, HostFacts};
+use super::differences::Key;
 use super::inventory::ImageDetails;
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
@@ -315,7 +316,7 @@ impl Backend for Local {
     fn host_facts(&self) -> Result<HostFacts, Report> {
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(); // a host without DNS is fine
         let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        Ok(HostFacts { now, netns: state::host_netns()?, resolv_conf })
+        Ok(HostFacts { now, netns: state::host_netns()?, resolv_conf, key: self.state.key()?.map(Key) })
     }
 
     fn choices(&self) -> Result<impl Choices, Report> {

@@ -14,6 +14,7 @@ pub mod container;
 pub mod copy;
 pub mod desired;
 pub mod detach;
+pub mod differences;
 pub mod drawing;
 pub mod events;
 pub mod execute;

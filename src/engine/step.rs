@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::compose::model::Sealed;
+use crate::engine::differences::{Difference, Differences};
 use crate::event::Subject;
 use crate::name::{ContainerId, ContainerName, ProjectName, ServiceName, VolumeName};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort};
@@ -182,8 +183,10 @@ pub enum Reason {
     Lost,
     /// The configuration in the file is another.
     ConfigChanged,
+    /// These keys of the service are others.
+    KeysChanged(Differences),
     /// The image is another.
-    ImageChanged,
+    ImageChanged(Differences),
     /// Its networks are others.
     NetworkChanged,
     /// Its volumes are others.
@@ -218,7 +221,8 @@ impl Reason {
     pub fn replaces(&self) -> bool {
         match self {
             Self::ConfigChanged
-            | Self::ImageChanged
+            | Self::KeysChanged(_)
+            | Self::ImageChanged(_)
             | Self::NetworkChanged
             | Self::VolumeChanged
             | Self::GrantsChanged
@@ -237,6 +241,18 @@ impl Reason {
         }
     }
 
+    /// Returns what has changed, as far as it is known.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        if let Self::KeysChanged(all) | Self::ImageChanged(all) = self { all.list() } else { &[] }
+    }
+
+    /// Returns the reason without what has changed in detail.
+    #[must_use]
+    pub fn short(&self) -> String {
+        if let Self::KeysChanged(_) = self { Self::ConfigChanged.to_string() } else { self.to_string() }
+    }
+
     fn is_restart(&self) -> bool {
         matches!(self, Self::Asked("restart") | Self::RestartedWith(_) | Self::ReplacedUnder(_))
     }
@@ -248,7 +264,8 @@ impl fmt::Display for Reason {
             Self::Missing => f.write_str("missing"),
             Self::Lost => f.write_str("not in the kernel"),
             Self::ConfigChanged => f.write_str("configuration changed"),
-            Self::ImageChanged => f.write_str("image changed"),
+            Self::KeysChanged(all) => write!(f, "configuration changed: {all}"),
+            Self::ImageChanged(_) => f.write_str("image changed"),
             Self::NetworkChanged => f.write_str("networks changed"),
             Self::VolumeChanged => f.write_str("volumes changed"),
             Self::GrantsChanged => f.write_str("configs or secrets changed"),

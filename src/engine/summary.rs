@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::desired::Desired;
+use super::differences::Difference;
 use super::step::{Plan, Reason, Step};
+use crate::diag::Sources;
 use crate::event::Subject;
 
 /// What becomes of one thing.
@@ -19,6 +21,8 @@ pub struct Change {
     pub subject: Subject,
     /// Why; nothing for what is kept.
     pub reason: Option<String>,
+    /// What has changed about it, as far as that is known.
+    pub differences: Vec<Difference>,
 }
 
 /// What is done to a thing.
@@ -69,7 +73,8 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
     for image in &plan.images {
         let action = if image.build { Action::Build } else { Action::Pull };
         let reason = Some(image.reason().to_owned());
-        changes.push(Change { action, subject: Subject::Image(image.reference.clone()), reason });
+        let subject = Subject::Image(image.reference.clone());
+        changes.push(Change { action, subject, reason, differences: Vec::new() });
     }
     let mut by_subject: IndexMap<Subject, Vec<(&Step, &Reason)>> = IndexMap::new();
     for planned in &plan.steps {
@@ -80,7 +85,8 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
         // One without an action is only waited for, or filled.
         if let Some((action, reason)) = action(&steps) {
             told.insert(subject.clone());
-            changes.push(Change { action, subject, reason: Some(reason.to_string()) });
+            let differences = if action == Action::Replace { reason.differences().to_vec() } else { Vec::new() };
+            changes.push(Change { action, subject, reason: Some(reason.short()), differences });
         }
     }
     let Some(desired) = desired else { return changes };
@@ -88,7 +94,7 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
     let volumes = desired.volumes.iter().map(|v| Subject::Volume(v.name.to_string()));
     let containers = desired.containers.iter().map(|c| Subject::Container(c.container.name.to_string()));
     for subject in networks.chain(volumes).chain(containers).filter(|subject| !told.contains(subject)) {
-        changes.push(Change { action: Action::Keep, subject, reason: None });
+        changes.push(Change { action: Action::Keep, subject, reason: None, differences: Vec::new() });
     }
     changes
 }
@@ -111,9 +117,9 @@ fn action<'a>(steps: &[(&Step, &'a Reason)]) -> Option<(Action, &'a Reason)> {
     }
 }
 
-/// Returns the changes as lines: sign, verb, thing, reason.
+/// Returns the changes as lines: sign, verb, thing, reason; below it what has changed, with its place.
 #[must_use]
-pub fn text(changes: &[Change]) -> String {
+pub fn text(changes: &[Change], sources: &Sources) -> String {
     let kind = |change: &Change| change.subject.kind().to_lowercase();
     let widest = |of: fn(&Change) -> usize| changes.iter().map(of).max().unwrap_or(0);
     let verbs = widest(|change| change.action.words().1.len());
@@ -124,6 +130,10 @@ pub fn text(changes: &[Change]) -> String {
         let reason = change.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         let name = change.subject.name();
         text.push_str(&format!("{sign} {verb:verbs$}  {:kinds$}  {name}{reason}\n", kind(change)));
+        for difference in &change.differences {
+            let place = difference.at.map_or_else(String::new, |at| format!("  ({})", sources.place(at)));
+            text.push_str(&format!("    {difference}{place}\n"));
+        }
     }
     text
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
+use crate::compose::Written;
 use crate::compose::model::{
     Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Port,
     Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Volume,
@@ -19,6 +20,7 @@ use crate::engine::container::ImageFacts;
 use crate::engine::desired::{
     Choices, Desired, HostFacts, Inputs, OneOff, Recreate, Refusal, conflict, desired, published,
 };
+use crate::engine::differences::Key;
 use crate::engine::execute::{Host, OnFailure, Outcome, execute};
 use crate::engine::graph::Graph;
 use crate::engine::plan::{Options, Orphans, plan};
@@ -76,6 +78,7 @@ pub(crate) fn service(name: &str) -> Service {
         post_start: Vec::new(),
         pre_stop: Vec::new(),
         hash: String::new(),
+        written: Written::default(),
     }
 }
 
@@ -248,8 +251,9 @@ impl World {
             ..ImageFacts::default()
         };
         let images = project.services.keys().map(|name| (name.clone(), image(name))).collect();
-        let hashes =
-            project.services.keys().map(|name| (name.clone(), of(&self.hashes.borrow(), name, "h1"))).collect();
+        let own = |service: &Service| if service.hash.is_empty() { "h1".to_owned() } else { service.hash.clone() };
+        let services = project.services.values();
+        let hashes = services.map(|s| (s.name.clone(), of(&self.hashes.borrow(), &s.name, &own(s)))).collect();
         let one_off = self.one_off.borrow();
         let inputs = Inputs {
             project,
@@ -259,7 +263,7 @@ impl World {
             actual: &self.actual.borrow(),
             paths: &paths(),
             engine: &EngineId::from_bytes([0xab, 0xcd]),
-            host: &HostFacts { now: 1, netns: (1, 2), resolv_conf: String::new() },
+            host: &HostFacts { now: 1, netns: (1, 2), resolv_conf: String::new(), key: Some(Key([7; 32])) },
             recreate,
             renew: false,
             scale: &self.scale.borrow(),

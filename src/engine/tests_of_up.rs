@@ -6,6 +6,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use crate::compose::model::{Condition, Mount, MountSource, Project, Spanned};
+use crate::diag::Sources;
 use crate::engine::desired::{OneOff, Recreate};
 use crate::engine::execute::OnFailure;
 use crate::engine::existing;
@@ -366,7 +367,7 @@ fn a_plan_comes_to_a_few_words() {
     let options = Options { orphans: Orphans::Removed, ..Options::new(&paths) };
     let mut plan = plan::plan(&wished, &world.actual.borrow(), &options);
     plan.images.push(ImageChange { reference: "img".into(), build: false, missing: true });
-    assert_snapshot!(summary::text(&summary::changes(&plan, Some(&wished))), @r"
+    assert_snapshot!(summary::text(&summary::changes(&plan, Some(&wished)), &Sources::default()), @r"
     + pull     image      img (missing)
     ~ replace  container  shop-db-1 (configuration changed)
     - remove   container  shop-old-1 (not in the file)

@@ -130,7 +130,8 @@ impl State {
     /// # Errors
     /// When a root cannot be made or read, or was written by a newer hoist.
     pub fn open(paths: Paths) -> Result<Self, Error> {
-        if !paths.engine_id().exists() {
+        // A root of an older version has no key.
+        if !paths.engine_id().exists() || !paths.key().exists() {
             Self::create(&paths)?;
         }
         let state = Self::read(paths)?;
@@ -165,10 +166,15 @@ impl State {
         Ok(Self { paths, engine })
     }
 
-    /// Makes the root: directories, format number, engine id. The id comes last, so that a crash before is repeated.
+    /// Makes the root: directories, format number, key, engine id. The id comes last, so that a crash before is repeated.
     fn create(paths: &Paths) -> Result<(), Error> {
         make_dir(paths.root())?;
         let _lock = Lock::wait(&paths.root().join(".create.lock"))?;
+        if !paths.key().exists() {
+            let mut key = [0_u8; 32];
+            random(&mut key);
+            write_atomic(&paths.key(), &key)?;
+        }
         if paths.engine_id().exists() {
             return Ok(());
         }
@@ -191,6 +197,20 @@ impl State {
     #[must_use]
     pub fn engine(&self) -> &EngineId {
         &self.engine
+    }
+
+    /// Returns the key of the hashes that records keep of what may be secret; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn key(&self) -> Result<Option<[u8; 32]>, Error> {
+        let path = self.paths.key();
+        match fs::read(&path) {
+            // One of another length is not ours; hashes under it would be of no use.
+            Ok(bytes) => Ok(bytes.try_into().ok()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Read { path, source }),
+        }
     }
 
     /// Returns all container records of one project, or of all projects, sorted by name.

@@ -124,6 +124,7 @@ fn a_plan_names_what_is_made_replaced_removed_and_kept() {
     let text = shop.hoist(&["plan", "--detailed-exitcode", "--remove-orphans"]).code(2).stdout;
     insta::assert_snapshot!(text, @r"
     ~ replace  container  shop-db-1 (configuration changed)
+        environment.COLOUR changed  (compose.yaml:13:27)
     - remove   container  shop-web-1 (not in the file)
     + create   container  shop-front-1 (missing)
     = keep     network    shop_default
@@ -137,6 +138,12 @@ fn a_plan_names_what_is_made_replaced_removed_and_kept() {
     assert_eq!(seen["changes"][0]["action"], "replace");
     assert_eq!(seen["changes"][0]["name"], "shop-db-1");
     assert_eq!(seen["changes"][0]["reason"], "configuration changed");
+    let difference = serde_json::json!({
+        "key": "environment.COLOUR", "change": "changed", "from": null, "to": null,
+        "file": "compose.yaml", "line": 13, "column": 27,
+    });
+    assert_eq!(seen["changes"][0]["differences"], serde_json::json!([difference]));
+    assert_eq!(seen["steps"][0]["reason"], "configuration changed: environment.COLOUR changed");
     assert!(seen["warnings"][0].as_str().is_some_and(|text| text.contains("orphan")), "{seen}");
     assert_eq!(seen["steps"][0]["verb"], "stop");
     let message = shop.hoist(&["plan", "--force-recreate", "--no-recreate"]).fails();
@@ -176,4 +183,54 @@ services:
     assert!(message.contains("is not in the store"), "{message}");
     assert_eq!(world(&shop), before);
     assert_eq!(shop.hoist(&["image", "ls", "-q"]).code(0).stdout.lines().count(), 1);
+}
+
+#[test]
+fn what_changed_is_told_and_no_value_that_may_be_a_secret() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        &SHOP.replace("command: sleep 1000\n    mem", "command: sleep 1000\n    env_file: e\n    mem"),
+    );
+    shop.write("e", "TOKEN=t0k3n\nSAME=1\n");
+    shop.up();
+    let key = shop.host().root().join("key");
+    assert_eq!(fs::metadata(&key).expect("a key").mode() & 0o7777, 0o600);
+    let kept = format!("{:?}", shop.records().iter().map(|r| r.facets.clone()).collect::<Vec<_>>());
+    assert!(kept.contains("environment.TOKEN") && !kept.contains("t0k3n") && !kept.contains("red"), "{kept}");
+    let written = shop.read("compose.yaml");
+    shop.write("e", "TOKEN=0th3r\nSAME=1\n");
+    shop.write("compose.yaml", &written.replace("64m", "32m").replace("'80']", "'81', '82']").replace("[db]", "[]"));
+    let run = shop.hoist(&["plan"]).code(0);
+    let told: Vec<&str> = run.stdout.lines().filter(|line| line.starts_with("    ") || line.contains("web")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    ~ replace  container  shop-web-1 (configuration changed)
+        mem_limit "67108864" → "33554432"  (compose.yaml:7:16)
+        ports 2 entries → 3 entries  (compose.yaml:8:12)
+        environment.TOKEN changed  (e:1:1)
+    "#);
+    assert!(!format!("{run}").contains("t0k3n") && !format!("{run}").contains("0th3r"), "{run}");
+    let steps = shop.hoist(&["up", "--dry-run"]).ok();
+    assert!(steps.contains("configuration changed: mem_limit \"67108864\" → \"33554432\", ports "), "{steps}");
+    // With a record of an older version, or under another key, there is nothing to compare with.
+    let unknown = "~ replace  container  shop-web-1 (configuration changed)\n= keep";
+    let other = fs::read(&key).expect("a key").iter().map(|byte| !byte).collect::<Vec<u8>>();
+    fs::write(&key, other).expect("written");
+    assert!(shop.hoist(&["plan"]).code(0).stdout.starts_with(unknown));
+    let record = shop.record("web");
+    let path = shop.host().root().join("containers").join(record.id.as_str()).join("config.json");
+    let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
+    old.as_object_mut().expect("an object").remove("facets").expect("they are there");
+    fs::write(&path, old.to_string()).expect("written");
+    assert!(shop.hoist(&["plan"]).code(0).stdout.starts_with(unknown));
+    // A root of an older version gets a key with the next change.
+    fs::remove_file(&key).expect("removed");
+    assert!(shop.hoist(&["plan"]).code(0).stdout.starts_with(unknown));
+    assert!(!key.exists(), "looking makes nothing");
+    shop.up();
+    assert_eq!(fs::metadata(&key).expect("a key").len(), 32);
+    assert_ne!(shop.record("web").id, record.id);
+    shop.write("compose.yaml", &written.replace("64m", "16m"));
+    assert!(shop.hoist(&["plan"]).code(0).stdout.contains("mem_limit \"33554432\" → \"16777216\""));
+    shop.hoist(&["down", "-v"]).ok();
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::{Binder, boolean, duration, int, labels, plain_texts, spanned, text, texts};
+use crate::compose::Written;
 use crate::compose::model::{
     Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Restart, Service, ServiceNetwork, Spanned,
     pull_policy,
@@ -62,6 +63,7 @@ impl Binder<'_> {
             fetching: Fetching { policy: self.pull_policy(map, &owner), platform: spanned(map, "platform") },
             env_files: super::lookup::env_files(map),
             hash: String::new(),
+            written: Written::default(),
         };
         if let Some(Err(error)) = service.container_name.as_ref().map(|name| ContainerName::new(&name.value)) {
             let at = service.container_name.as_ref().map_or(span, |name| name.span);

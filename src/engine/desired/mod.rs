@@ -17,10 +17,12 @@ use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
 use self::mounts::Mounts;
+use crate::compose;
 use crate::compose::model::{self, Condition, Project, Protocol, Sealed, Service};
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::engine::actual::{Actual, ActualContainer};
 use crate::engine::container::{self, ImageFacts};
+use crate::engine::differences::{Difference, Differences, Key, Shown, differences, fingerprint};
 use crate::engine::grants;
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::isolation::{self, Part};
@@ -127,6 +129,8 @@ pub struct HostFacts {
     pub netns: (u64, u64),
     /// Text of the host's `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// The engine's key, if it has one yet.
+    pub key: Option<Key>,
 }
 
 /// When a container that is there is replaced.
@@ -470,11 +474,14 @@ impl Chooser<'_> {
         let record = &existing.record;
         // A name that breaks the grammar is told when the container is chosen.
         let name = container_name(&self.inputs.project.name, service, record.number);
-        if record.config_hash != hash || name.is_ok_and(|name| record.name != name) {
+        if record.config_hash != hash {
+            return Some(self.changed_keys(service, record));
+        }
+        if name.is_ok_and(|name| record.name != name) {
             return Some(Reason::ConfigChanged);
         }
         if record.image_id != image.id {
-            return Some(Reason::ImageChanged);
+            return Some(image_changed(service, &record.image_id, &image.id));
         }
         let wished: BTreeSet<&NetworkId> =
             service.networks.keys().filter_map(|key| self.networks.get(key)).map(|n| &n.change.spec.id).collect();
@@ -493,6 +500,13 @@ impl Chooser<'_> {
         }
         let granted = self.grants(service, image, &record.id);
         (!granted.iter().all(|(file, _)| self.choices.holds(file))).then_some(Reason::GrantsChanged)
+    }
+
+    /// A service of which something is another than when the container was made.
+    fn changed_keys(&self, service: &Service, record: &ContainerRecord) -> Reason {
+        let key = self.inputs.host.key.as_ref();
+        let found = key.map(|key| differences(&record.facets, &compose::facets(service), &record.id, key));
+        found.and_then(Differences::new).map_or(Reason::ConfigChanged, Reason::KeysChanged)
     }
 
     /// The files of configs and secrets for the container of that id, with their places in it.
@@ -584,6 +598,9 @@ impl Chooser<'_> {
             }
         }
         let signal = self.choose_signal(service, image);
+        // What runs beside a service is never compared with it.
+        let key = inputs.host.key.as_ref().filter(|_| one_off.is_none());
+        let facets = key.map(|key| fingerprint(&compose::facets(service), &id, key)).unwrap_or_default();
         let (resources, oom_score_adj) = self.choose_limits(service);
         let spec = ContainerSpec {
             hostname: hostname.clone(),
@@ -649,6 +666,7 @@ impl Chooser<'_> {
             // As in Compose, those of a service are not for what runs beside it.
             hooks: if one_off.is_none() { container::hooks(service) } else { Hooks::default() },
             auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
+            facets,
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
@@ -868,6 +886,15 @@ fn container_name(project: &ProjectName, service: &Service, number: u32) -> Resu
     let name = service.container_name.as_ref().map(|name| name.value.clone());
     let name = name.unwrap_or_else(|| format!("{project}-{}-{number}", service.name));
     ContainerName::new(name).map_err(|error| error.to_string())
+}
+
+/// Another image of the same name.
+fn image_changed(service: &Service, from: &str, to: &str) -> Reason {
+    // Twelve digits tell one from another, as with containers.
+    let short = |id: &str| Shown::Open(id.split_once(':').map_or(id, |(_, digits)| digits).chars().take(12).collect());
+    let at = service.image.as_ref().map(|image| image.span).or(service.build.as_ref().map(|build| build.span));
+    let difference = Difference { key: "image digest".to_owned(), from: short(from), to: short(to), at };
+    Differences::new(vec![difference]).map_or(Reason::ConfigChanged, Reason::ImageChanged)
 }
 
 /// Returns plain data as JSON.
