@@ -31,6 +31,8 @@ pub mod limits;
 pub mod local;
 pub mod logs;
 mod looking;
+#[cfg(test)]
+mod matrix;
 mod observe;
 pub mod plan;
 pub mod ps;
