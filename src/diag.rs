@@ -125,6 +125,16 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+/// Lines that a program wrote, shown below a report. They are shown as they are: who quotes sees to it that nothing in them
+/// acts upon a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quote {
+    /// Whose they are.
+    pub title: String,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
 impl Diagnostic {
     /// Returns an error at `span`.
     pub fn error(span: Option<Span>, message: impl Into<String>) -> Self {
@@ -189,6 +199,8 @@ pub struct Report {
     pub diagnostics: Vec<Diagnostic>,
     /// The texts that the spans point into.
     pub sources: Sources,
+    /// What was said by what failed.
+    pub quotes: Vec<Quote>,
     /// Exit code that the command ends with; `None` is 1.
     pub exit: Option<u8>,
 }
@@ -208,7 +220,13 @@ impl Report {
     /// Returns the report as plain text or with terminal colours.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
-        self.diagnostics.iter().map(|d| render(d, &self.sources, colour)).collect::<Vec<_>>().join("\n")
+        let drawn = self.diagnostics.iter().map(|d| render(d, &self.sources, colour));
+        let mut text = drawn.collect::<Vec<_>>().join("\n");
+        for Quote { title, lines } in &self.quotes {
+            text.extend(["\n", title, "\n"]);
+            text.extend(lines.iter().flat_map(|line| ["  | ", line, "\n"]));
+        }
+        text
     }
 }
 

@@ -193,7 +193,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         }
         Finish::Done if args.no_start => return Ok(Exit::Success),
         Finish::Done if stays => {
-            return tell_failed(cx, &engine.failed_since(&project.name, start)?, args.wait);
+            return tell_failed(cx, &engine, &engine.failed_since(&project.name, start)?, start, args.wait);
         }
         Finish::Done => {}
     }
@@ -201,7 +201,13 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
 }
 
 /// Says which containers did not stay up: a warning each, or with `--wait` an error.
-fn tell_failed<B: Backend>(cx: &Context<B>, failed: &[Failed], waited: bool) -> Result<Exit, Report> {
+fn tell_failed<B: Backend>(
+    cx: &Context<B>,
+    engine: &Engine<B>,
+    failed: &[Failed],
+    start: i64,
+    waited: bool,
+) -> Result<Exit, Report> {
     let mut report = Report { exit: Some(EXITED), ..Report::default() };
     for Failed { container, code, out_of_memory } in failed {
         let ContainerRef { name, service, .. } = container;
@@ -212,6 +218,7 @@ fn tell_failed<B: Backend>(cx: &Context<B>, failed: &[Failed], waited: bool) -> 
         };
         if waited {
             report.diagnostics.push(Diagnostic::error(None, format!("container {name} {what}")).help(help));
+            report.quotes.extend(engine.last_words(container, start)?);
         } else {
             cx.output().warning(&format!("container `{name}` {what} right after its start: {help}"));
         }

@@ -25,7 +25,7 @@ use crate::engine::backend::Backend;
 use crate::name::{ContainerId, ProjectName, ServiceName};
 use crate::paths::Paths;
 use crate::state::logs as files;
-use crate::state::record::{ContainerStatus, State};
+use crate::state::record::{ContainerRecord, ContainerStatus, State};
 
 /// Which of the two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -216,6 +216,29 @@ impl<B: Backend> Engine<B> {
             }
         }
     }
+}
+
+/// Returns the last lines that a container wrote, of those since a time in nanoseconds since the epoch.
+///
+/// # Errors
+/// When its log cannot be read.
+pub(super) fn last_lines(
+    paths: &Paths,
+    record: &ContainerRecord,
+    count: usize,
+    since: i64,
+) -> Result<Vec<String>, Report> {
+    let since = jiff::Timestamp::from_nanosecond(since.into()).ok().map(time);
+    let selection = Selection { since, ..Selection::default() };
+    let directory = files::directory(paths, record);
+    let mut reader = Reader::new(String::new(), record.service.clone(), directory, Some(count));
+    reader.begin();
+    let mut lines = Vec::new();
+    while reader.next_place(&selection)?.is_some() {
+        lines.extend(reader.queue.drain(..).map(|(_, line)| line.text));
+    }
+    lines.extend(reader.flush(&selection).map(|line| line.text));
+    Ok(lines)
 }
 
 fn selected<'a>(actual: &'a Actual, selection: &'a Selection) -> impl Iterator<Item = &'a ActualContainer> {

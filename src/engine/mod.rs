@@ -27,6 +27,7 @@ mod host;
 pub mod images;
 pub mod inventory;
 pub mod isolation;
+mod last_words;
 pub mod limits;
 pub mod local;
 pub mod logs;
@@ -378,6 +379,7 @@ impl<B: Backend> Engine<B> {
         fault::point("ports.reserved");
         self.backend.supervise(project).await?;
         fault::point("supervisor.there");
+        let began = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
         fault::point("plan.executed");
         if lock.is_some() {
@@ -386,7 +388,9 @@ impl<B: Backend> Engine<B> {
             self.backend.sync()?;
         }
         if !outcome.failed.is_empty() {
-            return Err(outcome.report(plan, &format!("run `hoist {verb}` again to go on")));
+            let mut report = outcome.report(plan, &format!("run `hoist {verb}` again to go on"));
+            report.quotes = self.quotes_of(project, plan, &outcome, began);
+            return Err(report);
         }
         // Also when everything was done by then: whoever asked to stop must not be left waiting.
         Ok(if outcome.interrupted { Finish::Interrupted } else { Finish::Done })

@@ -256,6 +256,18 @@ pub struct ContainerStatus {
     /// Its first process could not receive its stop signal, so the last stop has killed it at once.
     #[serde(default)]
     pub unheard: bool,
+    /// How the last health check of this run went, if it did not succeed.
+    #[serde(default)]
+    pub failed_probe: Option<FailedProbe>,
+}
+
+/// A health check that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedProbe {
+    /// Its exit code; `None` when it took too long.
+    pub code: Option<i32>,
+    /// The end of what it wrote.
+    pub output: String,
 }
 
 /// What is known of kills for want of memory.
@@ -287,6 +299,7 @@ impl ContainerStatus {
             paused: false,
             signalled: false,
             unheard: false,
+            failed_probe: None,
         }
     }
 }

@@ -28,6 +28,7 @@ mod hooks;
 mod images;
 mod inventory;
 mod isolation;
+mod last_words;
 mod life;
 mod lifecycle;
 mod limits;

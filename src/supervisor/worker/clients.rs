@@ -15,7 +15,7 @@ use crate::runtime::exec::{Exec, Streams};
 use crate::runtime::launch::Stdio;
 use crate::runtime::terminal::Size;
 use crate::runtime::{Outcome, ProcessSpec, Started};
-use crate::state::record::ContainerStatus;
+use crate::state::record::{ContainerStatus, FailedProbe};
 use crate::supervisor::channel::{Framed, Received};
 use crate::supervisor::health::Probe;
 use crate::supervisor::holder::CONTROL_KEY;
@@ -25,6 +25,8 @@ use crate::sys::process;
 
 /// For how long the end of an exec is remembered after its worker was killed. Its client comes back within a second.
 const UNCLAIMED: Duration = Duration::from_secs(10);
+/// How much of what a health check says is kept, in bytes, as in Docker.
+const PROBE_SAYS: usize = 4096;
 
 /// A connection.
 pub(super) struct Client {
@@ -64,6 +66,9 @@ enum Purpose {
     /// A health probe; its output is read so that it cannot block, and what it said last is kept.
     Probe {
         output: OwnedFd,
+        said: Vec<u8>,
+        /// It was killed because it took too long.
+        too_long: bool,
     },
 }
 
@@ -341,9 +346,14 @@ impl Worker {
         let Some(run) = self.execs.get_mut(&pid) else { return };
         let Some(started) = run.starting.take() else { return };
         let outcome = started.outcome();
-        let waiter = match &run.purpose {
+        let waiter = match &mut run.purpose {
             Purpose::Client(waiter) => Some(*waiter),
-            Purpose::Probe { .. } => None,
+            Purpose::Probe { said, .. } => {
+                if let Ok(Outcome::Failed(error)) = &outcome {
+                    *said = error.to_string().into_bytes();
+                }
+                None
+            }
         };
         self.unwatch(&Source::ExecStart(pid));
         let Some(waiter) = waiter else { return }; // a probe that cannot run ends with 126 or 127, which is a failure
@@ -367,6 +377,7 @@ impl Worker {
         }
         fault::point("exec.ended");
         self.drop_left(pid);
+        self.probe_output(pid); // what it said just before its end
         let Some(run) = self.execs.remove(&pid) else { return };
         match run.purpose {
             Purpose::Client(waiter) => {
@@ -375,11 +386,12 @@ impl Worker {
                 }
                 self.answer(waiter, Reply::ExecEnded { code });
             }
-            Purpose::Probe { .. } => {
+            Purpose::Probe { said, too_long, .. } => {
                 self.unwatch(&Source::Probe(pid));
                 self.clear_timer(&Timer::ProbeTimeout(pid));
-                let probe = if code == 0 { Probe::Success } else { Probe::Failure };
-                self.probe_done(&run.container, Some(pid), probe);
+                let output = String::from_utf8_lossy(&said).into_owned();
+                let failed = (code != 0).then(|| FailedProbe { code: Some(code).filter(|_| !too_long), output });
+                self.probe_done(&run.container, Some(pid), failed);
             }
         }
     }
@@ -439,7 +451,7 @@ impl Worker {
             }
             Err(e) => {
                 tracing::debug!("health check of {}: {e}", id.short());
-                self.probe_done(id, None, Probe::Failure);
+                self.probe_done(id, None, Some(FailedProbe { code: Some(126), output: e }));
             }
         }
     }
@@ -452,20 +464,29 @@ impl Worker {
         let copy = write.try_clone().map_err(failed)?;
         let watched = read.try_clone().map_err(failed)?;
         let streams = Streams::Given(Stdio::streams(None, Some(write), Some(copy)));
-        let pid = self
-            .run_in(id, ExecRequest { argv, ..ExecRequest::default() }, streams, |_| Purpose::Probe { output: read })?;
+        let pid = self.run_in(id, ExecRequest { argv, ..ExecRequest::default() }, streams, |_| Purpose::Probe {
+            output: read,
+            said: Vec::new(),
+            too_long: false,
+        })?;
         self.watch(watched, Source::Probe(pid), epoll::EventFlags::IN).map_err(failed)?;
         Ok(pid)
     }
 
     /// A probe says something: it is read so that the probe cannot block on a full pipe.
     pub(super) fn probe_output(&mut self, pid: i32) {
-        let Some(ExecRun { purpose: Purpose::Probe { output }, .. }) = self.execs.get(&pid) else { return };
+        let Some(ExecRun { purpose: Purpose::Probe { output, said, .. }, .. }) = self.execs.get_mut(&pid) else {
+            return;
+        };
         let mut buffer = [0_u8; 4096];
         let ended = loop {
-            match rustix::io::read(output, &mut buffer) {
+            match rustix::io::read(&*output, &mut buffer) {
                 Ok(0) => break true,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(length) => {
+                    said.extend_from_slice(&buffer[..length]);
+                    said.drain(..said.len().saturating_sub(PROBE_SAYS));
+                }
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => break false,
             }
         };
@@ -476,15 +497,18 @@ impl Worker {
 
     /// A probe took too long: it is killed with what its shell has started, and its end counts as a failure.
     pub(super) fn probe_timed_out(&mut self, pid: i32) {
-        if let Some(run) = self.execs.get(&pid)
+        if let Some(run) = self.execs.get_mut(&pid)
             && !self.containers.get(&run.container).is_some_and(Container::is_held)
         {
-            let _ = process::send_signal_to_group(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
+            let killed = process::send_signal_to_group(run.pidfd.as_fd(), libc::SIGKILL); // it has ended if this fails
+            if let Purpose::Probe { too_long, .. } = &mut run.purpose {
+                *too_long = killed.is_ok();
+            }
         }
     }
 
     /// Takes in what a probe says; without a number it is one that could not be started.
-    fn probe_done(&mut self, id: &ContainerId, pid: Option<i32>, probe: Probe) {
+    fn probe_done(&mut self, id: &ContainerId, pid: Option<i32>, failed: Option<FailedProbe>) {
         let now = Instant::now();
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.probe != pid {
@@ -492,11 +516,14 @@ impl Worker {
         }
         container.probe = None;
         let Some(monitor) = &mut container.health else { return };
+        let probe = if failed.is_none() { Probe::Success } else { Probe::Failure };
         let changed = monitor.end(now, probe);
         let (health, next) = (monitor.health, monitor.next());
         container.status.health = Some(health);
+        let said_anew = container.status.failed_probe != failed;
+        container.status.failed_probe = failed;
         self.set_timer(next, Timer::Probe(id.clone()));
-        if changed {
+        if changed || said_anew {
             self.write_status(id);
             fault::point("health.recorded");
         }

@@ -424,6 +424,7 @@ impl Worker {
         container.status.started = Some(now_ns());
         container.began = Some(Instant::now());
         container.status.health = container.record.policy.health.as_ref().map(|_| Health::Starting);
+        container.status.failed_probe = None;
         container.pidfd = Some(pidfd.try_clone().map_err(plain)?);
         self.hold_ports(id);
         self.open_resolver(id);
