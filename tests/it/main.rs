@@ -45,6 +45,7 @@ mod process;
 mod ps;
 mod publish;
 mod pull;
+mod recreate;
 mod release;
 mod restart;
 mod rotation;
