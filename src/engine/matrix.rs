@@ -224,11 +224,11 @@ const REST: &[Row] = &[
         .note("what is in a volume is never put at risk"),
     row("content of a config", "configs: [one]", "configs: [one]", Replaced)
         .top("configs: {one: {content: x}}", "configs: {one: {content: another}}")
-        .told("")
+        .told("config `one`")
         .note("docker compose leaves the container with the old content"),
     row("content of a secret", "secrets: [one]", "secrets: [one]", Replaced)
         .top("secrets: {one: {environment: S}}", "secrets: {one: {environment: ANOTHER}}")
-        .told("")
+        .told("secret `one`")
         .note("docker compose leaves the container with the old content"),
 ];
 

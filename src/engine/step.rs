@@ -192,7 +192,7 @@ pub enum Reason {
     /// Its volumes are others.
     VolumeChanged,
     /// What is in its configs or secrets, or who may read them, is another.
-    GrantsChanged,
+    GrantsChanged(Differences),
     /// The command asked for a new one.
     Forced,
     /// It was left half made.
@@ -225,7 +225,7 @@ impl Reason {
             | Self::ImageChanged(_)
             | Self::NetworkChanged
             | Self::VolumeChanged
-            | Self::GrantsChanged
+            | Self::GrantsChanged(_)
             | Self::Forced
             | Self::Incomplete => true,
             Self::Missing
@@ -244,7 +244,11 @@ impl Reason {
     /// Returns what has changed, as far as it is known.
     #[must_use]
     pub fn differences(&self) -> &[Difference] {
-        if let Self::KeysChanged(all) | Self::ImageChanged(all) = self { all.list() } else { &[] }
+        if let Self::KeysChanged(all) | Self::ImageChanged(all) | Self::GrantsChanged(all) = self {
+            all.list()
+        } else {
+            &[]
+        }
     }
 
     /// Returns the reason without what has changed in detail.
@@ -268,7 +272,7 @@ impl fmt::Display for Reason {
             Self::ImageChanged(_) => f.write_str("image changed"),
             Self::NetworkChanged => f.write_str("networks changed"),
             Self::VolumeChanged => f.write_str("volumes changed"),
-            Self::GrantsChanged => f.write_str("configs or secrets changed"),
+            Self::GrantsChanged(_) => f.write_str("configs or secrets changed"),
             Self::Forced => f.write_str("recreation asked for"),
             Self::Incomplete => f.write_str("left incomplete"),
             Self::NotRunning => f.write_str("not running"),

@@ -63,6 +63,7 @@ fn an_edit_replaces_what_it_is_about_and_nothing_else() {
         shop.write("compose.yaml", &text);
         let plan = shop.hoist(&["plan"]).code(0).stdout;
         assert_eq!(plan.contains("~ replace  container  shop-web-1"), replaced, "{old} → {new}: {plan}");
+        assert_eq!(plan.contains("    config `motd` changed  (compose.yaml:"), new == "content: bye", "{plan}");
         shop.up();
         let after = (shop.record("web").id, shop.pid("web"));
         assert_eq!((after.0 != before.0, after.1 != before.1), (replaced, replaced), "{old} → {new}");

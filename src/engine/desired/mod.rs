@@ -499,7 +499,14 @@ impl Chooser<'_> {
             return Some(Reason::VolumeChanged);
         }
         let granted = self.grants(service, image, &record.id);
-        (!granted.iter().all(|(file, _)| self.choices.holds(file))).then_some(Reason::GrantsChanged)
+        let mut changed = Vec::new();
+        for (file, grant) in granted {
+            if !self.choices.holds(&file) {
+                let (key, at) = (grant.title.clone(), Some(place_of(grant)));
+                changed.push(Difference { key, from: Shown::Sealed, to: Shown::Sealed, at });
+            }
+        }
+        Differences::new(changed).map(Reason::GrantsChanged)
     }
 
     /// A service of which something is another than when the container was made.
@@ -509,22 +516,23 @@ impl Chooser<'_> {
         found.and_then(Differences::new).map_or(Reason::ConfigChanged, Reason::KeysChanged)
     }
 
-    /// The files of configs and secrets for the container of that id, with their places in it.
-    fn grants(&mut self, service: &Service, image: &ImageFacts, id: &ContainerId) -> Vec<(FileSpec, String)> {
+    /// The files of configs and secrets for the container of that id.
+    fn grants<'s>(
+        &mut self,
+        service: &'s Service,
+        image: &ImageFacts,
+        id: &ContainerId,
+    ) -> Vec<(FileSpec, &'s model::Grant)> {
         let dir = self.inputs.paths.run_container(&self.inputs.project.name, id);
         let mut found = Vec::new();
         for (number, grant) in service.grants.iter().enumerate() {
             match self.choices.content(&grant.content) {
                 Ok(content) => {
-                    found.push((grants::file(service, image, grant, content, &dir, number), grant.target.clone()));
+                    found.push((grants::file(service, image, grant, content, &dir, number), grant));
                 }
                 Err(refusal) => {
-                    let at = match grant.content {
-                        model::Content::File(_, at) => at,
-                        model::Content::Text(_) => grant.span,
-                    };
                     let message = format!("{} of service `{}`: {}", grant.title, service.name, refusal.message);
-                    self.refuse(Some(at), Refusal { message, ..refusal });
+                    self.refuse(Some(place_of(grant)), Refusal { message, ..refusal });
                 }
             }
         }
@@ -586,7 +594,7 @@ impl Chooser<'_> {
         let extra = self.choose_hosts(service, &endpoints);
         let mut files = self.generated_files(service, &id, &hostname, &endpoints, &extra, &mut mounts.specs);
         let granted = self.grants(service, image, &id);
-        mounts.specs.extend(granted.iter().map(|(file, target)| grants::mount(file, target)));
+        mounts.specs.extend(granted.iter().map(|(file, grant)| grants::mount(file, &grant.target)));
         files.extend(granted.into_iter().map(|(file, _)| file));
         let mut part = self.choose_part(service);
         let capabilities = self.choose_capabilities(service, part.privileged);
@@ -886,6 +894,14 @@ fn container_name(project: &ProjectName, service: &Service, number: u32) -> Resu
     let name = service.container_name.as_ref().map(|name| name.value.clone());
     let name = name.unwrap_or_else(|| format!("{project}-{}-{number}", service.name));
     ContainerName::new(name).map_err(|error| error.to_string())
+}
+
+/// Where what a config or a secret holds is named.
+fn place_of(grant: &model::Grant) -> Span {
+    match grant.content {
+        model::Content::File(_, at) => at,
+        model::Content::Text(_) => grant.span,
+    }
 }
 
 /// Another image of the same name.
