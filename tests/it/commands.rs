@@ -536,6 +536,42 @@ services:
 }
 
 #[test]
+fn one_that_hears_the_stop_signal_and_one_that_is_not_alone_keep_their_whole_grace() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  handler:
+    image: busybox
+    command: sh -c 'trap \"echo asked\" TERM; echo ready; while :; do sleep 0.02; done'
+    stop_grace_period: 600ms
+  shell:
+    image: busybox
+    command: sh -c 'echo ready; sleep 1000; echo never'
+    stop_grace_period: 600ms
+",
+    );
+    shop.up();
+    for service in ["handler", "shell"] {
+        shop.wait_log(service, "ready", |line| line == "ready");
+    }
+    eventually(10.secs(), "the shell has its child", || {
+        holds(shop.shell("shell", "ps").lines().any(|line| line.contains("sleep 1000") && !line.contains("sh -c")))
+    });
+    let asked = jiff::Timestamp::now().as_nanosecond();
+    let stop = shop.hoist(&["stop"]).code(0).stderr;
+    assert!(!stop.contains("killed at once"), "{stop}");
+    for (service, said) in [("handler", "ready\nasked\n"), ("shell", "ready\n")] {
+        let status = shop.status(service);
+        assert_eq!((status.exit_code, status.unheard), (Some(137), false), "{service}");
+        let had = i128::from(status.finished.expect("it has ended")) - asked;
+        assert!(had >= 600_000_000, "{service} had {had} ns of its grace");
+        assert_eq!(shop.log_text(service), said);
+    }
+}
+
+#[test]
 fn a_stop_that_cannot_be_heard_says_so_and_waits_only_when_it_is_told() {
     require_root!();
     let text = "services:\n  web:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 1s\n";
