@@ -220,11 +220,17 @@ impl Report {
     /// Returns the report as plain text or with terminal colours.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
-        let drawn = self.diagnostics.iter().map(|d| render(d, &self.sources, colour));
+        self.render_in(colour, WIDTH)
+    }
+
+    /// As [`Report::render`], with lines of files cut so that they are at most so wide.
+    #[must_use]
+    pub fn render_in(&self, colour: bool, width: usize) -> String {
+        let drawn = self.diagnostics.iter().map(|d| render_in(d, &self.sources, colour, width));
         let mut text = drawn.collect::<Vec<_>>().join("\n");
         for Quote { title, lines } in &self.quotes {
             text.extend(["\n", title, "\n"]);
-            text.extend(lines.iter().flat_map(|line| ["  | ", line, "\n"]));
+            text.extend(lines.iter().flat_map(|line| ["  > ", line, "\n"]));
         }
         text
     }
@@ -242,11 +248,20 @@ impl<E: Explain> From<E> for Report {
     }
 }
 
+/// How wide a line of a file is shown where nothing says otherwise, in columns.
+const WIDTH: usize = 140;
+
 /// Draws one diagnostic, ending in a newline.
 #[must_use]
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    render_in(diagnostic, sources, colour, WIDTH)
+}
+
+/// As [`render`], with lines of the file cut so that they are at most so wide.
+#[must_use]
+pub fn render_in(diagnostic: &Diagnostic, sources: &Sources, colour: bool, width: usize) -> String {
     let message = without_numbers(&diagnostic.message);
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width.min(WIDTH));
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Effects, Style};
-use hoist::diag::{Diagnostic, Report, Severity, Sources, render};
+use hoist::diag::{Diagnostic, Report, Severity, Sources, render_in};
 use hoist::engine::logs::{Item, Stream};
 use hoist::event::{Event, Progress, Sink, Subject};
 use indexmap::IndexMap;
@@ -107,15 +107,25 @@ impl Output {
 
     /// Writes a diagnostic: an error with its line of the file, a warning in one line of its own.
     pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic, sources: &Sources) {
-        self.err(&match diagnostic.severity {
-            Severity::Error => render(diagnostic, sources, self.colour_err),
+        self.err_folded(|width| match diagnostic.severity {
+            Severity::Error => render_in(diagnostic, sources, self.colour_err, width),
             Severity::Warning => warning_line(diagnostic, sources, self.colour_err),
         });
     }
 
     /// Writes diagnostics with their lines of the files, such as the errors that end a run.
     pub(crate) fn report(&self, report: &Report) {
-        self.err(&report.render(self.colour_err));
+        self.err_folded(|width| report.render_in(self.colour_err, width));
+    }
+
+    /// Writes what is drawn for so many columns to stderr; on a terminal with lines that fit it.
+    fn err_folded(&self, draw: impl FnOnce(usize) -> String) {
+        let err = std::io::stderr();
+        let size = rustix::termios::tcgetwinsize(&err).ok().filter(|_| err.is_terminal());
+        match size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0) {
+            Some(width) => self.err(&fold(&draw(width), width)),
+            None => self.err(&draw(usize::MAX)),
+        }
     }
 
     /// Writes what clap says: help to stdout, mistakes to stderr.
@@ -168,6 +178,12 @@ impl Output {
                 self.err(&format!(" {} {} {word} \n", subject.kind(), subject.name()));
             }
             ProgressMode::Tty => {
+                // Its name stands at the line's beginning; what comes after it is what matters.
+                let about = format!(" container {} ", subject.name());
+                let word = match word.split_once(&about) {
+                    Some((_, how)) if progress == Progress::Failed => format!("Error: {how}"),
+                    _ => word,
+                };
                 if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                     let since = Instant::now().checked_sub(elapsed).unwrap_or_else(Instant::now);
                     board.lines.insert(subject, Row { progress, word, since, elapsed, transfer: None });
@@ -227,6 +243,93 @@ fn bar(transfer: Option<(u64, u64)>) -> String {
     format!(" [{bar:width$}] {}/{}", size(done), size(total))
 }
 
+/// How much of what becomes of something counts when the room for names is chosen.
+const LONGEST_WORD: usize = 24;
+/// How much of a name is left at least, what it is included.
+const SHORTEST_NAME: usize = 24;
+
+/// Returns a name in so many characters, with its middle left out if it must be: projects begin with the same words, and
+/// replicas end in their number.
+pub(crate) fn shortened(name: &str, room: usize) -> String {
+    let length = name.chars().count();
+    if length <= room {
+        return name.to_owned();
+    }
+    let end = room.saturating_sub(1) / 2;
+    let begin = room.saturating_sub(1 + end);
+    let chars = |from: usize, count: usize| name.chars().skip(from).take(count);
+    chars(0, begin).chain(['…']).chain(chars(length - end, end)).collect()
+}
+
+/// Breaks lines that are wider than a terminal between two words. They go on below their text. Lines of a file stay as they
+/// are.
+fn fold(text: &str, width: usize) -> String {
+    text.split_inclusive('\n').map(|line| fold_line(line, width)).collect()
+}
+
+fn fold_line(line: &str, width: usize) -> String {
+    let plain = unstyled(line.trim_end_matches('\n'));
+    let indent = indent(&plain).filter(|indent| plain.chars().count() > width && indent.chars().count() + 16 <= width);
+    let Some(indent) = indent else { return line.to_owned() };
+    let margin = indent.chars().count();
+    let (mut text, mut column, mut escape) = (String::new(), 0, false);
+    for (number, word) in line.split(' ').enumerate() {
+        let long = unstyled(word.trim_end_matches('\n')).chars().count();
+        if number > 0 && column > margin && column + 1 + long > width {
+            text.extend(["\n", &indent]);
+            column = margin;
+        } else if number > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        for c in word.chars() {
+            let begins = c == '\u{1b}';
+            if !escape && !begins && c != '\n' {
+                if column >= width {
+                    text.extend(["\n", &indent]);
+                    column = margin;
+                }
+                column += 1;
+            }
+            escape = begins || (escape && c != 'm');
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Returns what stands before the text of a line where it goes on below; `None` for lines of a file and what points at them.
+fn indent(line: &str) -> Option<String> {
+    const QUOTE: &str = "  > ";
+    if line.starts_with(QUOTE) {
+        return Some(QUOTE.to_owned());
+    }
+    let blank = |count: usize| " ".repeat(count);
+    for word in ["error: ", "warning: ", "help: "] {
+        if line.starts_with(word) {
+            return Some(blank(word.len()));
+        }
+    }
+    if let Some((before, _)) = line.split_once("= help: ") {
+        return Some(blank(before.chars().count() + "= help: ".len()));
+    }
+    let text = line.trim_start();
+    let is_of_a_file = text.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    let points = ["-->", ":::", "..."].iter().any(|mark| text.starts_with(mark));
+    (!is_of_a_file && !points).then(|| blank(line.len() - text.len()))
+}
+
+/// Returns a text without its colours.
+fn unstyled(text: &str) -> String {
+    let mut escape = false;
+    let visible = |c: &char| {
+        let shown = !escape && *c != '\u{1b}';
+        escape = *c == '\u{1b}' || (escape && *c != 'm');
+        shown
+    };
+    text.chars().filter(visible).collect()
+}
+
 /// The block that is redrawn.
 struct Board {
     verb: &'static str,
@@ -264,6 +367,9 @@ impl Board {
         let done = self.lines.values().filter(|l| !matches!(l.progress, Progress::Working(_))).count();
         let mut text = format!("[+] {} {done}/{}\n", self.verb, self.total.max(self.lines.len()));
         let longest = self.lines.keys().map(|s| s.kind().len() + 1 + s.name().chars().count()).max().unwrap_or(0);
+        // What becomes of it is to be seen, too; of an error at least that it is one.
+        let words = self.lines.values().map(|line| line.word.chars().count().min(LONGEST_WORD)).max().unwrap_or(0);
+        let longest = longest.min(width.saturating_sub(words + 12).max(SHORTEST_NAME));
         let shown = self.lines.len().min(height.saturating_sub(2));
         for (subject, line) in self.lines.iter().take(shown) {
             let (icon, colour) = match line.progress {
@@ -276,10 +382,15 @@ impl Board {
                 Progress::Done(_) | Progress::Failed => line.elapsed,
             };
             let timer = format!("{:.1}s", elapsed.as_secs_f64());
-            let name = format!("{} {}", subject.kind(), subject.name());
+            let name = shortened(subject.name(), longest.saturating_sub(subject.kind().len() + 1));
+            let name = format!("{} {name}", subject.kind());
             let room = width.saturating_sub(4 + timer.len());
-            let body: String =
-                format!("{name:longest$}  {}{}", line.word, bar(line.transfer)).chars().take(room).collect();
+            let mut body = format!("{name:longest$}  {}{}", line.word, bar(line.transfer));
+            if let Some((at, _)) = body.char_indices().nth(room) {
+                body.truncate(at);
+                body.pop();
+                body.push('…');
+            }
             let gap = room.saturating_sub(body.chars().count());
             let paint =
                 |colour: AnsiColor, part: &str| paint(self.colour, Style::new().fg_color(Some(colour.into())), part);
@@ -418,6 +529,60 @@ mod tests {
         let small = board.text(24, 4, now);
         assert!(small.lines().all(|l| l.chars().count() <= 24), "{small}");
         assert!(small.ends_with(" … 1 more\n"), "{small}");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_its_middle_and_what_becomes_of_it_is_seen() {
+        assert_eq!(shortened("shop-web-1", 10), "shop-web-1");
+        assert_eq!(shortened("shop-payment-worker-12", 11), "shop-…er-12");
+        let now = Instant::now();
+        let row = |word: &str| Row {
+            progress: Progress::Done("Created"),
+            word: word.into(),
+            since: now,
+            elapsed: Duration::ZERO,
+            transfer: None,
+        };
+        let board = Board {
+            verb: "up",
+            total: 2,
+            lines: IndexMap::from([
+                (Subject::Container("shop-payment-reconciliation-worker-12".into()), row("Healthy")),
+                (Subject::Container("shop-db-1".into()), row("Error dependency failed to start: container x")),
+            ]),
+            drawn: 0,
+            colour: false,
+        };
+        insta::assert_snapshot!(board.text(60, 24, now), @r"
+        [+] up 2/2
+         ✔ Container shop-pa…ker-12  Healthy                    0.0s
+         ✔ Container shop-db-1       Error dependency failed t… 0.0s
+        ");
+    }
+
+    #[test]
+    fn lines_that_are_too_wide_go_on_below_their_text() {
+        let text = "error: one two three four five\nhelp: six seven eight nine ten\n      eleven twelve thirteen\n\n  \
+                    > abcdefghijklmnopqrstuvwxyz\n3 |     a line of a file that is long\n  |     ^^^^ and what points at it\n  \
+                    = help: write it in another way\nshort\n";
+        insta::assert_snapshot!(fold(text, 24), @r"
+        error: one two three
+               four five
+        help: six seven eight
+              nine ten
+              eleven twelve
+              thirteen
+
+          > abcdefghijklmnopqrst
+          > uvwxyz
+        3 |     a line of a file that is long
+          |     ^^^^ and what points at it
+          = help: write it in another way
+        short
+        ");
+        let red = "\u{1b}[1m\u{1b}[91merror\u{1b}[0m: \u{1b}[1mone two three four five\u{1b}[0m\n";
+        assert_eq!(unstyled(&fold(red, 24)), fold(&unstyled(red), 24));
+        assert_eq!(fold(text, 200), text);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Tables: aligned columns, as Docker prints them, that fit the terminal they are shown on.
 //!
-//! In a pipe or a file nothing is left out. On a terminal that is too narrow the columns that say least go first, and then
-//! the last column goes on below itself, so that no line is broken by the terminal in the middle of a word.
+//! In a pipe or a file nothing is left out. On a terminal that is too narrow the columns that say least go first, then names
+//! lose their middle, and the last column goes on below itself, so that no line is broken by the terminal in the middle of a
+//! word.
 
 use std::io::Write as _;
+
+use super::output::shortened;
 
 /// Columns with rows.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub(crate) struct Table {
 const BETWEEN: usize = 3;
 /// How wide a column is at least where room is scarce.
 const NARROW: usize = 10;
+/// How much of a name in the first column is left at least where room is scarce.
+const SHORTEST_NAME: usize = 16;
 /// How narrow the last column may get when it goes on below itself.
 const NARROWEST: usize = 12;
 
@@ -59,8 +64,23 @@ impl Table {
             return text;
         }
         let last = lines[0].len().saturating_sub(1);
-        let before: usize = (0..last).map(|at| wide(&lines, at, least)).sum();
-        let room = width.saturating_sub(before);
+        let words = lines.iter().filter_map(|line| line.get(last)).flat_map(|cell| cell.split(' '));
+        let word = words.map(|word| word.chars().count()).max().unwrap_or(0).max(NARROWEST);
+        let before = |lines: &[Vec<String>]| (0..last).map(|at| wide(lines, at, least)).sum::<usize>();
+        // Names give way before a word of the last column is broken.
+        let names = wide(&lines, 0, least) - BETWEEN;
+        let missing = (before(&lines) + word).saturating_sub(width);
+        if missing > 0 && last > 0 {
+            let room = names.saturating_sub(missing).max(SHORTEST_NAME);
+            for name in lines.iter_mut().filter_map(|line| line.first_mut()) {
+                *name = shortened(name, room);
+            }
+            text = Self::aligned(&lines, least);
+            if widest(&text) <= width {
+                return text;
+            }
+        }
+        let room = width.saturating_sub(before(&lines));
         if room < NARROWEST {
             return text; // the terminal breaks the lines: nothing is lost
         }
@@ -147,6 +167,21 @@ mod tests {
         shop-web-1   Up 2 seconds   0.0.0.0:80->80/tcp,
                                     0.0.0.0:81->81/tcp
         shop-db-1    Exited
+        ");
+        insta::assert_snapshot!(table().text(Some(42)), @r"
+        NAME         STATUS         PORTS
+        shop-web-1   Up 2 seconds   0.0.0.0:80->80/tcp,
+                                    0.0.0.0:81->81/tcp
+        shop-db-1    Exited
+        ");
+        let mut long = Table::new(&["NAME", "PORTS"], &[], 10);
+        long.row(
+            ["shop-payment-reconciliation-worker-12", "0.0.0.0:80->80/tcp, [::]:80->80/tcp"].map(ToOwned::to_owned),
+        );
+        insta::assert_snapshot!(long.text(Some(44)), @r"
+        NAME                     PORTS
+        shop-paymen…-worker-12   0.0.0.0:80->80/tcp,
+                                 [::]:80->80/tcp
         ");
         let narrow = table().text(Some(20));
         assert!(narrow.contains("0.0.0.0:81->81/tcp"), "nothing is lost: {narrow}");

@@ -40,19 +40,19 @@ services:
           6 of 8 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
 
     the health check of shop-db-1 says (exit code 3):
-      | no answer from [::]:5432
+      > no answer from [::]:5432
 
     the last lines of shop-db-1:
-      | line 3
-      | line 4
-      | line 5
-      | line 6
-      | line 7
-      | line 8
-      | line 9
-      | line 10
-      | line 11
-      | line 12
+      > line 3
+      > line 4
+      > line 5
+      > line 6
+      > line 7
+      > line 8
+      > line 9
+      > line 10
+      > line 11
+      > line 12
     ");
 }
 
@@ -81,7 +81,7 @@ services:
           6 of 8 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
 
     the health check of shop-db-1 says (exit code 127):
-      | the command is not in the image: executable file not found in $PATH
+      > the command is not in the image: executable file not found in $PATH
     ");
     insta::assert_snapshot!(error(&db("echo waiting; sleep 1000"), &[]), @r"
     error: dependency failed to start: container shop-db-1 is unhealthy
@@ -89,7 +89,7 @@ services:
           6 of 8 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
 
     the health check of shop-db-1 says (it took too long):
-      | waiting
+      > waiting
     ");
 }
 
@@ -110,8 +110,8 @@ services:
           6 of 8 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
 
     the last lines of shop-db-1:
-      | \u{1b}[2Jcannot open \u{7}the book
-      | no newline
+      > \u{1b}[2Jcannot open \u{7}the book
+      > no newline
     ");
     insta::assert_snapshot!(error(&format!("{db}{WEB}service_completed_successfully\n"), &[]), @r#"
     error: service "db" didn't complete successfully: exit 3
@@ -119,8 +119,8 @@ services:
           6 of 8 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
 
     the last lines of shop-db-1:
-      | \u{1b}[2Jcannot open \u{7}the book
-      | no newline
+      > \u{1b}[2Jcannot open \u{7}the book
+      > no newline
     "#);
 }
 
@@ -139,26 +139,26 @@ services:
     help: see its output: hoist logs job
 
     the last lines of shop-job-1:
-      | line 11
-      | line 12
-      | line 13
-      | line 14
-      | line 15
-      | line 16
-      | line 17
-      | line 18
-      | line 19
-      | line 20
-      | line 21
-      | line 22
-      | line 23
-      | line 24
-      | line 25
-      | line 26
-      | line 27
-      | line 28
-      | line 29
-      | line 30
+      > line 11
+      > line 12
+      > line 13
+      > line 14
+      > line 15
+      > line 16
+      > line 17
+      > line 18
+      > line 19
+      > line 20
+      > line 21
+      > line 22
+      > line 23
+      > line 24
+      > line 25
+      > line 26
+      > line 27
+      > line 28
+      > line 29
+      > line 30
     ");
 }
 
@@ -181,7 +181,7 @@ services:
     );
     shop.make_dir("ctl");
     let first = shop.hoist(&["up", "-d"]).stderr;
-    assert!(first.contains("\n  | first\n"), "{first}");
+    assert!(first.contains("\n  > first\n"), "{first}");
     shop.write("ctl/again", "");
     let second = shop.hoist(&["up", "-d"]).stderr;
     assert!(second.contains("didn't complete successfully") && !second.contains("first"), "{second}");

@@ -50,6 +50,7 @@ mod release;
 mod restart;
 mod rotation;
 mod run;
+mod screens;
 mod stats;
 mod successor;
 mod support;

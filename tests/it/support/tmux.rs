@@ -94,6 +94,12 @@ impl Tmux {
         lines.join("\n").trim_end().to_owned()
     }
 
+    /// Returns what it shows with the lines whole that it has broken.
+    #[track_caller]
+    pub(crate) fn joined(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-J"])
+    }
+
     /// Waits until what it shows fits; returns that.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
