@@ -135,7 +135,9 @@ impl Walk<'_> {
                     let at = entry.map_or(at, |entry| entry.key);
                     let open = self.open;
                     self.open &= !CLOSED.contains(&key.as_ref());
-                    self.value(&format!("{path}.{key}"), ty, value, entry.map(|entry| &entry.value), at);
+                    // A name is the user's; a record keeps a facet a line.
+                    let named = format!("{path}.{}", key.replace(char::is_control, "?"));
+                    self.value(&named, ty, value, entry.map(|entry| &entry.value), at);
                     self.open = open;
                 }
             }
@@ -197,5 +199,78 @@ fn tells(shape: Shape) -> bool {
         | Shape::Map(_)
         | Shape::Struct(_)
         | Shape::Short(..) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose::{load, testing};
+
+    #[test]
+    fn only_what_cannot_be_a_secret_is_told_and_all_has_its_place() {
+        let (_dir, request) = testing::project(&[
+            (
+                "compose.yaml",
+                "services:
+  web:
+    image: img
+    command: [run, --password=hidden]
+    environment: {PIN: 1234, UNSET: }
+    env_file: one.env
+    labels: {\"a\\nb\": hidden}
+    healthcheck: {test: hidden, interval: 5s, retries: 3}
+    logging: {driver: json-file, options: {tag: hidden}}
+    ports: ['127.0.0.1:8080:80']
+    networks: {default: {aliases: [front], driver_opts: {a: hidden}}}
+    build: .
+    scale: 2
+    init: true
+",
+            ),
+            ("one.env", "# from a file\nTOKEN=hidden\n"),
+        ]);
+        let loaded = load(&request).expect("it is valid");
+        let all = facets(&loaded.project.services[0]);
+        let told: Vec<String> = all
+            .iter()
+            .map(|facet| {
+                let (line, column) = loaded.sources.line_col(facet.span);
+                let file = loaded.sources.path(facet.span.file).file_name().unwrap_or_default().to_string_lossy();
+                let value = match &facet.value {
+                    FacetValue::Open(text) => text.as_str(),
+                    FacetValue::Closed(_) => "…",
+                };
+                format!("{file}:{line}:{column} {} {value}", facet.path)
+            })
+            .collect();
+        assert!(!format!("{all:?} {:?}", loaded.project.services[0].written).contains("hidden"));
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        compose.yaml:4:14 command 2 entries
+        compose.yaml:4:15 command[0] …
+        compose.yaml:4:20 command[1] …
+        compose.yaml:5:24 environment.PIN …
+        one.env:2:1 environment.TOKEN …
+        compose.yaml:5:35 environment.UNSET …
+        compose.yaml:8:25 healthcheck.test 2 entries
+        compose.yaml:8:25 healthcheck.test[0] …
+        compose.yaml:8:25 healthcheck.test[1] …
+        compose.yaml:8:43 healthcheck.interval "5s"
+        compose.yaml:8:56 healthcheck.retries 3
+        compose.yaml:3:12 image "img"
+        compose.yaml:14:11 init true
+        compose.yaml:7:22 labels.a?b …
+        compose.yaml:9:23 logging.driver …
+        compose.yaml:9:49 logging.options.tag …
+        compose.yaml:11:35 networks.default.aliases 1 entry
+        compose.yaml:11:36 networks.default.aliases[0] "front"
+        compose.yaml:11:61 networks.default.driver_opts.a …
+        compose.yaml:10:12 ports 1 entry
+        compose.yaml:10:13 ports[0].mode "ingress"
+        compose.yaml:10:13 ports[0].host_ip "127.0.0.1"
+        compose.yaml:10:13 ports[0].target 80
+        compose.yaml:10:13 ports[0].published "8080"
+        compose.yaml:10:13 ports[0].protocol "tcp"
+        "#);
     }
 }

@@ -56,11 +56,17 @@ const SEALED: &str = "#";
 /// Path of the entry that tells whether the key is still the one that the others were made with.
 const CHECK: &str = "";
 
-/// Returns what a container's record keeps of its service's facets.
+/// Returns what a container's record keeps of its service's facets: lines of a path, a tab and a value or a hash.
 #[must_use]
-pub fn fingerprint(facets: &[Facet], id: &ContainerId, key: &Key) -> BTreeMap<String, String> {
-    let own = facets.iter().map(|facet| (facet.path.clone(), entry(facet, id, key)));
-    own.chain([(CHECK.to_owned(), key.mark(id, CHECK, &[]))]).collect()
+pub fn fingerprint(facets: &[Facet], id: &ContainerId, key: &Key) -> String {
+    let mut text = line(CHECK, &key.mark(id, CHECK, &[]));
+    facets.iter().for_each(|facet| text.push_str(&line(&facet.path, &entry(facet, id, key))));
+    text
+}
+
+/// Neither a path nor JSON on one line has a tab or the end of a line.
+fn line(path: &str, entry: &str) -> String {
+    format!("{path}\t{entry}\n")
 }
 
 fn entry(facet: &Facet, id: &ContainerId, key: &Key) -> String {
@@ -163,13 +169,11 @@ impl fmt::Display for Differences {
 ///
 /// What came or went as a whole is told as one thing, and a list of another length by its length alone.
 #[must_use]
-pub fn differences(kept: &BTreeMap<String, String>, facets: &[Facet], id: &ContainerId, key: &Key) -> Vec<Difference> {
-    if kept.get(CHECK) != Some(&key.mark(id, CHECK, &[])) {
-        return Vec::new();
-    }
+pub fn differences(kept: &str, facets: &[Facet], id: &ContainerId, key: &Key) -> Vec<Difference> {
+    let Some(kept) = kept.strip_prefix(&line(CHECK, &key.mark(id, CHECK, &[]))) else { return Vec::new() };
     let mut keys: BTreeMap<&str, Sides<'_>> = BTreeMap::new();
-    for (path, entry) in kept.iter().filter(|(path, _)| *path != CHECK) {
-        keys.entry(top(path)).or_default().old.insert(path, entry.clone());
+    for (path, entry) in kept.lines().filter_map(|line| line.split_once('\t')) {
+        keys.entry(top(path)).or_default().old.insert(path, entry.to_owned());
     }
     for facet in facets {
         let sides = keys.entry(top(&facet.path)).or_default();
@@ -292,17 +296,21 @@ mod tests {
     fn a_record_keeps_nothing_that_a_secret_could_be_tried_out_against() {
         let all = facets(&[("environment.A", "!1234"), ("environment.B", "!1234"), ("mem_limit", "\"64\"")]);
         let kept = fingerprint(&all, &id(1), &KEY);
-        assert!(kept.values().all(|entry| !entry.contains("1234")), "{kept:?}");
-        assert_eq!(kept["mem_limit"], "=\"64\"");
-        assert_ne!(kept["environment.A"], kept["environment.B"], "equal values do not show");
-        assert_ne!(kept["environment.A"], fingerprint(&all, &id(2), &KEY)["environment.A"]);
-        assert_ne!(kept["environment.A"], fingerprint(&all, &id(1), &Key([8; 32]))["environment.A"]);
+        assert!(!kept.contains("1234") && kept.ends_with("\nmem_limit\t=\"64\"\n"), "{kept}");
+        let entry = |kept: &str, path: &str| {
+            let found = kept.lines().find_map(|line| line.strip_prefix(path)?.strip_prefix('\t').map(str::to_owned));
+            found.expect("it is there")
+        };
+        assert_ne!(entry(&kept, "environment.A"), entry(&kept, "environment.B"), "equal values do not show");
+        for other in [fingerprint(&all, &id(2), &KEY), fingerprint(&all, &id(1), &Key([8; 32]))] {
+            assert_ne!(entry(&kept, "environment.A"), entry(&other, "environment.A"));
+        }
     }
 
     #[test]
     fn what_cannot_be_compared_is_not_told() {
         let all = facets(&[("environment.A", "!1")]);
-        assert_eq!(differences(&BTreeMap::new(), &all, &id(1), &KEY), [], "an older record");
+        assert_eq!(differences("", &all, &id(1), &KEY), [], "an older record");
         let kept = fingerprint(&facets(&[("environment.A", "!2")]), &id(1), &Key([8; 32]));
         assert_eq!(differences(&kept, &all, &id(1), &KEY), [], "another key");
     }

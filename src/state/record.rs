@@ -47,10 +47,11 @@ pub struct ContainerRecord {
     /// It goes when it has ended: with the command that ran it, or with the next one.
     #[serde(default)]
     pub auto_remove: bool,
-    /// What its service said when it was made, key by key: values that may be told, and keyed hashes of the rest, as
-    /// `engine::differences` writes them. Empty in records of older versions.
+    /// What its service said when it was made, a line a key: values that may be told, and keyed hashes of the rest, as
+    /// `engine::differences` writes them; opaque here, and one text since every command reads every record and few ask for
+    /// this. Empty in records of older versions.
     #[serde(default)]
-    pub facets: BTreeMap<String, String>,
+    pub said: String,
 }
 
 /// Commands that run in a container at moments of its life.

@@ -196,7 +196,7 @@ fn what_changed_is_told_and_no_value_that_may_be_a_secret() {
     shop.up();
     let key = shop.host().root().join("key");
     assert_eq!(fs::metadata(&key).expect("a key").mode() & 0o7777, 0o600);
-    let kept = format!("{:?}", shop.records().iter().map(|r| r.facets.clone()).collect::<Vec<_>>());
+    let kept = format!("{:?}", shop.records().iter().map(|r| r.said.clone()).collect::<Vec<_>>());
     assert!(kept.contains("environment.TOKEN") && !kept.contains("t0k3n") && !kept.contains("red"), "{kept}");
     let written = shop.read("compose.yaml");
     shop.write("e", "TOKEN=0th3r\nSAME=1\n");
@@ -220,7 +220,7 @@ fn what_changed_is_told_and_no_value_that_may_be_a_secret() {
     let record = shop.record("web");
     let path = shop.host().root().join("containers").join(record.id.as_str()).join("config.json");
     let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("JSON");
-    old.as_object_mut().expect("an object").remove("facets").expect("they are there");
+    old.as_object_mut().expect("an object").remove("said").expect("they are there");
     fs::write(&path, old.to_string()).expect("written");
     assert!(shop.hoist(&["plan"]).code(0).stdout.starts_with(unknown));
     // A root of an older version gets a key with the next change.

@@ -512,7 +512,7 @@ impl Chooser<'_> {
     /// A service of which something is another than when the container was made.
     fn changed_keys(&self, service: &Service, record: &ContainerRecord) -> Reason {
         let key = self.inputs.host.key.as_ref();
-        let found = key.map(|key| differences(&record.facets, &compose::facets(service), &record.id, key));
+        let found = key.map(|key| differences(&record.said, &compose::facets(service), &record.id, key));
         found.and_then(Differences::new).map_or(Reason::ConfigChanged, Reason::KeysChanged)
     }
 
@@ -608,7 +608,7 @@ impl Chooser<'_> {
         let signal = self.choose_signal(service, image);
         // What runs beside a service is never compared with it.
         let key = inputs.host.key.as_ref().filter(|_| one_off.is_none());
-        let facets = key.map(|key| fingerprint(&compose::facets(service), &id, key)).unwrap_or_default();
+        let said = key.map(|key| fingerprint(&compose::facets(service), &id, key)).unwrap_or_default();
         let (resources, oom_score_adj) = self.choose_limits(service);
         let spec = ContainerSpec {
             hostname: hostname.clone(),
@@ -674,7 +674,7 @@ impl Chooser<'_> {
             // As in Compose, those of a service are not for what runs beside it.
             hooks: if one_off.is_none() { container::hooks(service) } else { Hooks::default() },
             auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
-            facets,
+            said,
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
