@@ -91,6 +91,8 @@ pub(super) struct Log {
     size: u64,
     /// The only file of the log that the one before this has replaced: a follower may be at it yet.
     replaced: Option<File>,
+    /// An earlier process may have replaced one, of which nothing is known; until then who is at it has time to leave it.
+    replaced_before: Option<Instant>,
     /// No line is written since then, because what would go is being read.
     held_since: Option<Instant>,
     /// It was waited for in vain, and is not again.
@@ -135,6 +137,7 @@ impl Log {
             file: Some(file),
             size,
             replaced: None,
+            replaced_before: (size > 0 && policy.max_files == 1).then(|| Instant::now() + PATIENCE),
             held_since: None,
             impatient: false,
             ends: ends.map(|end| end.unwrap_or(0)),
@@ -214,6 +217,14 @@ impl Log {
     /// Makes room for a new file, which the next line begins; `false` when who reads the oldest is to have its time first.
     fn begin_file(&mut self) -> io::Result<bool> {
         let count = self.policy.max_files;
+        if let Some(until) = self.replaced_before {
+            let is_left = self.file.as_ref().is_some_and(files::is_being_read); // a follower that is here has left it
+            if !is_left && Instant::now() < until {
+                self.held_since.get_or_insert_with(Instant::now);
+                return Ok(false);
+            }
+            (self.replaced_before, self.held_since) = (None, None);
+        }
         let goes = match count {
             1 => self.replaced.take(),
             _ => files::goes(&self.directory, count)?,
@@ -591,6 +602,7 @@ mod tests {
                 let at = u64::try_from(from).expect("small");
                 from += log.append(Source::Stdout, at, bytes, false, NOW, &mut Vec::new()).expect("written");
                 log = Log::open(dir.path(), small).expect("opened again");
+                assert_eq!(log.replaced_before.take().is_some(), count == 1);
                 assert_eq!((log.end(Source::Stdout), log.end(Source::Stderr)), (from as u64, 4));
                 assert_eq!(log.append(Source::Stderr, 0, b"err\n", false, NOW, &mut Vec::new()).expect("known"), 4);
             }
@@ -657,6 +669,26 @@ mod tests {
             drop(reader);
             assert_eq!((append(&mut log, "five\n", 19), log.is_held()), (5, false));
         }
+    }
+
+    #[test]
+    fn who_was_at_a_file_that_an_earlier_process_replaced_has_its_time_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tiny = LogPolicy { kept: true, max_size: Some(1), max_files: 1 };
+        let append = |log: &mut Log, text: &str, from: u64| {
+            log.append(Source::Stdout, from, text.as_bytes(), false, NOW, &mut Vec::new()).expect("written")
+        };
+        append(&mut Log::open(dir.path(), tiny).expect("opened"), "one\n", 0);
+        let mut log = Log::open(dir.path(), tiny).expect("opened again");
+        assert_eq!((append(&mut log, "two\n", 4), log.is_held()), (0, true));
+        let reader = File::open(files::file(dir.path(), 0)).expect("opened");
+        files::begin_reading(&reader).expect("locked");
+        assert_eq!((append(&mut log, "two\n", 4), log.is_held()), (4, false), "it has come to this one");
+        drop((log, reader));
+        let mut log = Log::open(dir.path(), tiny).expect("opened again");
+        assert_eq!((append(&mut log, "three\n", 8), log.is_held()), (0, true));
+        log.replaced_before = Some(Instant::now());
+        assert_eq!((append(&mut log, "three\n", 8), log.is_held()), (6, false), "nobody has come");
     }
 
     #[test]
