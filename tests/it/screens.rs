@@ -3,6 +3,7 @@
 //! What differs from run to run is held still where it comes from (times of containers) or replaced by a word as wide
 //! (seconds that something took), so that what is aligned stays so.
 
+use std::cell::Cell;
 use std::fs;
 
 use serde_json::Value;
@@ -48,13 +49,15 @@ struct Screens<'a> {
     tmux: Tmux,
     shop: &'a TestProject,
     columns: u16,
+    /// How many lines it was given.
+    lines: Cell<u32>,
 }
 
 impl<'a> Screens<'a> {
     fn new(shop: &'a TestProject, columns: u16) -> Self {
         let tmux = Tmux::open(shop);
         tmux.resize(columns, 40);
-        Self { tmux, shop, columns }
+        Self { tmux, shop, columns, lines: Cell::new(0) }
     }
 
     /// Runs a line; returns the screen that it leaves. The terminal has broken no line of it.
@@ -71,10 +74,12 @@ impl<'a> Screens<'a> {
     /// Runs a line that shows lines of other programs, which are as long as they are; returns the screen that it leaves.
     #[track_caller]
     fn of_others(&self, line: &str) -> String {
-        self.tmux.line(&format!("clear; {line}"));
-        let ended = |screen: &str| screen.lines().last() == Some("#") && !screen.starts_with("# clear");
-        let screen = self.tmux.wait("the prompt", ended);
-        let screen = screen.strip_suffix("#").expect("it ends with the prompt");
+        let lines = self.lines.get() + 1;
+        self.lines.set(lines);
+        self.tmux.line(&format!("clear; {line}; echo end of {lines}"));
+        let end = format!("end of {lines}\n#");
+        let screen = self.tmux.wait("its end and the prompt", |screen| screen.ends_with(&format!("\n{end}")));
+        let screen = screen.strip_suffix(&end).expect("it ends with it");
         still(&self.shop.redact(screen))
     }
 }
