@@ -13,6 +13,8 @@ pub enum Subject {
     Container(String),
     /// An image, by its reference.
     Image(String),
+    /// A project, by its name.
+    Project(String),
 }
 
 impl Subject {
@@ -24,6 +26,7 @@ impl Subject {
             Self::Volume(_) => "Volume",
             Self::Container(_) => "Container",
             Self::Image(_) => "Image",
+            Self::Project(_) => "Project",
         }
     }
 
@@ -31,7 +34,11 @@ impl Subject {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Network(name) | Self::Volume(name) | Self::Container(name) | Self::Image(name) => name,
+            Self::Network(name)
+            | Self::Volume(name)
+            | Self::Container(name)
+            | Self::Image(name)
+            | Self::Project(name) => name,
         }
     }
 }

@@ -174,6 +174,17 @@ impl ContainerId {
     }
 }
 
+impl ContainerName {
+    /// Returns what a container with this name and that id is called while another one has its name: as in Compose the
+    /// short id and the name.
+    #[must_use]
+    pub fn set_aside(&self, id: &ContainerId) -> Self {
+        let mut name = format!("{}_{}", id.short(), self.0);
+        name.truncate(250);
+        Self(name)
+    }
+}
+
 impl NetworkId {
     /// Makes an id out of 32 random bytes.
     #[must_use]

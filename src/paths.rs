@@ -128,6 +128,12 @@ impl Paths {
         self.projects().join(name.as_str())
     }
 
+    /// What a project was before a command began to replace containers of it; there while that is not done.
+    #[must_use]
+    pub fn project_before(&self, name: &ProjectName) -> PathBuf {
+        self.project(name).join("before.json")
+    }
+
     /// The lock over kernel objects that projects share: addresses, firewall tables.
     #[must_use]
     pub fn engine_lock(&self) -> PathBuf {

@@ -83,7 +83,7 @@ impl<B: Backend> Context<B> {
         }
         match engine.apply(prepared, self.output(), Interrupts::listen().next()).await? {
             Finish::Done => Ok(Exit::Success),
-            Finish::Interrupted => Ok(Exit::Interrupted),
+            Finish::Interrupted | Finish::TakenBack => Ok(Exit::Interrupted),
         }
     }
 
@@ -112,7 +112,7 @@ impl<B: Backend> Context<B> {
         }
         match engine.apply(prepared, self.output(), interrupts.next()).await.map_err(with_sources(sources))? {
             Finish::Done => Ok(Exit::Success),
-            Finish::Interrupted => Ok(Exit::Interrupted),
+            Finish::Interrupted | Finish::TakenBack => Ok(Exit::Interrupted),
         }
     }
 

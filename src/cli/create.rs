@@ -36,6 +36,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: creating.orphans()?,
         reach: Reach::Created,
+        keep_failed: false,
         building: creating.building(),
         pulling: creating.pulling(),
         pull_events: creating.quiet_pull.then_some(&Silent as &dyn Sink),

@@ -44,14 +44,14 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         orphans: super::creating::orphans(args.remove_orphans)?,
         grace: Grace { timeout: args.timeout, strict: args.strict_grace },
     };
-    let prepared = engine.prepare_down(&request)?;
+    let prepared = engine.prepare_down(&request).await?;
     if cx.dry_run() {
         cx.show(&prepared.plan);
         return Ok(Exit::Success);
     }
     match engine.apply(prepared, cx.output(), Interrupts::listen().next()).await? {
         Finish::Done => Ok(Exit::Success),
-        Finish::Interrupted => Ok(Exit::Interrupted),
+        Finish::Interrupted | Finish::TakenBack => Ok(Exit::Interrupted),
     }
 }
 

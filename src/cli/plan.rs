@@ -74,6 +74,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: creating.orphans()?,
         reach: if args.no_start { Reach::Created } else { Reach::Started },
+        keep_failed: false,
         building: creating.building(),
         pulling: creating.pulling(),
         pull_events: None,

@@ -29,6 +29,6 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
     let grace = Grace { timeout: args.timeout, strict: args.strict_grace };
-    let prepared = engine.prepare_restart(&named.name, &args.services, args.no_deps, grace)?;
+    let prepared = engine.prepare_restart(&named.name, &args.services, args.no_deps, grace).await?;
     cx.apply(&engine, prepared).await
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     cx.note_wait(&engine, &named.name);
     let grace = Grace { timeout: args.timeout, strict: false };
     let remove = Remove { stop: args.stop, volumes: args.volumes, grace };
-    let (prepared, names) = engine.prepare_remove(&named.target(&services, &args.services), &remove)?;
+    let (prepared, names) = engine.prepare_remove(&named.target(&services, &args.services), &remove).await?;
     if names.is_empty() {
         cx.output().note("No stopped containers");
         return Ok(Exit::Success);

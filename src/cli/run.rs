@@ -272,6 +272,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: orphans(args.remove_orphans)?,
         reach: Reach::Started,
+        keep_failed: false,
         building: if args.build { Building::Always } else { Building::Missing },
         pulling,
         pull_events: silent(args.quiet || args.quiet_pull),
@@ -362,6 +363,6 @@ async fn remove<B: Backend>(
         return Ok(());
     }
     cx.note_wait(engine, &container.project);
-    let prepared = engine.prepare_auto_remove(container)?;
+    let prepared = engine.prepare_auto_remove(container).await?;
     engine.apply(prepared, &Silent, std::future::pending()).await.map(drop)
 }

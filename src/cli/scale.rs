@@ -52,6 +52,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: Grace::default(),
         orphans: Orphans::Named,
         reach: Reach::Started,
+        keep_failed: false,
         building: Building::Missing,
         pulling: None,
         pull_events: None,

@@ -31,6 +31,6 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let none = |service: &&Service| service.scale.as_ref().is_some_and(|scale| scale.value == 0);
     let file = named.project.iter().flat_map(|project| project.services.values());
     let without = file.filter(none).map(|service| service.name.clone()).collect();
-    let prepared = engine.prepare_start(&named.target(&services, &args.services), &without, ready)?;
+    let prepared = engine.prepare_start(&named.target(&services, &args.services), &without, ready).await?;
     cx.apply(&engine, prepared).await
 }

@@ -27,6 +27,6 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let grace = Grace { timeout: args.timeout, strict: args.strict_grace };
     let engine = cx.engine()?;
     cx.note_wait(&engine, &named.name);
-    let prepared = engine.prepare_stop(&named.target(&services, &args.services), grace)?;
+    let prepared = engine.prepare_stop(&named.target(&services, &args.services), grace).await?;
     cx.apply(&engine, prepared).await
 }

@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Wait for that time even when the stop signal cannot reach a container's first process
     #[arg(long)]
     strict_grace: bool,
+    /// When replacing containers fails, leave it for a look instead of going back to the previous ones
+    #[arg(long)]
+    keep_failed: bool,
     /// Show logs without colours
     #[arg(long)]
     no_color: bool,
@@ -163,6 +166,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         grace: args.grace(),
         orphans: creating.orphans()?,
         reach: args.reach(),
+        keep_failed: args.keep_failed,
         building: creating.building(),
         pulling: creating.pulling(),
         pull_events: creating.quiet_pull.then_some(&Silent as &dyn Sink),
@@ -188,6 +192,10 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     cx.output().hide_starts(!stays);
     match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources))? {
         Finish::Interrupted if stays => return Ok(Exit::Interrupted),
+        Finish::TakenBack => {
+            cx.output().note("Interrupted: the containers that were to be replaced are back");
+            return Ok(Exit::Interrupted);
+        }
         Finish::Interrupted => {
             return stop(cx, &engine, &project.name, &[], args.grace(), &mut interrupts, GRACEFULLY).await;
         }
@@ -379,7 +387,7 @@ async fn stop<B: Backend>(
 ) -> Result<Exit, Report> {
     cx.output().note(why);
     cx.note_wait(engine, project);
-    let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace)?;
+    let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace).await?;
     let stopping = engine.apply(prepared, cx.output(), std::future::pending());
     let mut stopping = std::pin::pin!(stopping);
     tokio::select! {

@@ -49,7 +49,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             orphans: Orphans::Removed,
             grace: Grace::default(),
         };
-        let prepared = engine.prepare_down(&request)?;
+        let prepared = engine.prepare_down(&request).await?;
         if engine.apply(prepared, cx.output(), interrupts.next()).await? == Finish::Interrupted {
             return Ok(Exit::Interrupted);
         }

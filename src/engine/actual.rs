@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::name::{ContainerId, ContainerName, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::NetworkSpec;
+use crate::state::before::Before;
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, NetworkRecord, State, VolumeRecord};
 
 /// What exists now, as far as one project is concerned.
@@ -18,6 +19,10 @@ pub struct Actual {
     pub volumes: BTreeMap<VolumeName, ActualVolume>,
     /// The project's containers.
     pub containers: Vec<ActualContainer>,
+    /// Containers of the project that others have taken the place of, and that are not gone yet.
+    pub aside: Vec<ActualContainer>,
+    /// What the project was before a command began to replace containers of it, while that is not done.
+    pub before: Option<Before>,
     /// Names of the containers of other projects.
     pub other_names: BTreeMap<ContainerName, ProjectName>,
     /// The host's firewall drops what it forwards, and this is why we cannot have it let ours through.
@@ -114,6 +119,11 @@ impl Actual {
     /// Returns the containers of a service, without those of `run`.
     pub fn replicas(&self, service: &ServiceName) -> impl Iterator<Item = &ActualContainer> {
         self.containers.iter().filter(move |c| c.record.service == *service && !c.is_one_off())
+    }
+
+    /// Returns the replicas of a service that others have taken the place of.
+    pub fn aside_of(&self, service: &ServiceName) -> impl Iterator<Item = &ActualContainer> {
+        self.aside.iter().filter(move |c| c.record.service == *service && !c.is_one_off())
     }
 
     /// Returns the network with that id.

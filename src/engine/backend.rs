@@ -18,6 +18,7 @@ use crate::network::PublishedPort;
 use crate::paths::Paths;
 use crate::runtime::processes::Process;
 use crate::runtime::usage::Usage;
+use crate::state::before::Before;
 use crate::state::record::{ContainerRecord, ContainerStatus};
 
 /// Whether images of services with `build` are built.
@@ -251,6 +252,19 @@ pub trait Backend: Host {
     /// # Errors
     /// When it cannot be read.
     fn usage(&self, container: &ContainerRecord, pid: i32) -> Result<Option<Usage>, Report>;
+
+    /// Writes down what a project is, before containers of it are replaced; what an earlier command wrote down, and could
+    /// neither finish nor take back, stays.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn begin(&self, project: &ProjectName, before: &Before) -> Result<(), Report>;
+
+    /// Returns what was written down and not finished.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn unfinished(&self, project: &ProjectName) -> Result<Option<Before>, Report>;
 
     /// Has everything written so far brought to the disk, once a command; does not wait for it.
     ///

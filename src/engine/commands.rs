@@ -98,14 +98,14 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read, a named service has no container, or one is paused.
-    pub fn prepare_start(
+    pub async fn prepare_start(
         &self,
         target: &Target<'_>,
         without: &BTreeSet<ServiceName>,
         ready: Ready,
     ) -> Result<Prepared<B::Lock>, Report> {
         let Target { project, .. } = *target;
-        let lock = self.lock(project)?;
+        let lock = self.lock(project, false).await?;
         let actual = self.backend.observe(project)?;
         self.refuse_other_namespace(project, &actual)?;
         target.check(&actual)?;
@@ -141,8 +141,8 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
-    pub fn prepare_stop(&self, target: &Target<'_>, grace: Grace) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.lock(target.project)?;
+    pub async fn prepare_stop(&self, target: &Target<'_>, grace: Grace) -> Result<Prepared<B::Lock>, Report> {
+        let lock = self.lock(target.project, false).await?;
         let actual = self.backend.observe(target.project)?;
         self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
@@ -156,12 +156,12 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
-    pub fn prepare_remove(
+    pub async fn prepare_remove(
         &self,
         target: &Target<'_>,
         remove: &Remove,
     ) -> Result<(Prepared<B::Lock>, Vec<String>), Report> {
-        let lock = self.lock(target.project)?;
+        let lock = self.lock(target.project, false).await?;
         let actual = self.backend.observe(target.project)?;
         self.refuse_other_namespace(target.project, &actual)?;
         target.check(&actual)?;
@@ -180,14 +180,14 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service has no container.
-    pub fn prepare_restart(
+    pub async fn prepare_restart(
         &self,
         project: &ProjectName,
         services: &[String],
         alone: bool,
         grace: Grace,
     ) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.lock(project)?;
+        let lock = self.lock(project, false).await?;
         let actual = self.backend.observe(project)?;
         self.refuse_other_namespace(project, &actual)?;
         let all = graph_of(&actual);

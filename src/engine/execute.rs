@@ -55,9 +55,9 @@ impl Outcome {
         self.failed.is_empty() && self.not_done.is_empty()
     }
 
-    /// Returns all failures, with what was done and what was not.
+    /// Returns all failures, with what was done and what was not, and what becomes of what was done.
     #[must_use]
-    pub fn report(&self, plan: &Plan, again: &str) -> Report {
+    pub fn report(&self, plan: &Plan, fate: &str) -> Report {
         let mut report = Report::default();
         let mut no_room = false;
         for (id, error) in &self.failed {
@@ -85,14 +85,13 @@ impl Outcome {
                 .not_done
                 .iter()
                 .chain(failed)
-                .map(|id| plan.steps[id.0].step.subject().name().to_owned())
+                .map(|id| &plan.steps[id.0].step)
+                .filter(|step| !matches!(step, Step::Commit(_)))
+                .map(|step| step.subject().name().to_owned())
                 .collect();
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
-            let state = format!(
-                "{} of {} steps were done; not finished: {names}. What was done stays; {again}",
-                self.done.len(),
-                plan.steps.len()
-            );
+            let state =
+                format!("{} of {} steps were done; not finished: {names}. {fate}", self.done.len(), plan.steps.len());
             last.help = Some(match last.help.take() {
                 Some(help) => format!("{help}\n{state}"),
                 None => state,

@@ -21,7 +21,7 @@ use crate::image::reference::Reference;
 use crate::network;
 use crate::state;
 use crate::state::events::{self, Action, Happened};
-use crate::state::record::{ContainerStatus, Health, State as Life, VolumeRecord};
+use crate::state::record::{ContainerRecord, ContainerStatus, Health, State as Life, VolumeRecord};
 use crate::supervisor::protocol::Request;
 use crate::sys;
 use crate::volume;
@@ -84,6 +84,19 @@ impl Local {
                 self.ask(container, Request::Unpause { container: container.id.clone() }, "unpause").await
             }
             Step::RemoveContainer(container) => self.remove_container(container).await,
+            Step::SetAside { container, name } => self.rename(container, |record| {
+                if record.aside.is_none() {
+                    record.aside = Some(std::mem::replace(&mut record.name, name.clone()));
+                }
+            }),
+            Step::Restore(container) => self.rename(container, |record| {
+                if let Some(name) = record.aside.take() {
+                    record.name = name;
+                }
+            }),
+            Step::Commit(project) => {
+                self.state.forget_before(project).map_err(|e| failed(format!("finish with project `{project}`"), e))
+            }
         }
     }
 }
@@ -216,6 +229,17 @@ impl Local {
             events::tell(self.state.paths(), &Happened::new(record, record.created, Action::Create));
         }
         Ok(())
+    }
+
+    /// Changes the name in a container's record. Its supervisor reads that when the container is started.
+    fn rename(&self, container: &ContainerRef, change: impl FnOnce(&mut ContainerRecord)) -> Done {
+        let what = || format!("rename container `{}`", container.name);
+        let record = self.state.container(&container.id).map_err(|e| failed(what(), e))?;
+        let Some(mut record) = record else {
+            return Err(failed_io(what(), io::Error::other("its record is gone")));
+        };
+        change(&mut record);
+        self.state.write_container(&record).map_err(|e| failed(what(), e))
     }
 
     fn attach(&self, attachment: &Attachment) -> Done {

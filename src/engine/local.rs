@@ -33,6 +33,7 @@ use crate::paths::Paths;
 use crate::runtime::cgroup::{Error as CgroupError, Hierarchy};
 use crate::runtime::processes::{self, Process};
 use crate::runtime::usage::{self, Usage};
+use crate::state::before::Before;
 use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, PortRecord, State as Life};
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
@@ -473,6 +474,15 @@ impl Backend for Local {
     fn usage(&self, container: &ContainerRecord, pid: i32) -> Result<Option<Usage>, Report> {
         let relative = cgroup_of(container)?;
         Ok(unless_gone(Hierarchy::find().and_then(|h| usage::usage(&h, relative, pid)))?)
+    }
+
+    fn begin(&self, project: &ProjectName, before: &Before) -> Result<(), Report> {
+        let earlier = self.state.before(project)?.map(|earlier| Before { kept: before.kept, ..earlier });
+        Ok(self.state.write_before(project, earlier.as_ref().unwrap_or(before))?)
+    }
+
+    fn unfinished(&self, project: &ProjectName) -> Result<Option<Before>, Report> {
+        Ok(self.state.before(project)?)
     }
 
     fn sync(&self) -> Result<(), Report> {

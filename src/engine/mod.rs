@@ -38,6 +38,7 @@ mod observe;
 pub mod plan;
 pub mod ps;
 mod replicas;
+pub mod rollback;
 pub mod run;
 mod sessions;
 pub mod stats;
@@ -53,6 +54,7 @@ mod tests_of_up;
 pub mod up;
 pub mod wait;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -69,6 +71,7 @@ use crate::event::{Event, Sink, Subject};
 use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
+use crate::state::before::Before;
 use crate::state::record::{OutOfMemory, State};
 
 /// The engine on one host.
@@ -77,6 +80,8 @@ pub struct Engine<B> {
     backend: B,
     /// Plans are only looked at: no lock is taken, nothing is fetched, built or started.
     looking: bool,
+    /// What people should know of what was done before a plan was made.
+    notes: RefCell<Vec<String>>,
 }
 
 /// A container that ended, other than well.
@@ -143,6 +148,8 @@ pub struct Prepared<L> {
     refused: Vec<Diagnostic>,
     /// None for a command that only asks supervisors: it must not wait for one that does. None also for one that looks.
     lock: Option<L>,
+    /// What the project is, if the plan replaces containers: that can be gone back to.
+    before: Option<Before>,
     /// What a person would say that the plan of an `up` comes to; only of one that is looked at.
     pub changes: Vec<Change>,
 }
@@ -154,17 +161,19 @@ pub enum Finish {
     Done,
     /// It was told to stop, and did.
     Interrupted,
+    /// It was told to stop while it replaced containers, and the project is what it was.
+    TakenBack,
 }
 
 impl<B: Backend> Engine<B> {
     /// Returns the engine on that host.
     pub fn new(backend: B) -> Self {
-        Self { backend, looking: false }
+        Self { backend, looking: false, notes: RefCell::default() }
     }
 
     /// Returns an engine that plans and changes nothing at all. Another command may change what it has seen.
     pub fn looking(backend: B) -> Self {
-        Self { backend, looking: true }
+        Self { backend, looking: true, notes: RefCell::default() }
     }
 
     /// Returns whether plans are only looked at.
@@ -172,14 +181,17 @@ impl<B: Backend> Engine<B> {
         self.looking
     }
 
-    /// Takes the project's lock, unless plans are only looked at.
-    fn lock(&self, project: &ProjectName) -> Result<Option<B::Lock>, Report> {
-        if self.looking { Ok(None) } else { self.backend.lock(project).map(Some) }
-    }
-
-    /// Starts a supervisor where containers need one, unless plans are only looked at.
+    /// Takes back a replacement that was cut short, and starts a supervisor where containers need one, unless plans are only
+    /// looked at.
     async fn adopt(&self, project: &ProjectName) -> Result<(), Report> {
-        if self.looking { Ok(()) } else { self.backend.adopt(project).await }
+        if self.looking {
+            return Ok(());
+        }
+        let is_cut_short = self.backend.unfinished(project)?.is_some_and(|before| !before.kept);
+        if is_cut_short && self.backend.busy(project).is_none() {
+            drop(self.lock(project, false).await?);
+        }
+        self.backend.adopt(project).await
     }
 
     /// Returns the host.
@@ -226,8 +238,11 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read, or a named service is unknown.
-    pub fn prepare_down(&self, request: &DownRequest<'_>) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.lock(request.project)?;
+    pub async fn prepare_down(&self, request: &DownRequest<'_>) -> Result<Prepared<B::Lock>, Report> {
+        let lock = match request.services {
+            [] => self.lock_as_it_is(request.project)?, // it all goes, whatever it is
+            _ => self.lock(request.project, true).await?,
+        };
         let actual = self.backend.observe(request.project)?;
         self.refuse_other_namespace(request.project, &actual)?;
         let services = match request.services {
@@ -306,6 +321,7 @@ impl<B: Backend> Engine<B> {
             on_failure,
             refused: Vec::new(),
             lock,
+            before: None,
             changes: Vec::new(),
         }
     }
@@ -333,10 +349,11 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Finish, Report> {
         let diagnostics = std::mem::take(&mut prepared.refused);
         let plan = &prepared.plan;
-        for warning in &plan.warnings {
+        for warning in self.notes.take().iter().chain(&plan.warnings) {
             events.send(Event::Warning(warning.clone()));
         }
-        let mut subjects: BTreeSet<Subject> = plan.steps.iter().map(|planned| planned.step.subject()).collect();
+        let told = plan.steps.iter().map(|planned| &planned.step).filter(|step| !matches!(step, Step::Commit(_)));
+        let mut subjects: BTreeSet<Subject> = told.map(Step::subject).collect();
         subjects.extend(plan.running.iter().map(|name| Subject::Container(name.to_string())));
         events.send(Event::Begin { verb: prepared.verb, total: subjects.len() });
         for name in &plan.running {
@@ -379,18 +396,52 @@ impl<B: Backend> Engine<B> {
         fault::point("ports.reserved");
         self.backend.supervise(project).await?;
         fault::point("supervisor.there");
+        if let Some(before) = &prepared.before {
+            self.backend.begin(project, before)?;
+            fault::point("before.written");
+        }
         let began = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let outcome = execute::execute(plan, &self.backend, events, *on_failure, stop).await;
         fault::point("plan.executed");
+        // Before anything is taken back: what a container said goes with it.
+        let quotes = match outcome.failed.is_empty() {
+            true => Vec::new(),
+            false => self.quotes_of(project, plan, &outcome, began),
+        };
+        let begun = match &prepared.before {
+            Some(_) if !outcome.is_complete() => self.backend.unfinished(project)?,
+            _ => None,
+        };
+        let taken_back = match &begun {
+            Some(before) if !before.kept => Some(self.take_back(project, before, events).await),
+            _ => None,
+        };
         if lock.is_some() {
             self.backend.leave(project).await?;
             fault::point("supervisor.left");
             self.backend.sync()?;
         }
-        if !outcome.failed.is_empty() {
-            let mut report = outcome.report(plan, &format!("run `hoist {verb}` again to go on"));
-            report.quotes = self.quotes_of(project, plan, &outcome, began);
-            return Err(report);
+        let fate = match (&taken_back, begun) {
+            (Some(_), _) => "The containers that were to be replaced are back.".to_owned(),
+            (None, Some(_)) => {
+                "All is left as it is, for a look; the next `hoist up` goes back to what was before, then on."
+                    .to_owned()
+            }
+            (None, None) => format!("What was done stays; run `hoist {verb}` again to go on"),
+        };
+        let mut report = outcome.report(plan, &fate);
+        report.quotes = quotes;
+        match taken_back {
+            Some(Err(failed)) => {
+                let quotes = report.quotes;
+                report = outcome.report(plan, "Not all of what was before is back.");
+                report.quotes = quotes;
+                report.diagnostics.extend(failed.diagnostics);
+                return Err(report);
+            }
+            Some(Ok(())) if report.diagnostics.is_empty() => return Ok(Finish::TakenBack),
+            _ if !report.diagnostics.is_empty() => return Err(report),
+            _ => {}
         }
         // Also when everything was done by then: whoever asked to stop must not be left waiting.
         Ok(if outcome.interrupted { Finish::Interrupted } else { Finish::Done })
@@ -410,7 +461,11 @@ impl<B: Backend> Engine<B> {
         let grace = Grace { timeout: Some(Duration::ZERO), strict: false };
         let plan = existing::stop(&actual, services, &self.options(grace, Orphans::Named));
         let outcome = execute::execute(&plan, &self.backend, events, OnFailure::Continue, std::future::pending()).await;
-        if outcome.failed.is_empty() { Ok(()) } else { Err(outcome.report(&plan, "run the command again")) }
+        if outcome.failed.is_empty() {
+            Ok(())
+        } else {
+            Err(outcome.report(&plan, "What was done stays; run the command again"))
+        }
     }
 
     /// Returns the containers that a filter lets through, sorted by name.

@@ -49,11 +49,12 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
     }
     let other_names =
         records.iter().filter(|r| r.project != *project).map(|r| (r.name.clone(), r.project.clone())).collect();
-    let mut containers = Vec::new();
+    let (mut containers, mut aside) = (Vec::new(), Vec::new());
     for record in records.into_iter().filter(|r| r.project == *project) {
         let run = state.paths().run_container(project, &record.id);
         let pinned = crate::sys::netns::is_pinned(&state.paths().netns(&record.id)).unwrap_or(false);
-        containers.push(ActualContainer {
+        let place = if record.aside.is_none() { &mut containers } else { &mut aside };
+        place.push(ActualContainer {
             status: local.status_of(&record)?,
             attached: pinned
                 && state.paths().container_attached(project, &record.id).exists()
@@ -63,7 +64,8 @@ pub(super) fn observe(local: &Local, project: &ProjectName) -> Result<Actual, Re
             record,
         });
     }
-    Ok(Actual { networks, volumes, containers, other_names, way_shut: kernel.closed.missing })
+    let before = state.before(project)?;
+    Ok(Actual { networks, volumes, containers, aside, before, other_names, way_shut: kernel.closed.missing })
 }
 
 /// Returns whether the files that were to be generated for a container are there: its creation may have been killed.

@@ -72,6 +72,10 @@ pub enum Reach {
 /// container that ended with exit code 0, and whose completion others wait for, runs again only if one of those is
 /// about to start. A service that asked for it (`restart: true`) is stopped before a dependency of it is replaced, and
 /// started again after.
+///
+/// A plan that replaces containers can be gone back from ([`rollback`](super::rollback)) until its [`Step::Commit`], which
+/// comes when all else is done: those that are replaced, and others that go, are stopped and set aside first, and removed
+/// after it.
 #[must_use]
 pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
     let mut up = Up {
@@ -83,6 +87,8 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
         volumes: BTreeMap::new(),
         filled: BTreeMap::new(),
         removals: BTreeMap::new(),
+        parted: desired.containers.iter().any(|c| replaces(c, actual)) || actual.before.is_some(),
+        leaving: Vec::new(),
         released: Vec::new(),
         starts: BTreeMap::new(),
         waits: BTreeMap::new(),
@@ -98,9 +104,18 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
     for container in &desired.containers {
         up.bring_up(container, desired, &starting);
     }
-    up.remove_replaced_networks(desired);
     up.wait_for_all(desired);
+    up.commit(desired);
+    up.remove_replaced_networks(desired);
     up.plan
+}
+
+/// Returns whether a container takes the place of one that works.
+fn replaces(container: &DesiredContainer, actual: &Actual) -> bool {
+    container.creation.as_ref().is_some_and(|(creation, why)| {
+        let (service, number) = (&creation.record.service, creation.record.number);
+        why.replaces() && actual.replicas(service).any(|c| c.record.number == number && c.complete)
+    })
 }
 
 /// What is removed by [`down`].
@@ -136,9 +151,17 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
     }
     let mut stopped: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
     let mut ends: BTreeMap<&ContainerId, Vec<StepId>> = BTreeMap::new();
+    // What goes as a whole is not gone back from: a `down` that is killed leaves nothing that would come back.
+    let whole = request.services.is_none();
+    let commit = actual.before.iter().filter(|_| whole).map(|_| Step::Commit(project.clone()));
+    let commit: Vec<StepId> = commit.map(|step| plan.push(step, Reason::Asked("down"), [])).collect();
+    for old in actual.aside.iter().filter(|c| whole || goes(c)) {
+        let steps = tear_down(&mut plan, old, &Reason::Asked("down"), &commit, &specs, options);
+        ends.insert(&old.record.id, steps);
+    }
     for service in graph.order().rev() {
-        let waits_for: Vec<StepId> =
-            graph.dependents(service).filter_map(|(name, _)| stopped.get(name)).flatten().copied().collect();
+        let dependents = graph.dependents(service).filter_map(|(name, _)| stopped.get(name)).flatten();
+        let waits_for: Vec<StepId> = dependents.chain(&commit).copied().collect();
         for container in going.iter().filter(|c| c.record.service == *service) {
             let reason = if is_orphan(container) { Reason::Orphan } else { Reason::Asked("down") };
             let steps = tear_down(&mut plan, container, &reason, &waits_for, &specs, options);
@@ -146,6 +169,8 @@ pub fn down(project: &ProjectName, actual: &Actual, request: &Down, options: &Op
             ends.insert(&container.record.id, steps);
         }
     }
+    let going: Vec<&ActualContainer> =
+        going.into_iter().chain(actual.aside.iter().filter(|c| whole || goes(c))).collect();
     for reference in &request.images {
         let made_of_it = going.iter().filter(|c| c.record.image == *reference);
         let after: Vec<StepId> = made_of_it.filter_map(|c| ends.get(&c.record.id)).flatten().copied().collect();
@@ -269,6 +294,21 @@ pub(super) fn tear_down(
     specs: &BTreeMap<NetworkId, NetworkSpec>,
     options: &Options<'_>,
 ) -> Vec<StepId> {
+    let mut steps = part(plan, container, reason, after, specs, options);
+    let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
+    steps.push(plan.push(Step::RemoveContainer(ContainerRef::from(&container.record)), reason.clone(), before));
+    steps
+}
+
+/// Adds the steps that stop a container and take it off its networks; the first one waits for `after`.
+fn part(
+    plan: &mut Plan,
+    container: &ActualContainer,
+    reason: &Reason,
+    after: &[StepId],
+    specs: &BTreeMap<NetworkId, NetworkSpec>,
+    options: &Options<'_>,
+) -> Vec<StepId> {
     let mut steps: Vec<StepId> = Vec::new();
     let mut push = |step: Step| {
         let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
@@ -281,7 +321,6 @@ pub(super) fn tear_down(
     if let Some(attachment) = attachment(&container.record, options.paths, specs).filter(|_| container.pinned) {
         push(Step::Detach(Box::new(attachment)));
     }
-    push(Step::RemoveContainer(ContainerRef::from(&container.record)));
     steps
 }
 
@@ -296,8 +335,12 @@ struct Up<'a> {
     volumes: BTreeMap<VolumeName, StepId>,
     /// The last step that fills a volume.
     filled: BTreeMap<VolumeName, StepId>,
-    /// Steps that remove containers.
+    /// Steps after which containers are gone, or out of the way.
     removals: BTreeMap<ContainerId, StepId>,
+    /// Containers are set aside first and removed when all is there.
+    parted: bool,
+    /// Those, with why they go.
+    leaving: Vec<(ContainerRef, Reason)>,
     /// Ports that become free, and the step after which they are.
     released: Vec<(PublishedPort, StepId)>,
     /// Steps that start containers.
@@ -431,7 +474,11 @@ impl Up<'_> {
                 continue; // a service that this command is not about
             };
             let after = self.stops_of_dependents(desired, service);
-            let steps = tear_down(&mut self.plan, old, &reason, &after, &self.specs, self.options);
+            // What was never finished is nothing to go back to.
+            let steps = match self.parted && old.complete {
+                true => self.set_aside(old, &reason, &after),
+                false => tear_down(&mut self.plan, old, &reason, &after, &self.specs, self.options),
+            };
             if let Some(last) = steps.last() {
                 self.removals.insert(old.record.id.clone(), *last);
                 let ports = old.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
@@ -440,6 +487,41 @@ impl Up<'_> {
         }
         if !orphans.is_empty() && self.options.orphans == Orphans::Named {
             self.plan.warnings.push(orphan_warning(&orphans));
+        }
+        // What an earlier command set aside and did not remove.
+        for old in &self.actual.aside {
+            let reason = Reason::Incomplete;
+            if self.parted {
+                self.leaving.push((ContainerRef::from(&old.record), reason));
+            } else {
+                tear_down(&mut self.plan, old, &reason, &[], &self.specs, self.options);
+            }
+        }
+    }
+
+    /// Stops a container and gives its name, its ports and its addresses away; it is removed with the commit.
+    fn set_aside(&mut self, old: &ActualContainer, reason: &Reason, after: &[StepId]) -> Vec<StepId> {
+        let mut steps = part(&mut self.plan, old, reason, after, &self.specs, self.options);
+        let container = ContainerRef::from(&old.record);
+        let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
+        let step = Step::SetAside { name: container.name.set_aside(&container.id), container: container.clone() };
+        steps.push(self.plan.push(step, reason.clone(), before));
+        self.leaving.push((container, reason.clone()));
+        steps
+    }
+
+    /// When all that was asked for is there, what it took the place of goes.
+    fn commit(&mut self, desired: &Desired) {
+        if !self.parted {
+            return;
+        }
+        let waited_for: BTreeSet<StepId> = self.plan.steps.iter().flat_map(|p| p.after.iter().copied()).collect();
+        let last: Vec<StepId> = (0..self.plan.steps.len()).map(StepId).filter(|id| !waited_for.contains(id)).collect();
+        let commit = self.plan.push(Step::Commit(desired.project.clone()), Reason::Complete, last);
+        for (container, reason) in std::mem::take(&mut self.leaving) {
+            let id = container.id.clone();
+            let removal = self.plan.push(Step::RemoveContainer(container), reason, [commit]);
+            self.removals.insert(id, removal);
         }
     }
 

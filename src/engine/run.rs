@@ -61,8 +61,8 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// When what exists cannot be read.
-    pub fn prepare_auto_remove(&self, container: &ContainerRef) -> Result<Prepared<B::Lock>, Report> {
-        let lock = self.lock(&container.project)?;
+    pub async fn prepare_auto_remove(&self, container: &ContainerRef) -> Result<Prepared<B::Lock>, Report> {
+        let lock = self.lock(&container.project, false).await?;
         let actual = self.backend.observe(&container.project)?;
         let options = self.options(Grace::default(), Orphans::Ignored);
         let plan = existing::remove(&actual, |c| c.record.id == container.id && !c.is_up(), true, "run --rm", &options);

@@ -64,6 +64,17 @@ pub enum Step {
     Unpause(ContainerRef),
     /// Removes record, writable layer, log and volatile files of a container that does not run.
     RemoveContainer(ContainerRef),
+    /// Gives a container that does not run another name, so that its successor can have its own.
+    SetAside {
+        /// The container, by the name that it has.
+        container: ContainerRef,
+        /// The name it gets.
+        name: ContainerName,
+    },
+    /// Gives a container that was set aside its name again.
+    Restore(ContainerRef),
+    /// All that was asked for is there: what was before is not gone back to any more.
+    Commit(ProjectName),
 }
 
 /// A container as a step names it.
@@ -213,6 +224,10 @@ pub enum Reason {
     ReplacedUnder(ServiceName),
     /// Its service has more containers than asked for.
     Surplus,
+    /// Everything is there.
+    Complete,
+    /// A replacement was not finished, and what it changed is taken back.
+    TakenBack,
 }
 
 impl Reason {
@@ -237,7 +252,9 @@ impl Reason {
             | Self::Asked(_)
             | Self::RestartedWith(_)
             | Self::ReplacedUnder(_)
-            | Self::Surplus => false,
+            | Self::Surplus
+            | Self::Complete
+            | Self::TakenBack => false,
         }
     }
 
@@ -283,6 +300,8 @@ impl fmt::Display for Reason {
             Self::RestartedWith(service) => write!(f, "{service} is restarted"),
             Self::ReplacedUnder(service) => write!(f, "{service} is replaced"),
             Self::Surplus => f.write_str("more than asked for"),
+            Self::Complete => f.write_str("all is there"),
+            Self::TakenBack => f.write_str("the replacement was not finished"),
         }
     }
 }
@@ -309,6 +328,9 @@ impl Step {
             Self::Pause(_) => "pause",
             Self::Unpause(_) => "unpause",
             Self::RemoveContainer(_) => "remove container",
+            Self::SetAside { .. } => "set aside",
+            Self::Restore(_) => "restore",
+            Self::Commit(_) => "commit",
         }
     }
 
@@ -331,7 +353,10 @@ impl Step {
             | Self::Kill { container, .. }
             | Self::Pause(container)
             | Self::Unpause(container)
-            | Self::RemoveContainer(container) => Subject::Container(container.name.to_string()),
+            | Self::RemoveContainer(container)
+            | Self::SetAside { container, .. }
+            | Self::Restore(container) => Subject::Container(container.name.to_string()),
+            Self::Commit(project) => Subject::Project(project.to_string()),
         }
     }
 
@@ -343,13 +368,16 @@ impl Step {
             Self::RemoveNetwork(_) | Self::RemoveVolume(_) | Self::RemoveImage(_) => {
                 (Some("Removing"), Some("Removed"))
             }
-            Self::PopulateVolume(_) | Self::Attach(_) => (None, None),
+            Self::PopulateVolume(_) | Self::Attach(_) | Self::Commit(_) => (None, None),
             Self::CreateContainer(_) if reason.replaces() => (Some("Recreate"), Some("Recreated")),
-            Self::Stop { .. } | Self::RemoveContainer(_) | Self::Detach(_) if reason.replaces() => {
+            // Its successor has its name by now, and is what is told of.
+            Self::RemoveContainer(_) if reason.replaces() => (None, None),
+            Self::Stop { .. } | Self::Detach(_) | Self::SetAside { .. } if reason.replaces() => {
                 (Some("Recreate"), None)
             }
             Self::CreateContainer(_) => (Some("Creating"), Some("Created")),
-            Self::Detach(_) => (None, None),
+            Self::Detach(_) | Self::SetAside { .. } => (None, None),
+            Self::Restore(_) => (Some("Restoring"), Some("Restored")),
             Self::Start(_) | Self::Stop { .. } if reason.is_restart() => {
                 (Some("Restarting"), matches!(self, Self::Start(_)).then_some("Started"))
             }

@@ -78,7 +78,9 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
     }
     let mut by_subject: IndexMap<Subject, Vec<(&Step, &Reason)>> = IndexMap::new();
     for planned in &plan.steps {
-        by_subject.entry(planned.step.subject()).or_default().push((&planned.step, &planned.reason));
+        if !matches!(planned.step, Step::Commit(_)) {
+            by_subject.entry(planned.step.subject()).or_default().push((&planned.step, &planned.reason));
+        }
     }
     let mut told: BTreeSet<Subject> = BTreeSet::new();
     for (subject, steps) in by_subject {

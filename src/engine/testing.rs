@@ -306,13 +306,19 @@ impl World {
         runtime.block_on(execute(plan, self, events, on_failure, std::future::pending()))
     }
 
+    /// Returns how many steps were performed so far.
+    pub(crate) fn performed(&self) -> usize {
+        self.performed.get()
+    }
+
     fn with<T>(
         &self,
         id: &crate::name::ContainerId,
         act: impl FnOnce(&mut ActualContainer) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let mut actual = self.actual.borrow_mut();
-        let found = actual.containers.iter_mut().find(|c| c.record.id == *id);
+        let Actual { containers, aside, .. } = &mut *actual;
+        let found = containers.iter_mut().chain(aside).find(|c| c.record.id == *id);
         found.ok_or_else(|| failed("no such container")).and_then(act)
     }
 
@@ -454,14 +460,41 @@ impl World {
                     return Err(failed("it runs"));
                 }
                 let mut actual = self.actual.borrow_mut();
-                let gone = actual.containers.iter().position(|c| c.record.id == container.id);
-                let gone = actual.containers.remove(gone.expect("found above"));
-                for endpoint in &gone.record.endpoints {
-                    if let Some(network) = actual.networks.iter_mut().find(|n| n.record.id == endpoint.network) {
-                        network.leases.remove(&endpoint.address);
-                    }
+                let Actual { containers, aside, networks, .. } = &mut *actual;
+                containers.retain(|c| c.record.id != container.id);
+                aside.retain(|c| c.record.id != container.id);
+                for network in networks {
+                    let endpoints = containers.iter().chain(&*aside).flat_map(|c| &c.record.endpoints);
+                    let on_it = endpoints.filter(|e| e.network == network.record.id);
+                    network.leases = on_it.map(|e| e.address).collect();
                 }
             }
+            Step::SetAside { container, name } => {
+                self.with(
+                    &container.id,
+                    |c| if c.is_up() || c.attached { Err(failed("it is in use")) } else { Ok(()) },
+                )?;
+                let mut actual = self.actual.borrow_mut();
+                let Actual { containers, aside, .. } = &mut *actual;
+                if let Some(at) = containers.iter().position(|c| c.record.id == container.id) {
+                    let mut old = containers.remove(at);
+                    old.record.aside = Some(std::mem::replace(&mut old.record.name, name.clone()));
+                    aside.push(old);
+                }
+            }
+            Step::Restore(container) => {
+                let mut actual = self.actual.borrow_mut();
+                let Actual { containers, aside, .. } = &mut *actual;
+                if containers.iter().any(|c| c.record.name == container.name) {
+                    return Err(failed("the name is taken"));
+                }
+                if let Some(at) = aside.iter().position(|c| c.record.id == container.id) {
+                    let mut old = aside.remove(at);
+                    old.record.name = old.record.aside.take().expect("it was set aside");
+                    containers.push(old);
+                }
+            }
+            Step::Commit(_) => self.actual.borrow_mut().before = None,
         }
         Ok(())
     }

@@ -95,10 +95,12 @@ fn a_changed_service_is_recreated_alone() {
     assert_snapshot!(plan, @r"
     1  stop              shop-db-1           configuration changed
     2  detach            shop-db-1  after 1  configuration changed
-    3  remove container  shop-db-1  after 2  configuration changed
+    3  set aside         shop-db-1  after 2  configuration changed
     4  create container  shop-db-1  after 3  configuration changed
     5  attach            shop-db-1  after 4  configuration changed
     6  start             shop-db-1  after 5  configuration changed
+    7  commit            shop       after 6  all is there
+    8  remove container  shop-db-1  after 7  configuration changed
     ");
     assert_eq!(address(&world), before, "it keeps its address");
 }
@@ -111,10 +113,12 @@ fn a_changed_image_is_a_reason_too() {
     assert_snapshot!(world.plan_up(&shop(), false).1, @r"
     1  stop              shop-web-1           image changed
     2  detach            shop-web-1  after 1  image changed
-    3  remove container  shop-web-1  after 2  image changed
+    3  set aside         shop-web-1  after 2  image changed
     4  create container  shop-web-1  after 3  image changed
     5  attach            shop-web-1  after 4  image changed
     6  start             shop-web-1  after 5  image changed
+    7  commit            shop        after 6  all is there
+    8  remove container  shop-web-1  after 7  image changed
     ");
 }
 
@@ -303,14 +307,16 @@ fn a_completed_job_runs_again_only_with_its_dependents() {
     assert!(world.plan_up(&migrated, false).1.is_empty());
     world.hashes.borrow_mut().insert("web".into(), "h2".into());
     assert_snapshot!(world.plan_up(&migrated, false).1, @r"
-    1  stop              shop-web-1                  configuration changed
-    2  detach            shop-web-1      after 1     configuration changed
-    3  remove container  shop-web-1      after 2     configuration changed
-    4  start             shop-migrate-1              not running
-    5  create container  shop-web-1      after 3     configuration changed
-    6  attach            shop-web-1      after 5     configuration changed
-    7  wait completed    shop-migrate-1  after 4     web depends on it
-    8  start             shop-web-1      after 6, 7  configuration changed
+    1   stop              shop-web-1                  configuration changed
+    2   detach            shop-web-1      after 1     configuration changed
+    3   set aside         shop-web-1      after 2     configuration changed
+    4   start             shop-migrate-1              not running
+    5   create container  shop-web-1      after 3     configuration changed
+    6   attach            shop-web-1      after 5     configuration changed
+    7   wait completed    shop-migrate-1  after 4     web depends on it
+    8   start             shop-web-1      after 6, 7  configuration changed
+    9   commit            shop            after 8     all is there
+    10  remove container  shop-web-1      after 9     configuration changed
     ");
 }
 
@@ -342,10 +348,10 @@ fn a_changed_network_is_replaced_with_its_containers() {
     assert_snapshot!(world.plan_up(&shop, false).1, @r"
     1   stop              shop-web-1                  networks changed
     2   detach            shop-web-1    after 1       networks changed
-    3   remove container  shop-web-1    after 2       networks changed
+    3   set aside         shop-web-1    after 2       networks changed
     4   stop              shop-db-1                   networks changed
     5   detach            shop-db-1     after 4       networks changed
-    6   remove container  shop-db-1     after 5       networks changed
+    6   set aside         shop-db-1     after 5       networks changed
     7   create network    shop_default                configuration changed
     8   create container  shop-db-1     after 6, 7    networks changed
     9   attach            shop-db-1     after 8       networks changed
@@ -354,7 +360,10 @@ fn a_changed_network_is_replaced_with_its_containers() {
     12  attach            shop-web-1    after 11      networks changed
     13  wait healthy      shop-db-1     after 10      web depends on it
     14  start             shop-web-1    after 12, 13  networks changed
-    15  remove network    shop_default  after 3, 6    configuration changed
+    15  commit            shop          after 14      all is there
+    16  remove container  shop-web-1    after 15      networks changed
+    17  remove container  shop-db-1     after 15      networks changed
+    18  remove network    shop_default  after 16, 17  configuration changed
     ");
 }
 
@@ -463,7 +472,7 @@ fn a_failure_is_reported_with_what_was_not_done() {
     world.fail_at.set(Some(at));
     let outcome = world.run(&plan, OnFailure::Stop, &Silent);
     assert!(!outcome.is_complete());
-    assert_snapshot!(outcome.report(&plan, "run `hoist up` again to go on").render(false), @r"
+    assert_snapshot!(outcome.report(&plan, "What was done stays; run `hoist up` again to go on").render(false), @r"
     error: container shop-db-1: made to fail: in memory
     help: 8 of 10 steps were done; not finished: shop-web-1. What was done stays; run `hoist up` again to go on
     ");

@@ -185,21 +185,25 @@ fn who_asked_for_it_follows_a_replaced_dependency() {
     assert_snapshot!(created, @r"
     1  stop              shop-db-1           configuration changed
     2  detach            shop-db-1  after 1  configuration changed
-    3  remove container  shop-db-1  after 2  configuration changed
+    3  set aside         shop-db-1  after 2  configuration changed
     4  create container  shop-db-1  after 3  configuration changed
+    5  commit            shop       after 4  all is there
+    6  remove container  shop-db-1  after 5  configuration changed
     ");
     assert_snapshot!(up(&world, &shop), @r"
     1   stop              shop-tail-1            web is restarted
     2   stop              shop-web-1   after 1   db is replaced
     3   stop              shop-db-1    after 2   configuration changed
     4   detach            shop-db-1    after 3   configuration changed
-    5   remove container  shop-db-1    after 4   configuration changed
+    5   set aside         shop-db-1    after 4   configuration changed
     6   create container  shop-db-1    after 5   configuration changed
     7   attach            shop-db-1    after 6   configuration changed
     8   start             shop-db-1    after 7   configuration changed
     9   wait healthy      shop-db-1    after 8   web depends on it
     10  start             shop-web-1   after 9   db is replaced
     11  start             shop-tail-1  after 10  web is restarted
+    12  commit            shop         after 11  all is there
+    13  remove container  shop-db-1    after 12  configuration changed
     ");
     assert!(world.plan_for(&shop, &[], &Recreate::Changed, |_| {}).is_empty());
 }

@@ -13,13 +13,14 @@ use super::execute::OnFailure;
 use super::graph::Graph;
 use super::plan::{Options, Orphans, Reach};
 use super::step::{Plan, Step};
-use super::{Engine, Grace, Prepared, commands, plan, summary};
+use super::{Engine, Grace, Prepared, commands, plan, rollback, summary};
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span, nearest};
 use crate::event::Sink;
 use crate::name::{ContainerId, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
+use crate::state::boot_id;
 
 /// What `up` and `create` are asked for.
 pub struct Up<'a> {
@@ -45,6 +46,8 @@ pub struct Up<'a> {
     pub orphans: Orphans,
     /// How far the containers are brought.
     pub reach: Reach,
+    /// When containers are replaced and that fails, all is left as it is.
+    pub keep_failed: bool,
     /// Whether images are built.
     pub building: Building,
     /// When images are fetched, instead of what the services say.
@@ -95,7 +98,7 @@ impl<B: Backend> Engine<B> {
             self.fetch_images(project, &graph, request.pulling, request.building, told).await?;
             images = self.images(request, &graph, events).await?;
         }
-        let lock = self.lock(&project.name)?;
+        let lock = self.lock(&project.name, true).await?;
         let actual = self.backend.observe(&project.name)?;
         if self.looking {
             images = self.seen_images(project, &graph, &planned_images, &actual).await?;
@@ -123,6 +126,7 @@ impl<B: Backend> Engine<B> {
         let mut plan = plan::plan(&wished, &actual, &options);
         plan.images = planned_images;
         check_names(&plan, &actual)?;
+        let gone_back_from = plan.steps.iter().any(|planned| matches!(planned.step, Step::Commit(_)));
         let changes = if self.looking { summary::changes(&plan, Some(&wished)) } else { Vec::new() };
         Ok(Prepared {
             places: places(project, &plan),
@@ -137,6 +141,7 @@ impl<B: Backend> Engine<B> {
             on_failure: OnFailure::Stop,
             refused: Vec::new(),
             lock,
+            before: gone_back_from.then(|| rollback::before(&actual, boot_id(), request.keep_failed)),
             changes,
         })
     }

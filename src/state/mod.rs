@@ -4,6 +4,7 @@
 //! error that names it, never silently skipped. Writing does not wait for the disk; a command that must survive a power
 //! cut calls [`State::sync_soon`] once at its end.
 
+pub mod before;
 pub mod events;
 pub mod logs;
 pub mod record;
@@ -501,6 +502,12 @@ impl Drop for ProjectLock {
 /// Returns how the names of directories of containers in the making begin; a project's name has no dot.
 fn making(project: &ProjectName) -> String {
     format!(".making-{project}.")
+}
+
+/// Returns the id of this boot of the host; empty where it cannot be read.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Reads a JSON file; `None` when it is not there.

@@ -52,6 +52,9 @@ pub struct ContainerRecord {
     /// this. Empty in records of older versions.
     #[serde(default)]
     pub said: String,
+    /// The name it had, while another container has taken its place and may have to give it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<ContainerName>,
 }
 
 /// Commands that run in a container at moments of its life.

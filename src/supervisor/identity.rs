@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::stop::{Look, Takes};
 use crate::runtime::cgroup::Cgroup;
+use crate::state::boot_id;
 use crate::state::record::ProcessIdentity;
 
 /// The process has not run another program since it was cloned (include/linux/sched.h).
@@ -103,10 +104,6 @@ pub(super) fn look(pid: i32, signal: i32, cgroup: Option<&Cgroup>) -> Option<Loo
     };
     let alone = cgroup.is_some_and(|c| c.pids().is_ok_and(|p| p == [pid]));
     Some(Look { takes, pending: pending & bit != 0, alone, program: (program.dev(), program.ino()) })
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Returns a numeric field of `/proc/<pid>/stat`, counted from 1 as in the manual. The name in field 2 may hold

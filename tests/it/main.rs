@@ -48,6 +48,7 @@ mod pull;
 mod recreate;
 mod release;
 mod restart;
+mod rollback;
 mod rotation;
 mod run;
 mod screens;

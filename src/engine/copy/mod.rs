@@ -122,7 +122,7 @@ impl<B: Backend> Engine<B> {
             if locked || containers.iter().all(|c| c.status.state == State::Running) {
                 return Ok(Chosen { containers, _lock: lock });
             }
-            (lock, locked) = (self.lock(target.project)?, true);
+            (lock, locked) = (self.lock(target.project, false).await?, true);
         }
     }
 

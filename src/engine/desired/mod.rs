@@ -428,7 +428,10 @@ impl Chooser<'_> {
             (Some(existing), None) => Some(self.keep(existing, after)),
             (_, reason) => {
                 let reason = reason.unwrap_or(Reason::Missing);
-                self.make(service, Identity { number, name, one_off: None }, existing, reason, after)
+                // Its volumes without a name are inherited, also when its replacement could neither be finished nor undone.
+                let aside = || inputs.actual.aside_of(&service.name).find(|c| c.record.number == number);
+                let old = existing.or_else(aside);
+                self.make(service, Identity { number, name, one_off: None }, old, reason, after)
             }
         }
     }
@@ -675,6 +678,7 @@ impl Chooser<'_> {
             hooks: if one_off.is_none() { container::hooks(service) } else { Hooks::default() },
             auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
             said,
+            aside: None,
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
