@@ -45,8 +45,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often a supervisor that dies while we come is replaced, and how long one may take to say what it has taken up.
 const ADOPTIONS: u32 = 3;
 const ADOPTION: Duration = Duration::from_secs(5);
-/// How often a port is looked at again that is in use by no process, and the time between.
-const LOOKS: u32 = 10;
+/// How often a port is looked at again that is in use by no process or by one of ours that leaves, and the time between: on a
+/// busy host such a one takes longer than a few looks.
+const LOOKS: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// This host.
