@@ -1,6 +1,7 @@
 //! Replacing containers: all of it or none, whatever fails, whoever interrupts, and wherever the command is killed.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use hoist::state::record::{Health, State};
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use super::faults::{faults, run, struck, tell};
 use super::support::host::Objects;
 use super::support::net;
 use super::support::project::TestProject;
-use super::support::{Secs as _, eventually, holds, require_root};
+use super::support::{Secs as _, eventually, holds, is_soak, require_root};
 
 /// A job, what is asked for its health, a published page, and one without anything. `.env` says what is in them.
 const SHOP: &str = "
@@ -226,4 +227,70 @@ fn wherever_it_is_killed_the_next_command_makes_it_whole() {
     assert!(new < tried, "nothing was ever taken back");
     end(&shop, &before);
     tell("up that replaces", tried, met.len());
+}
+
+/// Ten services in three layers, of which the last is published.
+fn ten() -> String {
+    let mut text =
+        "x-it: &it\n  image: busybox\n  environment: {TURN: '${TURN}'}\n  command: sleep 1000\nservices:\n".to_owned();
+    for n in 0..9 {
+        let needs = if n < 3 { String::new() } else { format!(", depends_on: [s{}, s{}]", n - 3, (n - 3) / 3) };
+        text.push_str(&format!("  s{n}: {{<<: *it{needs}}}\n"));
+    }
+    text.push_str(
+        "  web:\n    <<: *it\n    command: sh -c 'mkdir /www; echo $$TURN > /www/index.html; exec httpd -f -p 80 -h /www'\n    \
+         ports: ['8080:80']\n    depends_on: [s6, s7, s8]\n",
+    );
+    text
+}
+
+#[test]
+fn ten_services_killed_at_any_moment_are_the_old_or_the_new_ones() {
+    require_root!();
+    let shop = TestProject::new("ten", &ten());
+    shop.write(".env", "TURN=t0\n");
+    shop.hoist(&["version"]).ok();
+    let before = shop.host().objects();
+    shop.up();
+    shop.write(".env", "TURN=t1\n");
+    let start = Instant::now();
+    shop.up();
+    let whole = start.elapsed();
+    let kills: u32 = if is_soak() { 100 } else { 8 };
+    let (mut serving, mut olds, mut news) = (1, 0, 0);
+    // Moments in an order that looks like none, as far as a little after the end: 61 has no divisor with either count.
+    for (turn, kill) in (2..).zip(0..kills) {
+        let old = ids(&shop);
+        shop.write(".env", &format!("TURN=t{turn}\n"));
+        let moment = whole * (kill * 61 % kills) * 11 / (kills * 10);
+        let up = shop.spawn(&["up", "-d"]);
+        std::thread::sleep(moment);
+        up.signal(Signal::SIGKILL);
+        let _ = up.finish(60.secs());
+        shop.hoist(if kill % 2 == 0 { &["start"] } else { &["exec", "-T", "s0", "true"] }).ok();
+        let now: BTreeMap<String, String> = ids(&shop).into_iter().filter(|(name, _)| !name.contains('_')).collect();
+        let same = now.iter().filter(|(name, id)| old.get(*name) == Some(id)).count();
+        assert!(
+            now.len() == 10 && [0, 10].contains(&same),
+            "{same} of 10 are the old ones, killed after {moment:?}: {now:?}"
+        );
+        if same == 10 {
+            olds += 1;
+        } else {
+            news += 1;
+            serving = turn;
+        }
+        eventually(10.secs(), &format!("all run, killed after {moment:?}"), || {
+            holds(shop.hoist(&["ps", "--status", "running", "--services"]).ok().lines().count() == 10)
+        });
+        eventually(10.secs(), &format!("the page of turn {serving} is there"), || {
+            holds(page() == format!("t{serving}\n"))
+        });
+    }
+    #[expect(clippy::print_stderr, reason = "the figures of a soak are read in its log")]
+    {
+        eprintln!("killed {kills} times: {olds} times the old ones were there after, {news} times the new ones");
+    }
+    assert!(olds > 0, "never was it killed in time");
+    end(&shop, &before);
 }
