@@ -41,7 +41,7 @@ impl Span {
 }
 
 /// The texts of all files that were read in a run, so that a span can be shown.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<(PathBuf, String)>,
 }

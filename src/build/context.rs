@@ -19,6 +19,16 @@ struct Pattern {
     line: usize,
 }
 
+impl Pattern {
+    /// Parses a line that is no comment; `None` when it says nothing.
+    fn parse(line: &[u8], number: usize) -> Option<Self> {
+        let line = line.trim_ascii();
+        let (negated, glob) = line.strip_prefix(b"!").map_or((false, line), |rest| (true, rest.trim_ascii()));
+        let glob = clean(glob);
+        (!glob.is_empty()).then_some(Self { negated, glob, line: number })
+    }
+}
+
 /// All of a `.dockerignore`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ignore {
@@ -28,19 +38,42 @@ pub(crate) struct Ignore {
 impl Ignore {
     pub(crate) fn parse(text: &[u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut patterns = Vec::new();
-        for (i, line) in text.split(|b| *b == b'\n').enumerate() {
-            if line.starts_with(b"#") {
-                continue;
-            }
-            let line = line.trim_ascii();
-            let (negated, glob) = line.strip_prefix(b"!").map_or((false, line), |rest| (true, rest.trim_ascii()));
-            let glob = clean(glob);
-            if !glob.is_empty() {
-                patterns.push(Pattern { negated, glob, line: i + 1 });
+        let lines = text.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.starts_with(b"#"));
+        Self { patterns: lines.filter_map(|(i, line)| Pattern::parse(line, i + 1)).collect() }
+    }
+
+    /// Returns what a list of patterns hides; none of them is a comment.
+    pub(crate) fn of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let patterns = patterns.into_iter().enumerate();
+        Self { patterns: patterns.filter_map(|(i, pattern)| Pattern::parse(pattern.as_bytes(), i + 1)).collect() }
+    }
+
+    /// Reads what hides files of the context `dir`: the Dockerfile's own list beside it, else that of the context.
+    ///
+    /// # Errors
+    /// When one is there and cannot be read.
+    pub(crate) fn load(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        for path in [Path::new(&own), &dir.join(".dockerignore")] {
+            match std::fs::read(path) {
+                Ok(text) => return Ok(Self::parse(&text)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
             }
         }
-        Self { patterns }
+        Ok(Self::default())
+    }
+
+    /// Takes the pattern `*` away, which hides everything.
+    pub(crate) fn without_star(mut self) -> Self {
+        self.patterns.retain(|pattern| pattern.negated || pattern.glob != b"*");
+        self
+    }
+
+    /// Returns whether there is no pattern.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
     }
 
     /// Returns the number of the line that hides `path`, if one does.
@@ -61,6 +94,19 @@ impl Ignore {
             }
         }
         hidden
+    }
+
+    /// Returns whether a pattern may show something again below a hidden directory.
+    pub(crate) fn may_show_below(&self, directory: &[u8]) -> bool {
+        self.patterns.iter().filter(|pattern| pattern.negated).any(|pattern| {
+            let globs = pattern.glob.split(|b| *b == b'/');
+            let mut pairs = globs.zip(directory.split(|b| *b == b'/'));
+            pairs.find_map(|(glob, name)| match glob {
+                glob if glob.windows(2).any(|two| two == b"**") => Some(true),
+                glob if !glob_matches(glob, name) => Some(false),
+                _ => None,
+            }) != Some(false)
+        })
     }
 
     /// Whether something in a hidden directory may be shown again.
@@ -162,19 +208,7 @@ impl Context {
     pub(crate) fn open(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
-        let mut own = dockerfile.as_os_str().to_owned();
-        own.push(".dockerignore");
-        let mut ignore = Ignore::default();
-        for path in [Path::new(&own), &dir.join(".dockerignore")] {
-            match std::fs::read(path) {
-                Ok(text) => {
-                    ignore = Ignore::parse(&text);
-                    break;
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
+        let ignore = Ignore::load(dir, dockerfile)?;
         Ok(Self { root, ignore })
     }
 
@@ -317,6 +351,15 @@ mod tests {
         }
         assert!(ignore.has_exceptions());
         assert_eq!(Ignore::parse(b"**\n!a\n").hides(b"a"), None);
+        assert_eq!(Ignore::parse(b"*\n!a\nb\n").without_star().hides(b"c"), None);
+        let list = Ignore::of(["#*#", " b/ "]);
+        assert_eq!((list.hides(b"#x#"), list.hides(b"b/c"), list.hides(b"c")), (Some(1), Some(2), None));
+        assert!(Ignore::of(["", "!"]).is_empty());
+        let shown = Ignore::parse(b"*\n!a/b*/c\n!README\n");
+        for (directory, may) in [("a", true), ("a/b1", true), ("a/b1/c", true), ("a/x", false), ("b", false)] {
+            assert_eq!(shown.may_show_below(directory.as_bytes()), may, "{directory}");
+        }
+        assert!(Ignore::parse(b"!x/**/y\n").may_show_below(b"x/z/z"));
         assert_eq!(clean(b"./a//b/../c/"), b"a/c");
         assert_eq!(clean(b"../../x"), b"x");
     }

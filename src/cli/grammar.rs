@@ -20,7 +20,6 @@ const LATER: &[(&str, &str)] = &[
     ("serve", ""),
     ("system", ""),
     ("volume", ""),
-    ("watch", ""),
 ];
 
 /// Commands on images that are to come.
@@ -29,7 +28,7 @@ const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "
 /// Options of docker compose's commands that are to come; the empty name has those before the command.
 const LATER_OPTIONS: &[(&str, &[&str])] = &[
     ("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"]),
-    ("up", &["--menu", "--watch", "-w"]),
+    ("up", &["--menu"]),
 ];
 
 /// Returns what is wrong, if we know better than clap.
@@ -142,12 +141,12 @@ mod tests {
             "hoist xyzzy",
             "hoist compose up",
             "hoist container ls",
-            "hoist watch",
+            "hoist push",
             "hoist image rm x",
             "hoist image load x.tar",
             "hoist up -p shop",
             "hoist -f a.yaml down --profile x",
-            "hoist up --watch",
+            "hoist up --menu",
             "hoist --parallel 3 up",
             "hoist up --nope",
             "hoist up --force-recreat",
@@ -165,7 +164,7 @@ mod tests {
         help: leave `compose` out, as in: hoist up
         error: `hoist container` is not part of this version yet
         help: run a project's containers with: hoist up
-        error: `hoist watch` is not part of this version yet
+        error: `hoist push` is not part of this version yet
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`
         help: name the archive with: hoist image load -i FILE
@@ -173,7 +172,7 @@ mod tests {
         help: write: hoist -p NAME up
         error: `--profile` goes before the command
         help: write: hoist --profile NAME down
-        error: `--watch` of `hoist up` is not part of this version yet
+        error: `--menu` of `hoist up` is not part of this version yet
         error: `--parallel` of `hoist` is not part of this version yet
         error: `hoist up` has no option `--nope`
         help: hoist up --help lists the options

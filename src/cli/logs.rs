@@ -77,6 +77,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         since: since.map(logs::time),
         until: until.map(logs::time),
         unkept: false,
+        stays: false,
     };
     for name in engine.unkept(&named.name, &selection)? {
         let why = "its logging driver is `none`, which keeps nothing";

@@ -49,6 +49,7 @@ mod up;
 mod version;
 mod volumes;
 mod wait;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -158,6 +159,8 @@ enum Command {
     Events(events::Args),
     /// Wait until containers of services end
     Wait(wait::Args),
+    /// Have containers follow the files of the host
+    Watch(watch::Args),
     /// Fetch the images of services
     Pull(pull::Args),
     /// Show what containers wrote
@@ -266,6 +269,8 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
             Command::Events(args) => events::run(&cx, args).await,
             Command::Wait(_) if cx.dry_run() => Err(Report::message("`hoist wait` has no plan: leave --dry-run out")),
             Command::Wait(args) => wait::run(&cx, args).await,
+            Command::Watch(_) if cx.dry_run() => Err(Report::message("`hoist watch` has no plan: leave --dry-run out")),
+            Command::Watch(args) => watch::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
@@ -405,6 +410,10 @@ mod tests {
             "hoist stats -a --format json --no-stream --no-trunc web",
             "hoist events --json --since 10m --until 2026-01-02T15:04:05Z web",
             "hoist wait --down-project web db",
+            "hoist watch --no-up --prune=false --quiet web",
+            "hoist watch --prune web",
+            "hoist up --watch --build web",
+            "hoist up -w",
             "hoist ls -a --filter name=^sh --format json -q",
             "hoist images -q --format json web",
             "hoist volumes -q --format {{.Name}} web",

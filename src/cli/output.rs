@@ -100,6 +100,12 @@ impl Output {
         self.err(&format!("{text}\n"));
     }
 
+    /// Writes a line about files that are watched, with docker compose's mark.
+    pub(crate) fn watch(&self, text: &str) {
+        let mark = paint(self.colour_err, Style::new().fg_color(Some(AnsiColor::BrightGreen.into())), " ⦿ ");
+        self.err(&format!("{mark}{text}\n"));
+    }
+
     /// Writes a warning without a place.
     pub(crate) fn warning(&self, text: &str) {
         self.diagnostic(&Diagnostic::warning(None, text), &Sources::default());

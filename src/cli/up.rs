@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hoist::compose::model::{Condition, Project};
-use hoist::diag::{Diagnostic, Report};
+use hoist::diag::{Diagnostic, Report, Sources};
 use hoist::engine::backend::Backend;
 use hoist::engine::commands::Target;
 use hoist::engine::graph::{Edge, Graph};
@@ -15,6 +15,7 @@ use hoist::engine::logs::{Item, Selection};
 use hoist::engine::plan::{LONGEST_WAIT, Reach};
 use hoist::engine::step::{ContainerRef, memory_words};
 use hoist::engine::up::Up;
+use hoist::engine::watch::{Told, Watch, Watcher};
 use hoist::engine::{Engine, Failed, Finish, Grace};
 use hoist::event::{Silent, Sink};
 use hoist::name::{ProjectName, ServiceName};
@@ -23,7 +24,7 @@ use tokio::sync::Notify;
 use super::context::{hashes, with_sources};
 use super::creating::{Creating, incompatible};
 use super::output::LogPrinter;
-use super::{Context, Exit, Interrupts};
+use super::{Context, Exit, Interrupts, watch};
 
 /// Create and start containers
 #[derive(Debug, clap::Args)]
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// Show also what the services write that the named ones depend on
     #[arg(long)]
     attach_dependencies: bool,
+    /// Have containers follow the files of the host, as `develop.watch` says
+    #[arg(short, long)]
+    watch: bool,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
@@ -120,12 +124,16 @@ impl Args {
                 "--wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies",
             ),
             (
-                self.background() && (attaches || exit || failure),
+                self.background() && (attaches || exit || failure || self.watch),
                 "--detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, \
                  --attach-dependencies or --watch",
             ),
         ])?;
         self.creating.check()?;
+        incompatible(&[
+            (self.creating.no_build && self.watch, "--no-build and --watch are incompatible"),
+            (self.no_start && self.watch, "--no-start and --watch are incompatible"),
+        ])?;
         let (renew, never) = (self.renew_anon_volumes, self.creating.no_recreate);
         incompatible(&[
             (renew && never, "--no-recreate and --renew-anon-volumes are incompatible"),
@@ -150,13 +158,21 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     let mut interrupts = Interrupts::listen();
     let (project, sources) = cx.load_for(&args.services)?;
     let shown = Shown::of(args, &project)?;
+    let watcher = match args.watch.then(|| Watcher::begin(&project, &args.services)).transpose() {
+        Ok(watcher) => watcher,
+        Err(report) => return Err(with_sources(sources)(report)),
+    };
+    if let Some(watcher) = &watcher {
+        watch::warn(cx.output(), watcher, &sources);
+    }
     let engine = cx.engine()?;
     let creating = &args.creating;
     let mut replace = creating.replace(args.always_recreate_deps);
     replace.named |= args.renew_anon_volumes;
+    let hashes = hashes(&project);
     let request = Up {
         project: &project,
-        hashes: &hashes(&project),
+        hashes: &hashes,
         services: &args.services,
         alone: args.no_deps,
         recreate: replace,
@@ -190,7 +206,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     }
     let stays = args.background() || args.no_start;
     cx.output().hide_starts(!stays);
-    match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources))? {
+    match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources.clone()))? {
         Finish::Interrupted if stays => return Ok(Exit::Interrupted),
         Finish::TakenBack => {
             cx.output().note("Interrupted: the containers that were to be replaced are back");
@@ -205,7 +221,16 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         }
         Finish::Done => {}
     }
-    attach(cx, &engine, &project.name, args, &shown, began, &mut interrupts).await
+    // What is fetched and built later is shown as it was at first.
+    let request = Watch {
+        project: &project,
+        hashes: &hashes,
+        grace: args.grace(),
+        build_events: request.build_events,
+        stops: true,
+    };
+    let watching = watcher.map(|watcher| (watcher, request));
+    attach(cx, &engine, &project.name, args, &shown, began, &mut interrupts, watching, &sources).await
 }
 
 /// Says which containers did not stay up: a warning each, or with `--wait` an error.
@@ -300,7 +325,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Exit code of `--wait` when a container has ended that should not have.
 const EXITED: u8 = 11;
 
-/// Shows what the services write until all have ended, one has that ends the others, or the user has had enough.
+/// Shows what the services write until all have ended, one has that ends the others, or the user has had enough. While
+/// files are watched, it does not matter that all have ended: a change may start them again.
+#[expect(clippy::too_many_arguments, reason = "one caller")]
 async fn attach<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
@@ -309,9 +336,12 @@ async fn attach<B: Backend>(
     shown: &Shown,
     began: String,
     interrupts: &mut Interrupts,
+    watching: Option<(Watcher, Watch<'_>)>,
+    sources: &Sources,
 ) -> Result<Exit, Report> {
     let (on_exit, on_failure) = (args.aborts_on_exit(), args.abort_on_container_failure);
-    let select = |services| Selection { services, since: Some(began.clone()), unkept: true, ..Selection::default() };
+    let (since, stays) = (Some(began), watching.is_some());
+    let select = |services| Selection { services, since: since.clone(), unkept: true, stays, ..Selection::default() };
     let selection = select(shown.watched(on_exit || on_failure));
     let labels = match shown.attached.is_empty() {
         true => Vec::new(),
@@ -322,11 +352,14 @@ async fn attach<B: Backend>(
     }
     let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, args.timestamps);
     let (first, ended) = (Cell::new(None), Notify::new());
+    // What a change of files ends is no end that counts.
+    let changing = Cell::new(false);
     let mut show = |item: Item| {
         if let Item::Exited { code, restarting: false, service, .. } = &item
             && (on_exit || on_failure)
             && (*code != Some(0) || (on_exit && !shown.jobs.contains(service.as_str())))
             && first.get().is_none()
+            && !changing.get()
         {
             first.set(Some(*code));
             ended.notify_one();
@@ -336,12 +369,42 @@ async fn attach<B: Backend>(
         }
     };
     let mut follow = std::pin::pin!(engine.follow(project, &selection, &mut show, std::future::pending()));
-    let (all_ended, interrupted) = tokio::select! {
-        biased;
-        end = &mut follow => end.map(|_| (true, false))?,
-        () = ended.notified() => (false, false),
-        () = interrupts.next() => (false, true),
+    let enough = Notify::new();
+    let tell = |told| {
+        match &told {
+            Told::Rebuilding(_) | Told::Restarting(_) => changing.set(true),
+            Told::BuildFailed(_) | Told::Rebuilt(_) | Told::Restarted(_) | Told::Failed(_) => changing.set(false),
+            _ => {}
+        }
+        // The block of a restart would never be complete without them.
+        cx.output().hide_starts(!changing.get());
+        watch::say(cx.output(), told, sources);
     };
+    let watch = async {
+        match watching {
+            Some((watcher, request)) => engine.watch(watcher, &request, cx.output(), &tell, enough.notified()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut watch = std::pin::pin!(watch);
+    let mut watched = false;
+    let (all_ended, interrupted) = loop {
+        tokio::select! {
+            biased;
+            end = &mut follow => break end.map(|_| (true, false))?,
+            () = ended.notified() => break (false, false),
+            () = interrupts.next() => break (false, true),
+            end = &mut watch, if !watched => {
+                end?;
+                watched = true;
+            }
+        }
+    };
+    if stays && !watched {
+        // It may hold the project's lock, which the stop needs.
+        enough.notify_one();
+        watch.await?;
+    }
     if all_ended && first.get().is_none() {
         return Ok(Exit::Success);
     }
@@ -440,6 +503,10 @@ mod tests {
             "--wait --abort-on-container-failure",
             "--attach web --attach-dependencies",
             "--wait -d",
+            "-d --watch",
+            "--no-build -w",
+            "--no-start -w",
+            "--build -w",
         ]
         .map(told)
         .concat();
@@ -456,6 +523,10 @@ mod tests {
         error: --wait cannot be combined with --abort-on-container-exit, --attach or --attach-dependencies
         error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
         error: cannot combine --attach and --attach-dependencies
+        fine
+        error: --detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch
+        error: --no-build and --watch are incompatible
+        error: --no-start and --watch are incompatible
         fine
         ");
     }

@@ -73,6 +73,8 @@ pub struct Service {
     pub post_start: Vec<Hook>,
     /// `pre_stop`: commands in a container that is about to be stopped.
     pub pre_stop: Vec<Hook>,
+    /// `develop.watch`.
+    pub watch: Vec<WatchRule>,
     /// `restart`.
     pub restart: Restart,
     /// `healthcheck`; every field overrides only that field of the image's.
@@ -167,6 +169,62 @@ pub struct Hook {
     pub working_dir: Option<String>,
     /// It has every capability.
     pub privileged: bool,
+}
+
+/// One rule of `develop.watch`: what happens in the containers when files of the host change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchRule {
+    /// Absolute path of what is watched, a file or a directory with all below it; its links were followed.
+    pub path: PathBuf,
+    /// What happens.
+    pub action: WatchAction,
+    /// What the path is in the container; every action that copies has one.
+    pub target: Option<String>,
+    /// Patterns as in a `.dockerignore`, relative to the path: what they match is left alone.
+    pub ignore: Vec<String>,
+    /// Patterns of the same kind: only what they match counts; none is all.
+    pub include: Vec<String>,
+    /// All is copied when the watch begins.
+    pub initial_sync: bool,
+    /// What runs in the container after a copy.
+    pub exec: Option<Hook>,
+    /// Place of the rule.
+    pub span: Span,
+}
+
+/// What a rule of `develop.watch` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchAction {
+    /// Builds the image and replaces the containers.
+    Rebuild,
+    /// Restarts the containers.
+    Restart,
+    /// Copies what changed.
+    Sync,
+    /// Copies, and restarts.
+    SyncRestart,
+    /// Copies, and runs a command.
+    SyncExec,
+}
+
+impl WatchAction {
+    /// Returns its word in the file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rebuild => "rebuild",
+            Self::Restart => "restart",
+            Self::Sync => "sync",
+            Self::SyncRestart => "sync+restart",
+            Self::SyncExec => "sync+exec",
+        }
+    }
+
+    /// Returns whether files are copied.
+    #[must_use]
+    pub fn syncs(self) -> bool {
+        matches!(self, Self::Sync | Self::SyncRestart | Self::SyncExec)
+    }
 }
 
 /// A config or a secret that a service finds as a file.

@@ -53,6 +53,7 @@ mod tests;
 mod tests_of_up;
 pub mod up;
 pub mod wait;
+pub mod watch;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

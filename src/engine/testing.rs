@@ -74,6 +74,7 @@ pub(crate) fn service(name: &str) -> Service {
         lookup: Lookup::default(),
         fetching: Fetching::default(),
         env_files: Vec::new(),
+        watch: Vec::new(),
         grants: Vec::new(),
         post_start: Vec::new(),
         pre_stop: Vec::new(),

@@ -589,7 +589,7 @@ fn target(path: &str, file: bool, own: bool) -> Result<Target, Error> {
 }
 
 /// Finds out who `asked` is, from the user files inside `root`.
-pub(super) fn resolve_user(root: BorrowedFd<'_>, asked: &ProcessSpec) -> Result<User, Error> {
+pub fn resolve_user(root: BorrowedFd<'_>, asked: &ProcessSpec) -> Result<User, Error> {
     let passwd = read_user_file(root, "/etc/passwd")?;
     let group = read_user_file(root, "/etc/group")?;
     let mut user = user::resolve(&asked.user, &passwd, &group)?;

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno;
 
 /// Opens `path` as if `root` were `/`: `..` and absolute links stay inside, magic links are refused (openat2(2)).
@@ -22,6 +23,16 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Res
         }
     }
     Err(Errno::AGAIN.into())
+}
+
+/// Opens an absolute path of ours in which nothing is a symbolic link; the last name may be one with `O_PATH` and
+/// `O_NOFOLLOW` (openat2(2)).
+///
+/// # Errors
+/// The kernel's; `ELOOP` for a link.
+pub fn open_plain(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Opens the directory `name` in `dir`; a symbolic link there is an error.

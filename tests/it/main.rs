@@ -59,3 +59,4 @@ mod terminal;
 mod up;
 mod volumes;
 mod wait;
+mod watch;

@@ -37,6 +37,7 @@ impl Binder<'_> {
             depends_on: self.depends_on(map),
             post_start: self.hooks(map, "post_start", &owner),
             pre_stop: self.hooks(map, "pre_stop", &owner),
+            watch: self.watch(map),
             restart: map.written("restart").map_or(Restart::No, |entry| self.restart(entry)),
             healthcheck: map.written("healthcheck").map(|entry| self.healthcheck(entry, &owner)),
             init,

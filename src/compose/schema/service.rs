@@ -15,7 +15,7 @@ static FIELDS: &[Field] = &[
     field("annotations", pairs(Pairs::Empty).inert()),
     field("attach", boolean().print(Print::Set)),
     field("build", short(Form::Key("context"), &BUILD).merge(Merge::Field("context"))),
-    field("develop", fields(&Struct { null: true, ..of(DEVELOP) }).inert()),
+    field("develop", fields(&Struct { null: true, ..of(DEVELOP) })),
     field("blkio_config", fields(&Struct { extensions: false, ..of(BLKIO) }).inert()),
     field("cap_add", list(&TEXTS).unique(Unique::Key)),
     field("cap_drop", list(&TEXTS).unique(Unique::Key)),

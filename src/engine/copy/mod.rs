@@ -12,6 +12,7 @@ mod pack;
 mod root;
 mod rules;
 mod stream;
+pub(in crate::engine) mod sync;
 mod unpack;
 
 use std::fs::File;
@@ -205,7 +206,7 @@ impl<B: Backend> Engine<B> {
         if failed.diagnostics.is_empty() { Ok(()) } else { Err(failed) }
     }
 
-    fn root(&self, container: &ActualContainer) -> Result<Root, Report> {
+    pub(super) fn root(&self, container: &ActualContainer) -> Result<Root, Report> {
         let status = &container.status;
         let opened = match (status.state, &status.process) {
             (State::Running, Some(process)) => Root::running(process),
@@ -230,7 +231,7 @@ fn cannot_open(container: &ActualContainer, error: &io::Error) -> Report {
     .into()
 }
 
-fn spec(container: &ActualContainer) -> Result<ContainerSpec, Report> {
+pub(super) fn spec(container: &ActualContainer) -> Result<ContainerSpec, Report> {
     let name = &container.record.name;
     serde_json::from_value(container.record.spec.clone())
         .map_err(|e| Report::message(format!("the record of container `{name}` is damaged: {e}")))

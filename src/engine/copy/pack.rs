@@ -140,7 +140,8 @@ impl Packer<'_> {
     }
 }
 
-fn entry(stat: &Stat, name: &[u8]) -> Entry {
+/// Returns what an archive says of a file.
+pub(super) fn entry(stat: &Stat, name: &[u8]) -> Entry {
     Entry {
         name: name.to_vec(),
         kind: Kind::File,

@@ -25,7 +25,7 @@ use crate::sys::{process, tree};
 
 /// A container's root; keeps what it hangs on.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(in crate::engine) struct Root {
     fd: OwnedFd,
     /// The mount namespace that nobody is in: without it the mounts below would be gone.
     _namespace: Option<OwnedFd>,

@@ -65,6 +65,8 @@ pub(super) struct Directory {
     root: OwnedFd,
     identity: Option<(u64, u64)>,
     keep: Keep,
+    /// Whose directories are that are made for entries whose archive does not have them; else ours.
+    owner: Option<(u32, u32)>,
     /// The directory of the last entry.
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Directories that were made, whose times are set last: what is made in them changes them.
@@ -74,7 +76,12 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn new(root: OwnedFd, keep: Keep) -> Self {
         let identity = rustix::fs::fstat(&root).ok().map(|stat| (stat.st_dev, stat.st_ino));
-        Self { root, identity, keep, last: None, made: Vec::new() }
+        Self { root, identity, keep, owner: None, last: None, made: Vec::new() }
+    }
+
+    /// Makes missing directories somebody's.
+    pub(super) fn owned_by(self, uid: u32, gid: u32) -> Self {
+        Self { owner: Some((uid, gid)), ..self }
     }
 
     /// Sets the times of the directories that were made.
@@ -110,11 +117,16 @@ impl Directory {
                             at.push(b'/');
                         }
                         at.extend_from_slice(name);
-                        match rustix::fs::mkdirat(&here, *name, Mode::from_raw_mode(0o755)) {
-                            Ok(()) | Err(Errno::EXIST) => {}
+                        let made = match rustix::fs::mkdirat(&here, *name, Mode::from_raw_mode(0o755)) {
+                            Ok(()) => true,
+                            Err(Errno::EXIST) => false,
                             Err(e) => return Err(Error::act("make directory", &at)(e)),
-                        }
+                        };
                         here = tree::open_in_root(self.root.as_fd(), &at, flags).map_err(Error::act("open", &at))?;
+                        if let (true, Some((uid, gid))) = (made, self.owner) {
+                            rustix::fs::fchown(&here, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                                .map_err(Error::act("change", &at))?;
+                        }
                     }
                     here
                 }

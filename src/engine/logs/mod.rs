@@ -99,6 +99,8 @@ pub struct Selection {
     pub until: Option<String>,
     /// Also of containers whose output is not kept, which have no more than the last of it.
     pub unkept: bool,
+    /// Following goes on when no container runs: some are going to.
+    pub stays: bool,
 }
 
 impl Selection {
@@ -198,7 +200,7 @@ impl<B: Backend> Engine<B> {
             readers.tell_ends(&known, &statuses, show);
             first = false;
             known = statuses;
-            if !selected(&actual, selection).any(|c| c.is_up()) {
+            if !selection.stays && !selected(&actual, selection).any(|c| c.is_up()) {
                 readers.read(show)?;
                 readers.flush(show);
                 return Ok(End::AllExited);
