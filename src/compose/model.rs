@@ -73,6 +73,9 @@ pub struct Service {
     pub post_start: Vec<Hook>,
     /// `pre_stop`: commands in a container that is about to be stopped.
     pub pre_stop: Vec<Hook>,
+    /// `pre_start`: what runs to its end, in this order, before a container starts; each is the service with what the hook
+    /// says instead.
+    pub pre_start: Vec<Self>,
     /// `develop.watch`.
     pub watch: Vec<WatchRule>,
     /// `restart`.

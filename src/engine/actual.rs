@@ -96,17 +96,26 @@ impl ActualContainer {
         self.status.state == State::Exited && self.status.exit_code == Some(0)
     }
 
-    /// Returns whether `run` made it, so that it is no replica of its service.
+    /// Returns whether it is no replica of its service: `run` made it, or it is a hook's.
     #[must_use]
     pub fn is_one_off(&self) -> bool {
         is_one_off(&self.record)
     }
 }
 
-/// Returns whether `run` made a container, by its labels.
+/// Returns whether a container is no replica of its service, by its labels: `run` made it, or it is a hook's.
 #[must_use]
 pub fn is_one_off(record: &ContainerRecord) -> bool {
     record.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+}
+
+/// Label of the container of a hook: which, counted from 0.
+pub const PRE_START: &str = "com.docker.compose.hook.pre_start";
+
+/// Returns which of its service's `pre_start` hooks a container runs, counted from 0.
+#[must_use]
+pub fn pre_start(record: &ContainerRecord) -> Option<u16> {
+    record.labels.get(PRE_START)?.parse().ok()
 }
 
 impl Actual {
@@ -124,6 +133,15 @@ impl Actual {
     /// Returns the replicas of a service that others have taken the place of.
     pub fn aside_of(&self, service: &ServiceName) -> impl Iterator<Item = &ActualContainer> {
         self.aside.iter().filter(move |c| c.record.service == *service && !c.is_one_off())
+    }
+
+    /// Returns the containers of a service's `pre_start` hooks, in their order.
+    #[must_use]
+    pub fn pre_starts(&self, service: &ServiceName) -> Vec<&ActualContainer> {
+        let of_it = self.containers.iter().filter(|c| c.record.service == *service);
+        let mut found: Vec<(u16, &ActualContainer)> = of_it.filter_map(|c| Some((pre_start(&c.record)?, c))).collect();
+        found.sort_by_key(|(number, _)| *number);
+        found.into_iter().map(|(_, container)| container).collect()
     }
 
     /// Returns the network with that id.

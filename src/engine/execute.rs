@@ -213,6 +213,7 @@ fn waited(error: &StepError) -> Option<u8> {
         StepError::Exited { .. }
         | StepError::OutOfMemory { .. }
         | StepError::NotCompleted { .. }
+        | StepError::NotPrepared { .. }
         | StepError::UnknownExit(_) => Some(11),
         StepError::TimedOut { .. } => Some(12),
         StepError::InUse | StepError::Failed { .. } | StepError::NoRoom { .. } => None,
@@ -253,6 +254,7 @@ impl Teller<'_> {
             | StepError::Exited { .. }
             | StepError::OutOfMemory { .. }
             | StepError::NotCompleted { .. }
+            | StepError::NotPrepared { .. }
             | StepError::UnknownExit(_)
             | StepError::TimedOut { .. }
             | StepError::InUse => match self.plan.steps[id.0].reason == Reason::Asked("wait") {

@@ -11,7 +11,8 @@ use crate::engine::desired::attachment;
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::plan::{LONGEST_WAIT, Options, graph_of, is_anonymous, specs, stop_step, take_ports, tear_down};
 use crate::engine::step::{ContainerRef, Plan, Reason, Step, StepId, Until, Wait};
-use crate::name::{ContainerId, ServiceName, VolumeName};
+use crate::name::{ContainerId, NetworkId, ServiceName, VolumeName};
+use crate::network::NetworkSpec;
 
 /// Returns the steps that stop running containers, dependents first, and keep them.
 #[must_use]
@@ -110,11 +111,12 @@ pub fn start(actual: &Actual, graph: &Graph, wait: Option<Duration>, options: &O
     let mut start = Start { actual, plan: Plan::default(), starts: BTreeMap::new(), waits: BTreeMap::new() };
     let specs = specs(actual);
     for service in graph.order() {
+        let prepared = start.prepare(service, graph, options, &specs);
         for container in start.of(service) {
             if container.is_up() && !container.is_stopping() {
                 continue;
             }
-            let mut before: Vec<StepId> = Vec::new();
+            let mut before: Vec<StepId> = prepared.into_iter().collect();
             if let Some(attachment) =
                 attachment(&container.record, options.paths, &specs).filter(|_| !container.attached)
             {
@@ -160,6 +162,40 @@ struct Start<'a> {
 impl<'a> Start<'a> {
     fn of(&self, service: &ServiceName) -> Vec<&'a ActualContainer> {
         self.actual.containers.iter().filter(|c| c.record.service == *service && !c.is_one_off()).collect()
+    }
+
+    /// Runs what is there to run before a service starts and has not done its work, unless a replica runs; returns the step
+    /// after which it has.
+    fn prepare(
+        &mut self,
+        service: &ServiceName,
+        graph: &Graph,
+        options: &Options<'_>,
+        specs: &BTreeMap<NetworkId, NetworkSpec>,
+    ) -> Option<StepId> {
+        let replicas = self.of(service);
+        if replicas.is_empty() || replicas.iter().any(|c| c.is_up()) {
+            return None;
+        }
+        let mut last = None;
+        for hook in self.actual.pre_starts(service).into_iter().filter(|c| !c.has_completed()) {
+            let mut before: Vec<StepId> = last.into_iter().collect();
+            if let Some(attachment) = attachment(&hook.record, options.paths, specs).filter(|_| !hook.attached) {
+                before.push(self.plan.push(Step::Attach(Box::new(attachment)), Reason::NotAttached, []));
+            }
+            for edge in graph.dependencies(service) {
+                for on in self.of(&edge.on) {
+                    before.extend(self.gate(service, edge, on));
+                }
+            }
+            let on = ContainerRef::from(&hook.record);
+            if !hook.is_up() {
+                before = vec![self.plan.push(Step::Start(on.clone()), Reason::Asked("start"), before)];
+            }
+            let wait = Wait { on, until: Until::Completed, at_most: LONGEST_WAIT, required: true };
+            last = Some(self.plan.push(Step::Wait(wait), Reason::NeededBy(service.clone()), before));
+        }
+        last
     }
 
     /// Returns the step after which a dependency is what its dependent needs; `None` when it is that already.

@@ -359,6 +359,9 @@ fn decide(wait: &Wait, status: &ContainerStatus) -> Option<Done> {
         },
         Until::Completed if ended => Some(match status.exit_code {
             Some(0) => Ok(()),
+            Some(code) if let Some(number) = wait.on.pre_start => {
+                Err(StepError::NotPrepared { container: wait.on.clone(), number, code })
+            }
             Some(code) => Err(StepError::NotCompleted { service: wait.on.service.clone(), code }),
             None => Err(StepError::UnknownExit(wait.on.name.clone())),
         }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::backend::{Backend, Building, Fetch, Fetched, Presence};
+use super::up::hooks_with_images;
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report};
 use crate::engine::graph::Graph;
@@ -74,6 +75,7 @@ impl<B: Backend> Engine<B> {
         events: &dyn Sink,
     ) -> Result<(), Report> {
         let services: Vec<&Service> = graph.order().filter_map(|name| project.services.get(name)).collect();
+        let hooks: Vec<&Service> = hooks_with_images(project, graph).map(|(hook, _)| hook).collect();
         let builds: BTreeSet<&str> = services
             .iter()
             .filter(|s| s.build.is_some())
@@ -87,7 +89,7 @@ impl<B: Backend> Engine<B> {
         };
         let now = self.backend.now();
         let mut wanted = Vec::new();
-        for service in &services {
+        for service in services.iter().chain(&hooks) {
             let Some(fetch) = fetch_of(service).filter(|_| !built_anyway(service)) else { continue };
             let presence = self.backend.presence(&fetch.reference, fetch.platform.as_deref())?;
             if is_due(policy(service), presence, now) {
@@ -193,7 +195,8 @@ impl<B: Backend> Engine<B> {
             events.send(Event::Progress { subject, progress, elapsed: Duration::ZERO, detail: None });
         };
         let (mut wanted, mut buildable) = (Vec::new(), BTreeSet::new());
-        for service in graph.order().filter_map(|name| request.project.services.get(name)) {
+        let services = graph.order().filter_map(|name| request.project.services.get(name));
+        for service in services.chain(hooks_with_images(request.project, &graph).map(|(hook, _)| hook)) {
             let Some(fetch) = fetch_of(service) else {
                 skip(service.name.as_str(), "Skipped - No image to be pulled");
                 continue;

@@ -3,8 +3,6 @@
 //! What would be is said. An image that is not here is taken for the one that its service's containers were made of, so that
 //! these count as unchanged.
 
-use std::collections::BTreeMap;
-
 use super::Engine;
 use super::actual::Actual;
 use super::backend::{Backend, Building, Presence};
@@ -12,11 +10,10 @@ use super::container::ImageFacts;
 use super::graph::Graph;
 use super::images::is_due;
 use super::step::ImageChange;
-use super::up::Up;
+use super::up::{Images, Up, hooks_with_images};
 use crate::compose::model::{Healthcheck, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report};
 use crate::event::Silent;
-use crate::name::ServiceName;
 
 impl<B: Backend> Engine<B> {
     /// Returns what would be fetched and built, which is neither here.
@@ -24,7 +21,8 @@ impl<B: Backend> Engine<B> {
         let Up { project, pulling, building, .. } = *request;
         let now = self.backend.now();
         let mut planned: Vec<ImageChange> = Vec::new();
-        for service in graph.order().filter_map(|name| project.services.get(name)) {
+        let services = graph.order().filter_map(|name| project.services.get(name));
+        for service in services.chain(hooks_with_images(project, graph).map(|(hook, _)| hook)) {
             let reference = reference_of(project, service);
             let platform = service.fetching.platform.as_ref().map(|p| p.value.as_str());
             let presence = self.backend.presence(&reference, platform)?;
@@ -56,13 +54,16 @@ impl<B: Backend> Engine<B> {
         graph: &Graph,
         planned: &[ImageChange],
         actual: &Actual,
-    ) -> Result<BTreeMap<ServiceName, ImageFacts>, Report> {
-        let mut seen = BTreeMap::new();
-        for service in graph.order().filter_map(|name| project.services.get(name)) {
+    ) -> Result<Images, Report> {
+        let mut seen = Images::default();
+        let services = graph.order().filter_map(|name| project.services.get(name)).map(|service| (service, None));
+        let hooks = hooks_with_images(project, graph).map(|(hook, image)| (hook, Some(image)));
+        for (service, hook) in services.chain(hooks) {
             let reference = reference_of(project, service);
             let missing = planned.iter().any(|p| p.missing && p.reference == reference);
             let facts = if missing {
-                let made = actual.replicas(&service.name).find(|c| c.record.image == reference);
+                let mut of_it = actual.containers.iter().filter(|c| c.record.service == service.name);
+                let made = of_it.find(|c| c.record.image == reference);
                 let id = made.map(|c| c.record.image_id.clone()).unwrap_or_default();
                 let health = made.is_none_or(|c| c.record.policy.health.is_some());
                 let check = Healthcheck { test: Some(vec!["CMD".into(), "true".into()]), ..Healthcheck::default() };
@@ -71,7 +72,10 @@ impl<B: Backend> Engine<B> {
             } else {
                 self.backend.image(&project.name, service, Building::Never, &Silent).await?
             };
-            seen.insert(service.name.clone(), facts);
+            match hook {
+                None => drop(seen.of.insert(service.name.clone(), facts)),
+                Some(image) => drop(seen.of_hooks.insert(image.to_owned(), facts)),
+            }
         }
         Ok(seen)
     }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::compose::model::Condition;
-use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::actual::{Actual, ActualContainer, pre_start};
 use crate::engine::desired::{ANONYMOUS, Desired, DesiredContainer, LABEL, attachment, conflict, published};
 use crate::engine::graph::{Edge, Graph};
-use crate::engine::step::{ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Until, Wait};
+use crate::engine::step::{Attachment, ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Until, Wait};
 use crate::name::{ContainerId, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
@@ -91,6 +91,7 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
         leaving: Vec::new(),
         released: Vec::new(),
         starts: BTreeMap::new(),
+        prepared: BTreeMap::new(),
         waits: BTreeMap::new(),
         following: BTreeMap::new(),
         stopped: BTreeMap::new(),
@@ -114,7 +115,9 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
 fn replaces(container: &DesiredContainer, actual: &Actual) -> bool {
     container.creation.as_ref().is_some_and(|(creation, why)| {
         let (service, number) = (&creation.record.service, creation.record.number);
-        why.replaces() && actual.replicas(service).any(|c| c.record.number == number && c.complete)
+        !container.one_off
+            && why.replaces()
+            && actual.replicas(service).any(|c| c.record.number == number && c.complete)
     })
 }
 
@@ -345,6 +348,8 @@ struct Up<'a> {
     released: Vec<(PublishedPort, StepId)>,
     /// Steps that start containers.
     starts: BTreeMap<ContainerId, StepId>,
+    /// The step after which the last hook so far of what runs before a service has done its work.
+    prepared: BTreeMap<ServiceName, StepId>,
     /// Steps that wait for containers.
     waits: BTreeMap<(ContainerId, Until, bool), StepId>,
     /// Containers that run, fit, and are started again since a dependency of theirs is replaced.
@@ -363,7 +368,7 @@ impl Up<'_> {
         let mut moving: BTreeMap<&ServiceName, bool> =
             desired.containers.iter().filter(replaced).map(|c| (&c.container.service, true)).collect();
         // Dependencies come first, so one pass carries a restart all the way up.
-        for container in desired.containers.iter().filter(|c| c.creation.is_none()) {
+        for container in desired.containers.iter().filter(|c| c.creation.is_none() && c.container.pre_start.is_none()) {
             let cause = container.after.iter().filter(|e| e.restart).find_map(|e| Some((&e.on, *moving.get(&e.on)?)));
             let up = self.actual.container(&container.container.id).is_some_and(ActualContainer::is_up);
             if let Some((on, replaced)) = cause.filter(|_| up) {
@@ -403,6 +408,17 @@ impl Up<'_> {
                 .flat_map(|c| c.after.iter().map(move |e| (c, e)))
                 .filter(|(_, e)| e.on == container.container.service)
                 .peekable();
+            if container.container.pre_start.is_some() {
+                let service = &container.container.service;
+                let first = |c: &&DesiredContainer| c.container.service == *service && c.container.pre_start.is_none();
+                let first: Vec<&DesiredContainer> = desired.containers.iter().filter(first).collect();
+                let runs = |c: &&DesiredContainer| c.creation.is_none() && !starting.contains(&c.container.id);
+                let needed = !first.is_empty() && !first.iter().any(runs);
+                if needed && there.is_none_or(|c| !c.is_up() && !c.has_completed()) {
+                    starting.insert(id);
+                }
+                continue;
+            }
             let job = dependents.clone().any(|(_, e)| e.condition == Condition::ServiceCompletedSuccessfully);
             let starts = match there {
                 None => true,
@@ -424,7 +440,7 @@ impl Up<'_> {
     fn wait_for_all(&mut self, desired: &Desired) {
         let Reach::Ready(at_most) = self.options.reach else { return };
         let dependencies = || desired.containers.iter().flat_map(|c| &c.after);
-        for container in &desired.containers {
+        for container in desired.containers.iter().filter(|c| c.container.pre_start.is_none()) {
             let ContainerRef { service, id, .. } = &container.container;
             let there = self.actual.container(id).filter(|_| container.creation.is_none());
             let made = container.creation.as_ref().map(|(creation, _)| &creation.record);
@@ -451,14 +467,18 @@ impl Up<'_> {
     /// Containers that are replaced, surplus replicas, and orphans if asked: all first, so that their ports are free.
     fn remove_leftovers(&mut self, desired: &Desired) {
         let mut orphans: Vec<&str> = Vec::new();
-        for old in self.actual.containers.iter().filter(|c| !c.is_one_off()) {
+        for old in self.actual.containers.iter().filter(|c| !c.is_one_off() || pre_start(&c.record).is_some()) {
+            let hook = pre_start(&old.record);
             let wished = |c: &&DesiredContainer| {
-                !c.one_off && c.container.service == old.record.service && c.number == old.record.number
+                c.container.pre_start == hook
+                    && (!c.one_off || hook.is_some())
+                    && c.container.service == old.record.service
+                    && c.number == old.record.number
             };
             let service = &old.record.service;
             let reason = if !desired.services.contains(service) {
                 if self.options.orphans != Orphans::Removed {
-                    orphans.push(old.record.name.as_str());
+                    orphans.extend(hook.is_none().then_some(old.record.name.as_str()));
                     continue;
                 }
                 Reason::Orphan
@@ -622,7 +642,9 @@ impl Up<'_> {
         if self.options.reach == Reach::Created {
             return;
         }
-        if let Some(attachment) = container.attachment.as_ref().filter(|_| there.is_none_or(|c| !c.attached)) {
+        let is_hook = container.container.pre_start.is_some();
+        let attaches = |_: &&Attachment| there.is_none_or(|c| !c.attached) && (!is_hook || starting.contains(id));
+        if let Some(attachment) = container.attachment.as_ref().filter(attaches) {
             let why = if container.creation.is_some() { reason.clone() } else { Reason::NotAttached };
             let ports: Vec<PublishedPort> = attachment.endpoints.iter().flat_map(|e| e.ports.iter().copied()).collect();
             let freed = self.released.iter().filter(|(p, _)| ports.iter().any(|mine| conflict(mine, p)));
@@ -632,7 +654,12 @@ impl Up<'_> {
             before_start.push(self.plan.push(Step::Attach(Box::new(attachment.clone())), why, after));
         }
         if !starting.contains(id) {
-            if there.is_some_and(ActualContainer::is_up) {
+            if is_hook {
+                // One that a command which was killed has left at work.
+                if there.is_some_and(ActualContainer::is_up) && container.creation.is_none() {
+                    self.wait_for_hook(container, None);
+                }
+            } else if there.is_some_and(ActualContainer::is_up) {
                 self.plan.running.push(container.container.name.clone());
             }
             return;
@@ -645,15 +672,30 @@ impl Up<'_> {
             before_start.extend(self.stopped.get(&container.container.service).into_iter().flatten());
         }
         for edge in &container.after {
-            for on in desired.containers.iter().filter(|c| c.container.service == edge.on) {
+            let replica = |c: &&DesiredContainer| c.container.service == edge.on && c.container.pre_start.is_none();
+            for on in desired.containers.iter().filter(replica) {
                 before_start.extend(self.gate(container, edge, on));
             }
         }
+        before_start.extend(self.prepared.get(&container.container.service).filter(|_| !container.one_off || is_hook));
         if container.by_hand {
             return;
         }
         let start = self.plan.push(Step::Start(container.container.clone()), reason, before_start);
         self.starts.insert(id.clone(), start);
+        if is_hook {
+            self.wait_for_hook(container, Some(start));
+        }
+    }
+
+    /// What comes after a hook waits for its end.
+    fn wait_for_hook(&mut self, hook: &DesiredContainer, start: Option<StepId>) {
+        let ContainerRef { service, .. } = &hook.container;
+        let at_most = LONGEST_WAIT;
+        let wait = Wait { on: hook.container.clone(), until: Until::Completed, at_most, required: true };
+        let after = start.or(self.prepared.get(service).copied());
+        let step = self.plan.push(Step::Wait(wait), Reason::NeededBy(service.clone()), after);
+        self.prepared.insert(service.clone(), step);
     }
 
     /// Returns the step after which a dependency is what its dependent needs; `None` when it is that already.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::actual::{Actual, ActualContainer, pre_start};
 use crate::engine::desired::published;
 use crate::network::PublishedPort;
 use crate::paths::Paths;
@@ -119,7 +119,9 @@ pub fn rows(actual: &Actual, paths: &Paths) -> Vec<Row> {
             status: container.status.clone(),
         }
     };
-    let mut rows: Vec<Row> = actual.containers.iter().map(row).collect();
+    // What ran before a service started is part of its start.
+    let shown = actual.containers.iter().filter(|c| pre_start(&c.record).is_none());
+    let mut rows: Vec<Row> = shown.map(row).collect();
     rows.sort_by(|a, b| a.record.name.cmp(&b.record.name));
     rows
 }

@@ -5,7 +5,7 @@
 //!
 //! A container that is to be removed at its end and whose command was killed goes with the next command of the project.
 
-use super::actual::is_one_off;
+use super::actual::{is_one_off, pre_start};
 use super::backend::Backend;
 use super::console::{Console, Left};
 use super::execute::OnFailure;
@@ -24,7 +24,7 @@ impl<L> Prepared<L> {
             let Step::CreateContainer(creation) = &planned.step else { return None };
             Some(&creation.record)
         });
-        made.find(|record| is_one_off(record)).map(ContainerRef::from)
+        made.find(|record| is_one_off(record) && pre_start(record).is_none()).map(ContainerRef::from)
     }
 }
 

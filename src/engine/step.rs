@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::actual::pre_start;
 use crate::compose::model::Sealed;
 use crate::engine::differences::{Difference, Differences};
 use crate::event::Subject;
@@ -90,6 +91,8 @@ pub struct ContainerRef {
     pub name: ContainerName,
     /// Commands run in it when it is started or stopped: its record has them.
     pub hooks: bool,
+    /// It is what runs before its service starts, as which of its `pre_start`, counted from 0.
+    pub pre_start: Option<u16>,
 }
 
 impl From<&ContainerRecord> for ContainerRef {
@@ -100,6 +103,7 @@ impl From<&ContainerRecord> for ContainerRef {
             id: record.id.clone(),
             name: record.name.clone(),
             hooks: record.hooks != Hooks::default(),
+            pre_start: pre_start(record),
         }
     }
 }
@@ -537,6 +541,16 @@ pub enum StepError {
         /// Its exit code.
         code: i32,
     },
+    /// What runs before a service starts said that it shall not.
+    #[error("service \"{}\" pre_start[{number}] exited with code {code}", container.service)]
+    NotPrepared {
+        /// The hook's container.
+        container: ContainerRef,
+        /// Which of the service's hooks, counted from 0.
+        number: u16,
+        /// Its exit code.
+        code: i32,
+    },
     /// A dependency that should have completed ended otherwise.
     #[error("service \"{service}\" didn't complete successfully: exit {code}")]
     NotCompleted {
@@ -621,6 +635,9 @@ impl crate::diag::Explain for StepError {
             Self::Unhealthy(ContainerRef { service, .. })
             | Self::Exited { container: ContainerRef { service, .. }, .. }
             | Self::NotCompleted { service, .. } => Some(format!("see its output: hoist logs {service}")),
+            Self::NotPrepared { .. } => {
+                Some("it runs again with the next `up`; with --keep-failed its container stays".into())
+            }
             Self::Failed { help, .. } => help.clone(),
             Self::NoRoom { help, .. } => Some(help.clone()),
             Self::UnknownExit(_) | Self::TimedOut { .. } | Self::InUse => None,

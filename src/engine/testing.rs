@@ -78,6 +78,7 @@ pub(crate) fn service(name: &str) -> Service {
         grants: Vec::new(),
         post_start: Vec::new(),
         pre_stop: Vec::new(),
+        pre_start: Vec::new(),
         hash: String::new(),
         written: Written::default(),
     }
@@ -257,6 +258,7 @@ impl World {
         let hashes = services.map(|s| (s.name.clone(), of(&self.hashes.borrow(), &s.name, &own(s)))).collect();
         let one_off = self.one_off.borrow();
         let inputs = Inputs {
+            hook_images: &BTreeMap::new(),
             project,
             graph: &graph,
             images: &images,

@@ -90,7 +90,7 @@ impl<B: Backend> Engine<B> {
             }
             return Err(diagnostic.into());
         }
-        let (mut images, mut planned_images) = (BTreeMap::new(), Vec::new());
+        let (mut images, mut planned_images) = (Images::default(), Vec::new());
         if self.looking {
             planned_images = self.planned_images(request, &graph)?;
         } else {
@@ -106,7 +106,8 @@ impl<B: Backend> Engine<B> {
         let inputs = Inputs {
             project,
             graph: &graph,
-            images: &images,
+            images: &images.of,
+            hook_images: &images.of_hooks,
             hashes: request.hashes,
             actual: &actual,
             paths: self.backend.paths(),
@@ -147,20 +148,21 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Finds all images: those that are not built first, so that nothing is built when one of them is missing.
-    async fn images(
-        &self,
-        request: &Up<'_>,
-        graph: &Graph,
-        events: &dyn Sink,
-    ) -> Result<BTreeMap<ServiceName, ImageFacts>, Report> {
+    async fn images(&self, request: &Up<'_>, graph: &Graph, events: &dyn Sink) -> Result<Images, Report> {
         let project = request.project;
         let events = request.build_events.unwrap_or(events);
         let services = graph.order().filter_map(|name| project.services.get(name));
         let (built, found): (Vec<&Service>, Vec<&Service>) = services.partition(|service| service.build.is_some());
-        let (mut images, mut missing) = (BTreeMap::new(), Report::default());
+        let (mut images, mut missing) = (Images::default(), Report::default());
         for service in found {
             match self.backend.image(&project.name, service, request.building, events).await {
-                Ok(facts) => drop(images.insert(service.name.clone(), facts)),
+                Ok(facts) => drop(images.of.insert(service.name.clone(), facts)),
+                Err(report) => missing.diagnostics.extend(report.diagnostics),
+            }
+        }
+        for (hook, image) in hooks_with_images(project, graph) {
+            match self.backend.image(&project.name, hook, Building::Never, events).await {
+                Ok(facts) => drop(images.of_hooks.insert(image.to_owned(), facts)),
                 Err(report) => missing.diagnostics.extend(report.diagnostics),
             }
         }
@@ -172,7 +174,7 @@ impl<B: Backend> Engine<B> {
             let is_asked = is_policy && request.pulling.is_none() && request.building == Building::Missing;
             let building = if is_asked { Building::Always } else { request.building };
             let facts = self.backend.image(&project.name, service, building, events).await?;
-            images.insert(service.name.clone(), facts);
+            images.of.insert(service.name.clone(), facts);
         }
         Ok(images)
     }
@@ -202,6 +204,29 @@ impl<B: Backend> Engine<B> {
         }
         if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
     }
+}
+
+/// What is known of images.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    /// Each selected service's.
+    pub of: BTreeMap<ServiceName, ImageFacts>,
+    /// Those that hooks name, by their name.
+    pub of_hooks: BTreeMap<String, ImageFacts>,
+}
+
+/// Returns the `pre_start` hooks that have another image than their service, and its name.
+pub(super) fn hooks_with_images<'p>(
+    project: &'p Project,
+    graph: &'p Graph,
+) -> impl Iterator<Item = (&'p Service, &'p str)> {
+    let services = graph.order().filter_map(|name| project.services.get(name));
+    services.flat_map(|service| {
+        let own = service.image.as_ref().map(|image| image.value.as_str());
+        let hooks = service.pre_start.iter().filter(|hook| hook.build.is_none());
+        let named = hooks.filter_map(|hook| Some((hook, hook.image.as_ref()?.value.as_str())));
+        named.filter(move |(_, image)| own != Some(*image))
+    })
 }
 
 /// Returns where the file publishes the ports that a plan takes.

@@ -40,6 +40,7 @@ mod networks;
 mod order;
 mod plan;
 mod ports;
+mod pre_start;
 mod probe;
 mod process;
 mod ps;

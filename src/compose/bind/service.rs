@@ -22,7 +22,7 @@ impl Binder<'_> {
     pub(super) fn service(&mut self, name: &ServiceName, map: &Map, span: Span) -> Service {
         let owner = format!("service `{name}`");
         let init = map.value("init").is_some_and(Node::is_true);
-        let service = Service {
+        let mut service = Service {
             name: name.clone(),
             span,
             image: spanned(map, "image"),
@@ -37,6 +37,7 @@ impl Binder<'_> {
             depends_on: self.depends_on(map),
             post_start: self.hooks(map, "post_start", &owner),
             pre_stop: self.hooks(map, "pre_stop", &owner),
+            pre_start: Vec::new(),
             watch: self.watch(map),
             restart: map.written("restart").map_or(Restart::No, |entry| self.restart(entry)),
             healthcheck: map.written("healthcheck").map(|entry| self.healthcheck(entry, &owner)),
@@ -70,6 +71,7 @@ impl Binder<'_> {
             let at = service.container_name.as_ref().map_or(span, |name| name.span);
             self.unmet(at, error.to_string());
         }
+        service.pre_start = self.pre_start(map, &service);
         service
     }
 

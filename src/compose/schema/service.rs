@@ -111,7 +111,7 @@ static FIELDS: &[Field] = &[
     field("volumes", list(&MOUNTS).unique(Unique::Target)),
     field("volumes_from", list(&DISTINCT).inert()),
     field("working_dir", text()),
-    field("pre_start", list(&PRE_START).inert()),
+    field("pre_start", list(&PRE_START)),
     field("post_start", list(&HOOKS)),
     field("pre_stop", list(&HOOKS)),
 ];

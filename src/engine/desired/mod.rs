@@ -6,6 +6,7 @@
 mod mounts;
 mod networks;
 mod ports;
+mod pre_start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +21,7 @@ use self::mounts::Mounts;
 use crate::compose;
 use crate::compose::model::{self, Condition, Project, Protocol, Sealed, Service};
 use crate::diag::{Diagnostic, Severity, Span};
-use crate::engine::actual::{Actual, ActualContainer};
+use crate::engine::actual::{Actual, ActualContainer, PRE_START, pre_start};
 use crate::engine::container::{self, ImageFacts};
 use crate::engine::differences::{Difference, Differences, Key, Shown, differences, fingerprint};
 use crate::engine::grants;
@@ -36,7 +37,9 @@ use crate::runtime::controllers::Support;
 use crate::runtime::nodes::DeviceSpec;
 use crate::runtime::resources::Resources;
 use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec, Seccomp};
-use crate::state::record::{ContainerRecord, EndpointRecord, Hooks, NetworkRecord, Policy, PortRecord, VolumeRecord};
+use crate::state::record::{
+    ContainerRecord, EndpointRecord, Hooks, NetworkRecord, Policy, PortRecord, State, VolumeRecord,
+};
 
 /// Prefix of every label of ours, which are Compose's.
 pub const LABEL: &str = "com.docker.compose.";
@@ -153,6 +156,8 @@ pub struct Inputs<'a> {
     pub graph: &'a Graph,
     /// Each selected service's image.
     pub images: &'a BTreeMap<ServiceName, ImageFacts>,
+    /// The images that hooks of theirs name, by their name.
+    pub hook_images: &'a BTreeMap<String, ImageFacts>,
     /// Each selected service's hash.
     pub hashes: &'a BTreeMap<ServiceName, String>,
     /// What exists.
@@ -257,7 +262,10 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
     }
     let mut containers: Vec<DesiredContainer> = Vec::new();
     for (service, replicas) in replicas {
-        containers.extend(replicas.into_iter().filter_map(|replica| chooser.choose_container(service, replica)));
+        let replicas = replicas.into_iter().filter_map(|replica| chooser.choose_container(service, replica));
+        let mut replicas: Vec<DesiredContainer> = replicas.collect();
+        containers.extend(chooser.choose_pre_start(service, &mut replicas));
+        containers.extend(replicas);
     }
     containers.extend(inputs.one_off.and_then(|one_off| chooser.choose_one_off(one_off)));
     chooser.check_waits(&containers);
@@ -431,7 +439,9 @@ impl Chooser<'_> {
                 // Its volumes without a name are inherited, also when its replacement could neither be finished nor undone.
                 let aside = || inputs.actual.aside_of(&service.name).find(|c| c.record.number == number);
                 let old = existing.or_else(aside);
-                self.make(service, Identity { number, name, one_off: None }, old, reason, after)
+                let image = inputs.images.get(&service.name)?;
+                let identity = Identity { number, name, role: Role::Replica };
+                self.make(service, image, identity, old.map(|c| &c.record), reason, after)
             }
         }
     }
@@ -454,8 +464,9 @@ impl Chooser<'_> {
             return None;
         }
         let after = inputs.graph.dependencies(&service.name).to_vec();
-        let identity = Identity { number: 1, name, one_off: Some((one_off.clone(), slug)) };
-        self.make(service, identity, None, Reason::Asked("run"), after)
+        let image = inputs.images.get(&service.name)?;
+        let identity = Identity { number: 1, name, role: Role::OneOff(one_off.clone(), slug) };
+        self.make(service, image, identity, None, Reason::Asked("run"), after)
     }
 
     /// Returns why the container that is there has to be replaced, if it has to.
@@ -552,7 +563,7 @@ impl Chooser<'_> {
         DesiredContainer {
             container: ContainerRef::from(&existing.record),
             number: existing.record.number,
-            one_off: false,
+            one_off: existing.is_one_off(),
             by_hand: false,
             creation: None,
             attachment: attachment(&existing.record, self.inputs.paths, &self.specs()),
@@ -564,13 +575,16 @@ impl Chooser<'_> {
     fn make(
         &mut self,
         service: &Service,
-        Identity { number, name, one_off }: Identity,
-        old: Option<&ActualContainer>,
+        image: &ImageFacts,
+        Identity { number, name, role }: Identity,
+        old: Option<&ContainerRecord>,
         reason: Reason,
         after: Vec<Edge>,
     ) -> Option<DesiredContainer> {
         let inputs = self.inputs;
-        let (image, hash) = (inputs.images.get(&service.name)?, inputs.hashes.get(&service.name)?);
+        let hash = inputs.hashes.get(&service.name)?;
+        let one_off = role.one_off();
+        let is_hook = matches!(role, Role::PreStart);
         let id = ContainerId::from_bytes(self.choices.id());
         let hostname = service.hostname.clone().unwrap_or_else(|| id.short().to_owned());
         let argv = container::argv(service, image);
@@ -579,19 +593,22 @@ impl Chooser<'_> {
                 format!("service `{}` has no command: neither the file nor the image names one", service.name);
             self.errors.push(Diagnostic::error(Some(service.span), message).help("add `command:`"));
         }
-        let names = one_off.as_ref().is_none_or(|(one_off, _)| one_off.aliases);
-        let endpoints = self.choose_endpoints(service, names, &name, &id, old);
+        let names = !is_hook && one_off.is_none_or(|one_off| one_off.aliases);
+        let endpoints = self.choose_endpoints(service, names, &name, &id, old.filter(|_| !is_hook));
+        // What a hook mounts is what its service does, whatever its own image has there.
+        let filler = if is_hook { inputs.images.get(&service.name)? } else { image };
+        let heir = old.filter(|_| is_hook || !inputs.renew);
         let mut mounts = Mounts::default();
         for mount in &service.volumes {
-            self.choose_mount(mount, image, old, &mut mounts);
+            self.choose_mount(mount, filler, heir, &mut mounts);
         }
         mounts.specs.extend(service.isolation.tmpfs.iter().map(|tmpfs| {
             let source = MountSource::Tmpfs { size: None, mode: None, options: tmpfs.options.clone() };
             MountSpec { source, target: tmpfs.target.clone(), read_only: false }
         }));
-        for path in &image.volumes {
+        for path in &filler.volumes {
             if !mounts.specs.iter().any(|m| m.target == *path) {
-                self.anonymous(path, false, image, old, &mut mounts);
+                self.anonymous(path, false, filler, heir, &mut mounts);
             }
         }
         let extra = self.choose_hosts(service, &endpoints);
@@ -610,7 +627,7 @@ impl Chooser<'_> {
         }
         let signal = self.choose_signal(service, image);
         // What runs beside a service is never compared with it.
-        let key = inputs.host.key.as_ref().filter(|_| one_off.is_none());
+        let key = inputs.host.key.as_ref().filter(|_| matches!(role, Role::Replica));
         let said = key.map(|key| fingerprint(&compose::facets(service), &id, key)).unwrap_or_default();
         let (resources, oom_score_adj) = self.choose_limits(service);
         let spec = ContainerSpec {
@@ -658,7 +675,7 @@ impl Chooser<'_> {
             image: image.reference.clone(),
             image_id: image.id.clone(),
             config_hash: hash.to_owned(),
-            labels: self.labels(service, number, one_off.as_ref().map(|(_, slug)| slug.as_str()), image, hash),
+            labels: self.labels(service, number, &role, image, hash),
             endpoints,
             volumes: mounts.volumes,
             policy: Policy {
@@ -668,26 +685,27 @@ impl Chooser<'_> {
                 stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),
                 stdin_open: service.stdin_open,
                 // As with `docker run -i`: who runs it types its input, and the end of that is its end.
-                stdin_once: one_off.as_ref().is_some_and(|(one_off, _)| one_off.by_hand),
+                stdin_once: one_off.is_some_and(|one_off| one_off.by_hand),
                 dns: service.lookup.dns.iter().map(|server| server.value).collect(),
                 log: container::log(service.logging),
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,
             // As in Compose, those of a service are not for what runs beside it.
-            hooks: if one_off.is_none() { container::hooks(service) } else { Hooks::default() },
-            auto_remove: one_off.as_ref().is_some_and(|(one_off, _)| one_off.auto_remove),
+            hooks: if matches!(role, Role::Replica) { container::hooks(service) } else { Hooks::default() },
+            auto_remove: one_off.is_some_and(|one_off| one_off.auto_remove),
             said,
             aside: None,
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
             number,
-            one_off: one_off.is_some(),
-            by_hand: one_off.is_some_and(|(one_off, _)| one_off.by_hand),
+            one_off: !matches!(role, Role::Replica),
+            by_hand: one_off.is_some_and(|one_off| one_off.by_hand),
             attachment: attachment(&record, inputs.paths, &self.specs()),
             creation: Some((Box::new(Creation { record, spec, directories: mounts.directories, files }), reason)),
-            populations: mounts.populations,
+            // A hook finds them filled.
+            populations: if is_hook { Vec::new() } else { mounts.populations },
             after,
         })
     }
@@ -817,12 +835,11 @@ impl Chooser<'_> {
         })
     }
 
-    /// `slug` is that of a container of `run`.
     fn labels(
         &self,
         service: &Service,
         number: u32,
-        slug: Option<&str>,
+        role: &Role,
         image: &ImageFacts,
         hash: &str,
     ) -> BTreeMap<String, String> {
@@ -852,11 +869,13 @@ impl Chooser<'_> {
         ] {
             labels.insert(format!("{LABEL}{key}"), value);
         }
-        if let Some(slug) = slug {
-            labels.insert(format!("{LABEL}oneoff"), "True".to_owned());
-            labels.insert(format!("{LABEL}slug"), slug.to_owned());
-            labels.remove(&format!("{LABEL}container-number"));
-        }
+        let special = match role {
+            Role::Replica => return labels,
+            Role::OneOff(_, slug) => (format!("{LABEL}slug"), slug.clone()),
+            Role::PreStart => (PRE_START.to_owned(), number.to_string()),
+        };
+        labels.extend([(format!("{LABEL}oneoff"), "True".to_owned()), special]);
+        labels.remove(&format!("{LABEL}container-number"));
         labels
     }
 
@@ -864,7 +883,8 @@ impl Chooser<'_> {
     fn check_waits(&mut self, containers: &[DesiredContainer]) {
         for dependent in containers {
             for edge in dependent.after.iter().filter(|e| e.condition == Condition::ServiceHealthy && e.required) {
-                for on in containers.iter().filter(|c| c.container.service == edge.on) {
+                let replica = |c: &&DesiredContainer| c.container.service == edge.on && c.container.pre_start.is_none();
+                for on in containers.iter().filter(replica) {
                     let record = match &on.creation {
                         Some((creation, _)) => Some(&creation.record),
                         None => self.inputs.actual.container(&on.container.id).map(|c| &c.record),
@@ -889,8 +909,23 @@ impl Chooser<'_> {
 struct Identity {
     number: u32,
     name: ContainerName,
-    /// What it is, if it is no replica, and its slug.
-    one_off: Option<(OneOff, String)>,
+    role: Role,
+}
+
+/// What a container is to its service.
+enum Role {
+    /// One of those that are the service.
+    Replica,
+    /// What `run` makes, and its slug.
+    OneOff(OneOff, String),
+    /// It runs before them, as the hook of its number.
+    PreStart,
+}
+
+impl Role {
+    fn one_off(&self) -> Option<&OneOff> {
+        if let Self::OneOff(one_off, _) = self { Some(one_off) } else { None }
+    }
 }
 
 /// Returns the name of a service's container: its own, or the project's, the service's and its number.

@@ -64,7 +64,7 @@ impl Chooser<'_> {
         &mut self,
         mount: &model::Mount,
         image: &ImageFacts,
-        old: Option<&ActualContainer>,
+        old: Option<&ContainerRecord>,
         mounts: &mut Mounts,
     ) {
         let source = match &mount.source {
@@ -100,10 +100,10 @@ impl Chooser<'_> {
         target: &str,
         read_only: bool,
         image: &ImageFacts,
-        old: Option<&ActualContainer>,
+        old: Option<&ContainerRecord>,
         mounts: &mut Mounts,
     ) {
-        let inherited = old.filter(|_| !self.inputs.renew).and_then(|o| self.anonymous_at(o, target));
+        let inherited = old.and_then(|o| self.anonymous_at(o, target));
         let name = match inherited {
             Some(name) => name,
             None => {
@@ -122,14 +122,15 @@ impl Chooser<'_> {
         mounts.volumes.push(name);
     }
 
-    pub(super) fn anonymous_at(&self, old: &ActualContainer, target: &str) -> Option<VolumeName> {
-        let spec: ContainerSpec = serde_json::from_value(old.record.spec.clone()).ok()?;
+    pub(super) fn anonymous_at(&self, old: &ContainerRecord, target: &str) -> Option<VolumeName> {
+        let spec: ContainerSpec = serde_json::from_value(old.spec.clone()).ok()?;
         let mount = spec.mounts.into_iter().find(|m| m.target == target)?;
-        old.record
-            .volumes
+        old.volumes
             .iter()
             .filter(|name| {
-                self.inputs.actual.volumes.get(*name).is_some_and(|v| v.record.labels.contains_key(ANONYMOUS))
+                let there = self.inputs.actual.volumes.get(*name).map(|v| &v.record);
+                // One that is to be made is inherited as well.
+                there.or(self.volumes.get(*name)).is_some_and(|v| v.labels.contains_key(ANONYMOUS))
             })
             .find(|name| mount.source == MountSource::Bind(self.inputs.paths.volume(name).join("_data")))
             .cloned()

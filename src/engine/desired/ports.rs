@@ -40,7 +40,7 @@ impl Chooser<'_> {
         with_names: bool,
         name: &ContainerName,
         id: &ContainerId,
-        old: Option<&ActualContainer>,
+        old: Option<&ContainerRecord>,
     ) -> Vec<EndpointRecord> {
         let mut keys: Vec<(&String, &model::ServiceNetwork)> = service.networks.iter().collect();
         keys.sort_by_key(|(key, _)| *key);
@@ -51,7 +51,7 @@ impl Chooser<'_> {
             let spec = network.change.spec.clone();
             let leases = self.leases.entry(spec.id.clone()).or_default();
             let kept = old
-                .and_then(|o| o.record.endpoints.iter().find(|e| e.network == spec.id))
+                .and_then(|o| o.endpoints.iter().find(|e| e.network == spec.id))
                 .map(|e| e.address)
                 .filter(|address| spec.subnet.contains(address));
             let address = match kept.map_or_else(|| self.choices.address(&spec, leases), Ok) {
@@ -92,7 +92,7 @@ impl Chooser<'_> {
         &mut self,
         service: &Service,
         name: &ContainerName,
-        old: Option<&ActualContainer>,
+        old: Option<&ContainerRecord>,
     ) -> Vec<PortRecord> {
         let mut records = Vec::new();
         for port in &service.ports {
@@ -124,7 +124,7 @@ impl Chooser<'_> {
         service: &Service,
         port: &model::Port,
         name: &ContainerName,
-        old: Option<&ActualContainer>,
+        old: Option<&ContainerRecord>,
     ) -> Result<Option<PublishedPort>, Refusal> {
         let protocol = match port.protocol {
             Protocol::Tcp => Transport::Tcp,
@@ -161,7 +161,7 @@ impl Chooser<'_> {
             };
         }
         // Any port will do: the one that the container had before, or what the host has free.
-        let before = old.into_iter().flat_map(|o| &o.record.endpoints).flat_map(|e| &e.ports).filter_map(published);
+        let before = old.into_iter().flat_map(|o| &o.endpoints).flat_map(|e| &e.ports).filter_map(published);
         let mut before = before.filter(|p| p.target == port.target && p.protocol == protocol && p.host_ip == host_ip);
         let range = range.unwrap_or(32768..=60999);
         if let Some(same) = before.find(|p| range.contains(&p.host_port) && holder_of(p, &self.ports).is_none()) {
