@@ -15,7 +15,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("commit", "comes with the full build: an image's layer is made of a container's"),
     ("publish", "comes with pushing to registries"),
     ("push", "comes with pushing to registries"),
-    ("up --menu", "keys that act while the logs are shown are to come"),
 ];
 
 /// The part of the page that is made.

@@ -26,10 +26,8 @@ const LATER: &[(&str, &str)] = &[
 const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "rm", "save", "tag"];
 
 /// Options of docker compose's commands that are to come; the empty name has those before the command.
-const LATER_OPTIONS: &[(&str, &[&str])] = &[
-    ("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"]),
-    ("up", &["--menu"]),
-];
+const LATER_OPTIONS: &[(&str, &[&str])] =
+    &[("", &["--all-resources", "--compatibility", "--insecure-registry", "--parallel", "--verbose", "--workdir"])];
 
 /// Returns what is wrong, if we know better than clap.
 pub(super) fn explain(error: &clap::Error, args: &[String]) -> Option<Report> {
@@ -146,7 +144,6 @@ mod tests {
             "hoist image load x.tar",
             "hoist up -p shop",
             "hoist -f a.yaml down --profile x",
-            "hoist up --menu",
             "hoist --parallel 3 up",
             "hoist up --nope",
             "hoist up --force-recreat",
@@ -172,7 +169,6 @@ mod tests {
         help: write: hoist -p NAME up
         error: `--profile` goes before the command
         help: write: hoist --profile NAME down
-        error: `--menu` of `hoist up` is not part of this version yet
         error: `--parallel` of `hoist` is not part of this version yet
         error: `hoist up` has no option `--nope`
         help: hoist up --help lists the options

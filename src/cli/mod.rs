@@ -25,6 +25,7 @@ mod kill;
 mod logs;
 mod ls;
 mod man;
+mod menu;
 mod moment;
 mod output;
 mod pause;

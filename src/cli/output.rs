@@ -48,6 +48,8 @@ pub(crate) struct Output {
     colour_err: bool,
     hide_starts: AtomicBool,
     board: Arc<Mutex<Option<Board>>>,
+    /// A line that stays at the bottom while no block is drawn.
+    footer: Mutex<Option<String>>,
 }
 
 impl Output {
@@ -70,6 +72,39 @@ impl Output {
             colour_err: wanted(terminal),
             hide_starts: AtomicBool::new(false),
             board: Arc::default(),
+            footer: Mutex::default(),
+        }
+    }
+
+    /// Returns whether lines are drawn again.
+    pub(crate) fn draws(&self) -> bool {
+        self.mode == ProgressMode::Tty
+    }
+
+    /// Keeps a line at the bottom of the terminal, or takes it away.
+    pub(crate) fn set_footer(&self, text: Option<String>) {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut err = std::io::stderr().lock();
+        if board.is_none() {
+            self.erase_footer(&mut err);
+        }
+        *self.footer.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        if board.is_none() {
+            self.draw_footer(&mut err);
+        }
+    }
+
+    fn erase_footer(&self, out: &mut dyn Write) {
+        if self.footer.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            drop(write!(out, "\r\x1b[K").and_then(|()| out.flush()));
+        }
+    }
+
+    fn draw_footer(&self, out: &mut dyn Write) {
+        if let Some(text) = self.footer.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+            let shown: String = text.chars().take(width.saturating_sub(1)).collect();
+            drop(write!(out, "{}", paint(self.colour_err, Style::new().dimmed(), &shown)).and_then(|()| out.flush()));
         }
     }
 
@@ -88,11 +123,16 @@ impl Output {
     /// Writes a command's result to stdout.
     pub(crate) fn data(&self, text: &str) {
         // On a terminal the lines would stand in the middle of the block; its next tick draws it below them.
-        if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            board.erase(&mut std::io::stderr().lock());
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        match board.as_mut() {
+            Some(board) => board.erase(&mut std::io::stderr().lock()),
+            None => self.erase_footer(&mut std::io::stderr().lock()),
         }
         let mut out = std::io::stdout().lock();
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        if board.is_none() {
+            self.draw_footer(&mut std::io::stderr().lock());
+        }
     }
 
     /// Writes a line for the user to stderr.
@@ -142,10 +182,14 @@ impl Output {
     fn err(&self, text: &str) {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let mut err = std::io::stderr().lock();
-        if let Some(board) = board.as_mut() {
-            board.erase(&mut err);
+        match board.as_mut() {
+            Some(board) => board.erase(&mut err),
+            None => self.erase_footer(&mut err),
         }
         drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+        if board.is_none() {
+            self.draw_footer(&mut err);
+        }
     }
 
     fn begin(&self, verb: &'static str, total: usize) {
@@ -153,6 +197,9 @@ impl Output {
             return;
         }
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        if board.is_none() {
+            self.erase_footer(&mut std::io::stderr().lock());
+        }
         *board = Some(Board { verb, total, lines: IndexMap::new(), drawn: 0, colour: self.colour_err });
         let shared = Arc::clone(&self.board);
         let ticks = std::thread::Builder::new().name("progress".into()).spawn(move || {
@@ -219,6 +266,7 @@ impl Sink for Output {
                 let board = self.board.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(mut board) = board {
                     board.draw(&mut std::io::stderr().lock());
+                    self.draw_footer(&mut std::io::stderr().lock());
                 }
             }
         }

@@ -18,7 +18,7 @@ use hoist::engine::console::{CallersTerminal, Console};
 use hoist::engine::detach::{self, Keys};
 use hoist::runtime::terminal::Size;
 use hoist::sys::process::{self, Child};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -29,6 +29,7 @@ use super::Context;
 pub(crate) struct Raw {
     terminal: OwnedFd,
     before: Termios,
+    set: Termios,
     /// The end of the pipe that the guard waits for, and the guard.
     guard: Option<(OwnedFd, Child)>,
 }
@@ -36,17 +37,44 @@ pub(crate) struct Raw {
 impl Raw {
     /// Puts the terminal that our stdin is into raw mode.
     fn enter() -> io::Result<Self> {
+        Self::set(Termios::make_raw)
+    }
+
+    /// Has the terminal that our stdin is give its keys one by one and not show them. Those that signal still do.
+    ///
+    /// # Errors
+    /// When stdin is no terminal, or a process cannot be made.
+    pub(crate) fn key_by_key() -> io::Result<Self> {
+        Self::set(|termios| {
+            termios.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+            termios.special_codes[SpecialCodeIndex::VMIN] = 1;
+            termios.special_codes[SpecialCodeIndex::VTIME] = 0;
+        })
+    }
+
+    fn set(change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let terminal = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
-        raw.make_raw();
+        change(&mut raw);
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let guard = process::clone_child(process::CLONE_CLEAR_SIGHAND, None, || {
             guard(terminal.as_fd(), read.as_fd(), write.as_fd(), &before, &raw)
         })?;
-        let entered = Self { terminal, before, guard: Some((write, guard)) };
-        tcsetattr(&entered.terminal, OptionalActions::Now, &raw)?;
+        let entered = Self { terminal, before, set: raw, guard: Some((write, guard)) };
+        entered.again_or()?;
         Ok(entered)
+    }
+
+    /// Sets the terminal again, after somebody else had it.
+    pub(crate) fn again(&self) {
+        if let Err(error) = self.again_or() {
+            tracing::debug!(%error, "the terminal is gone");
+        }
+    }
+
+    fn again_or(&self) -> io::Result<()> {
+        Ok(tcsetattr(&self.terminal, OptionalActions::Now, &self.set)?)
     }
 }
 

@@ -23,8 +23,9 @@ use tokio::sync::Notify;
 
 use super::context::{hashes, with_sources};
 use super::creating::{Creating, incompatible};
+use super::menu::{Key, Menu, next_key};
 use super::output::LogPrinter;
-use super::{Context, Exit, Interrupts, watch};
+use super::{Context, Exit, Interrupts, menu, watch};
 
 /// Create and start containers
 #[derive(Debug, clap::Args)]
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// Have containers follow the files of the host, as `develop.watch` says
     #[arg(short, long)]
     watch: bool,
+    /// Show which keys act while the output is shown; without it, COMPOSE_MENU says, else yes on a terminal
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    menu: Option<bool>,
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_parser = super::seconds, value_name = "SECONDS")]
     timeout: Option<Duration>,
@@ -106,6 +110,11 @@ impl Args {
     /// Every end ends the others.
     fn aborts_on_exit(&self) -> bool {
         self.abort_on_container_exit || (self.exit_code_from.is_some() && !self.abort_on_container_failure)
+    }
+
+    fn has_menu(&self) -> bool {
+        let variable = || std::env::var("COMPOSE_MENU").ok();
+        self.menu.unwrap_or_else(|| variable().is_none_or(|text| !matches!(&*text.to_lowercase(), "false" | "f" | "0")))
     }
 
     fn background(&self) -> bool {
@@ -229,8 +238,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         build_events: request.build_events,
         stops: true,
     };
-    let watching = watcher.map(|watcher| (watcher, request));
-    attach(cx, &engine, &project.name, args, &shown, began, &mut interrupts, watching, &sources).await
+    attach(cx, &engine, args, &shown, began, &mut interrupts, watcher, &request, &sources).await
 }
 
 /// Says which containers did not stay up: a warning each, or with `--wait` an error.
@@ -331,16 +339,17 @@ const EXITED: u8 = 11;
 async fn attach<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
-    project: &ProjectName,
     args: &Args,
     shown: &Shown,
     began: String,
     interrupts: &mut Interrupts,
-    watching: Option<(Watcher, Watch<'_>)>,
+    watcher: Option<Watcher>,
+    request: &Watch<'_>,
     sources: &Sources,
 ) -> Result<Exit, Report> {
+    let project = &request.project.name;
     let (on_exit, on_failure) = (args.aborts_on_exit(), args.abort_on_container_failure);
-    let (since, stays) = (Some(began), watching.is_some());
+    let (since, stays) = (Some(began), watcher.is_some());
     let select = |services| Selection { services, since: since.clone(), unkept: true, stays, ..Selection::default() };
     let selection = select(shown.watched(on_exit || on_failure));
     let labels = match shown.attached.is_empty() {
@@ -369,7 +378,9 @@ async fn attach<B: Backend>(
         }
     };
     let mut follow = std::pin::pin!(engine.follow(project, &selection, &mut show, std::future::pending()));
-    let enough = Notify::new();
+    // Watching ends with `enough`; after that it may begin again with `wanted`.
+    let (enough, wanted, over) = (Notify::new(), Notify::new(), Cell::new(false));
+    let watching = Cell::new(stays);
     let tell = |told| {
         match &told {
             Told::Rebuilding(_) | Told::Restarting(_) => changing.set(true),
@@ -380,32 +391,61 @@ async fn attach<B: Backend>(
         cx.output().hide_starts(!changing.get());
         watch::say(cx.output(), told, sources);
     };
-    let watch = async {
-        match watching {
-            Some((watcher, request)) => engine.watch(watcher, &request, cx.output(), &tell, enough.notified()).await,
-            None => std::future::pending().await,
+    let watches = request.project.services.values().any(|service| !service.watch.is_empty());
+    let mut menu = args.has_menu().then(|| Menu::open(cx.output(), watches)).flatten();
+    let has_menu = menu.is_some();
+    let now_watching = |now: bool| {
+        watching.set(now);
+        if has_menu {
+            cx.output().set_footer(Some(menu::line(watches, now)));
         }
     };
-    let mut watch = std::pin::pin!(watch);
-    let mut watched = false;
-    let (all_ended, interrupted) = loop {
-        tokio::select! {
-            biased;
-            end = &mut follow => break end.map(|_| (true, false))?,
-            () = ended.notified() => break (false, false),
-            () = interrupts.next() => break (false, true),
-            end = &mut watch, if !watched => {
-                end?;
-                watched = true;
+    now_watching(watching.get());
+    let watch = async {
+        let mut next = watcher;
+        while !over.get() {
+            match next.take() {
+                Some(watcher) => engine.watch(watcher, request, cx.output(), &tell, enough.notified()).await?,
+                None => {
+                    now_watching(false);
+                    wanted.notified().await;
+                    next = begin_to_watch(cx, request, args, sources).filter(|_| !over.get());
+                    now_watching(next.is_some());
+                }
             }
         }
+        Ok::<(), Report>(())
     };
-    if stays && !watched {
-        // It may hold the project's lock, which the stop needs.
+    let mut watch = std::pin::pin!(watch);
+    let end = loop {
+        tokio::select! {
+            biased;
+            end = &mut follow => break end.map(|_| End::Ended)?,
+            () = ended.notified() => break End::Aborted,
+            () = interrupts.next() => break End::Interrupted,
+            end = &mut watch => end?,
+            key = next_key(&mut menu) => match key {
+                Key::Detach => break End::Detached,
+                Key::Watch if watching.get() => {
+                    now_watching(false);
+                    enough.notify_one();
+                }
+                Key::Watch => {
+                    now_watching(true);
+                    wanted.notify_one();
+                }
+            },
+        }
+    };
+    drop(menu);
+    over.set(true);
+    // It may hold the project's lock, which the stop needs.
+    if watching.get() {
         enough.notify_one();
         watch.await?;
     }
-    if all_ended && first.get().is_none() {
+    let (all_ended, interrupted) = (end == End::Ended, end == End::Interrupted);
+    if end == End::Detached || (all_ended && first.get().is_none()) {
         return Ok(Exit::Success);
     }
     let (why, services) = match interrupted {
@@ -436,6 +476,33 @@ async fn attach<B: Backend>(
         None => first.get().flatten(),
     };
     Ok(Exit::of_process(code.unwrap_or(1)))
+}
+
+/// How it comes that output is not shown any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was shown has ended.
+    Ended,
+    /// One has ended that ends the others.
+    Aborted,
+    /// The user wants all to stop.
+    Interrupted,
+    /// The user wants all to go on.
+    Detached,
+}
+
+/// Looks at the files that are to be watched from now on; says why that cannot be.
+fn begin_to_watch<B: Backend>(cx: &Context<B>, request: &Watch<'_>, args: &Args, sources: &Sources) -> Option<Watcher> {
+    match Watcher::begin(request.project, &args.services) {
+        Ok(watcher) => {
+            watch::warn(cx.output(), &watcher, sources);
+            Some(watcher)
+        }
+        Err(report) => {
+            cx.output().report(&with_sources(sources.clone())(report));
+            None
+        }
+    }
 }
 
 /// Stops in order; a second Ctrl-C kills.

@@ -598,3 +598,58 @@ services:
     assert!(refused.contains("the container's /dev/console is a symbolic link"), "{refused}");
     assert_eq!(shop.read("canary"), "sings\n");
 }
+
+/// What is shown at the bottom while an attached `up` shows its output.
+const KEYS: &str = "w Enable Watch   d Detach";
+
+#[test]
+fn keys_of_an_attached_up_watch_and_detach() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "services:\n  web:\n    image: busybox\n    command: sh -c 'while sleep 0.3; do echo tick; done'\n    init: true\n    \
+         develop: {watch: [{path: ./src, action: sync, target: /src}]}\n",
+    );
+    shop.make_dir("src");
+    let tmux = Tmux::open(&shop);
+    let before = tmux.settings();
+    tmux.line("hoist up");
+    // The line stays at the bottom, once, while others come.
+    for ticks in [1, 4] {
+        tmux.wait("lines above the keys", |s| {
+            s.matches("tick").count() >= ticks && s.ends_with(KEYS) && s.matches("Detach").count() == 1
+        });
+    }
+    tmux.text("x");
+    tmux.text("w");
+    tmux.wait("it watches", |s| s.contains("Watch enabled") && s.ends_with("w Disable Watch   d Detach"));
+    shop.write("src/new", "here\n");
+    eventually(20.secs(), "the file is there", || {
+        holds(shop.hoist(&["exec", "-T", "web", "cat", "/src/new"]).stdout == "here\n")
+    });
+    tmux.text("w");
+    tmux.wait("it watches no more", |s| s.matches("Watch disabled").count() == 1 && s.ends_with(KEYS));
+    // Stopped and resumed it has the keys again.
+    tmux.key("C-z");
+    tmux.wait("the shell", |s| s.contains("Stopped"));
+    tmux.line("fg");
+    tmux.wait("it goes on", |s| s.ends_with(KEYS));
+    tmux.text("d");
+    // The line that was there when it was stopped is history.
+    tmux.wait("the prompt without the keys", |s| s.ends_with('#') && s.matches("Detach").count() == 1);
+    tmux.wait_settings(&before);
+    assert_eq!(shop.hoist(&["ps", "--services", "--status", "running"]).ok(), "web\n");
+    // Ctrl-C is what it is without.
+    tmux.line("clear; hoist up");
+    tmux.wait("the keys", |s| s.contains("tick") && s.ends_with(KEYS));
+    tmux.key("C-c");
+    tmux.wait("it is stopped", |s| s.contains("Gracefully Stopping") && s.ends_with('#') && !s.contains("Detach"));
+    tmux.wait_settings(&before);
+    // Who does not want it has none.
+    tmux.line("clear; COMPOSE_MENU=false hoist up");
+    tmux.wait("a line", |s| s.contains("tick") && !s.contains("Detach"));
+    tmux.key("C-c");
+    tmux.wait("it is stopped", |s| s.contains("Gracefully Stopping") && s.ends_with('#'));
+    tmux.wait_settings(&before);
+    shop.down();
+}
