@@ -70,6 +70,14 @@ pub enum Error {
         /// Its name.
         controller: &'static str,
     },
+    /// The processes hold more memory than they may have from now on.
+    #[error("its processes hold {used} bytes of memory that cannot be taken from them, and the new limit is {limit}")]
+    Held {
+        /// Bytes that they hold.
+        used: u64,
+        /// Bytes that they may have.
+        limit: u64,
+    },
     /// Processes were still there at the deadline.
     #[error("cgroup `{}` still has processes", path.display())]
     StillPopulated {
@@ -87,6 +95,7 @@ impl Explain for Error {
             | Self::Act { .. }
             | Self::Set { .. }
             | Self::NoController { .. }
+            | Self::Held { .. }
             | Self::StillPopulated { .. } => None,
         }
     }
@@ -345,6 +354,16 @@ impl Cgroup {
     #[must_use]
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Opens it once more.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn again(&self) -> Result<Self, Error> {
+        let dir =
+            self.dir.try_clone().map_err(|source| Error::Act { action: "open", path: self.path.clone(), source })?;
+        Ok(Self { dir, path: self.path.clone() })
     }
 
     /// Returns the path of its directory, for messages.

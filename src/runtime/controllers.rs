@@ -15,9 +15,9 @@ use super::resources::{Controller, Resources, Write, cpu_list};
 /// Where the limits of containers go on this host.
 #[derive(Debug)]
 pub struct Controllers {
-    unified: Vec<Controller>,
+    pub(super) unified: Vec<Controller>,
     /// Hierarchies of the first version with a controller that the second has not.
-    v1: Vec<(Vec<Controller>, Hierarchy)>,
+    pub(super) v1: Vec<(Vec<Controller>, Hierarchy)>,
 }
 
 /// What this host can do to keep a container apart from the rest.
@@ -113,7 +113,7 @@ impl Controllers {
     /// When a controller is missing or the kernel refuses a value. What was made is removed with the container.
     pub fn limit(&self, unified: &Hierarchy, relative: &str, resources: &Resources) -> Result<Limits, Error> {
         let mut limits = Limits::default();
-        let needed = resources.controllers();
+        let needed = resources.limited();
         let v2: Vec<Controller> = needed.iter().copied().filter(|c| self.unified.contains(c)).collect();
         if !v2.is_empty() {
             for cgroup in unified.ancestors(relative)? {
@@ -145,9 +145,15 @@ impl Controllers {
     /// When they are not there any more.
     pub fn open(&self, unified: &Hierarchy, relative: &str, resources: &Resources) -> Result<Limits, Error> {
         let mut limits = Limits::default();
-        let needed = resources.controllers();
-        for (_, hierarchy) in self.of(&needed) {
-            limits.v1.push(hierarchy.open(relative)?);
+        let needed = resources.limited();
+        for (controllers, hierarchy) in self.of(&resources.controllers()) {
+            match hierarchy.open(relative) {
+                // What is left of a limit is left by the run in which it was taken away, and by no later one.
+                Err(Error::Act { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound
+                        && !controllers.iter().any(|c| needed.contains(c)) => {}
+                cgroup => limits.v1.push(cgroup?),
+            }
         }
         limits.watch_memory(unified, relative, &needed, self)?;
         Ok(limits)
@@ -177,7 +183,7 @@ impl Controllers {
     }
 
     /// Returns the hierarchies of the first version that have one of these controllers.
-    fn of(&self, needed: &[Controller]) -> impl Iterator<Item = &(Vec<Controller>, Hierarchy)> {
+    pub(super) fn of(&self, needed: &[Controller]) -> impl Iterator<Item = &(Vec<Controller>, Hierarchy)> {
         self.v1.iter().filter(|(found, _)| found.iter().any(|c| needed.contains(c)))
     }
 }
@@ -244,7 +250,7 @@ fn write(cgroup: &Cgroup, writes: &[Write], controllers: &[Controller]) -> Resul
 }
 
 /// Lets the children of a cgroup have these controllers.
-fn switch_on(cgroup: &Cgroup, controllers: &[Controller]) -> Result<(), Error> {
+pub(super) fn switch_on(cgroup: &Cgroup, controllers: &[Controller]) -> Result<(), Error> {
     let on = cgroup.get("cgroup.subtree_control")?;
     let missing: Vec<String> = controllers
         .iter()
@@ -256,7 +262,7 @@ fn switch_on(cgroup: &Cgroup, controllers: &[Controller]) -> Result<(), Error> {
 
 /// Gives a new cpuset, and those above it, what their parents have: of the first version they are born empty, and then no
 /// process can be in them.
-fn inherit_cpus(hierarchy: &Hierarchy, relative: &str, cgroup: &Cgroup) -> Result<(), Error> {
+pub(super) fn inherit_cpus(hierarchy: &Hierarchy, relative: &str, cgroup: &Cgroup) -> Result<(), Error> {
     let ancestors = hierarchy.ancestors(relative)?;
     let chain: Vec<&Cgroup> = ancestors.iter().chain([cgroup]).collect();
     for pair in chain.windows(2) {

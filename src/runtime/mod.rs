@@ -16,6 +16,7 @@ pub mod init;
 pub mod launch;
 pub mod nodes;
 pub mod processes;
+mod relimit;
 pub mod resources;
 pub mod rlimits;
 pub mod seccomp;

@@ -34,6 +34,9 @@ pub struct Resources {
     pub cpuset: Option<String>,
     /// How many processes and threads there may be.
     pub pids: Option<Bound>,
+    /// Controllers of limits that were taken away while the container ran: what was made for it there goes with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Controller>,
 }
 
 /// A number, or no bound at all where there would be one by default.
@@ -75,6 +78,17 @@ impl Controller {
     }
 }
 
+/// What a file of a cgroup is to say when there may be something else in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Whose file.
+    pub controller: Controller,
+    /// The file.
+    pub file: &'static str,
+    /// What it says; `None` is what the parent's does.
+    pub value: Option<String>,
+}
+
 /// A value and the file of a cgroup that takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
@@ -93,12 +107,74 @@ impl Resources {
         *self == Self::default()
     }
 
-    /// Returns the controllers that are needed, each once.
+    /// Returns the controllers that keep a limit, each once.
     #[must_use]
-    pub fn controllers(&self) -> Vec<Controller> {
+    pub fn limited(&self) -> Vec<Controller> {
         let mut needed: Vec<Controller> = self.v1().into_iter().map(|w| w.controller).collect();
         needed.dedup();
         needed
+    }
+
+    /// Returns the controllers that the container may have something in: those of its limits and those that are left.
+    #[must_use]
+    pub fn controllers(&self) -> Vec<Controller> {
+        let limited = self.limited();
+        Controller::ALL.into_iter().filter(|c| limited.contains(c) || self.left.contains(c)).collect()
+    }
+
+    /// Returns these limits for a container that had others before: it may have something in the controllers of those yet.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        let limited = self.limited();
+        self.left = before.controllers().into_iter().filter(|c| !limited.contains(c)).collect();
+        self
+    }
+
+    /// Returns what each file of a cgroup of the second version says, limited or not, in order.
+    #[must_use]
+    pub fn whole_v2(&self) -> Vec<Setting> {
+        let text = |number: Option<u64>, default: &str| number.map_or_else(|| default.to_owned(), |n| n.to_string());
+        let swap = match (self.memory, self.memory_and_swap) {
+            (Some(memory), Some(Bound::AtMost(both))) => both.saturating_sub(memory).to_string(),
+            _ => "max".to_owned(),
+        };
+        let set = |controller, file, value| Setting { controller, file, value: Some(value) };
+        vec![
+            set(Controller::Memory, "memory.max", text(self.memory, "max")),
+            set(Controller::Memory, "memory.swap.max", swap),
+            set(Controller::Memory, "memory.low", text(self.memory_reservation, "0")),
+            set(
+                Controller::Cpu,
+                "cpu.max",
+                format!("{} {}", text(self.cpu_quota, "max"), self.cpu_period.unwrap_or(CPU_PERIOD)),
+            ),
+            set(Controller::Cpu, "cpu.weight", self.cpu_shares.map_or(100, weight).to_string()),
+            // Nothing is all that the parent has; it takes a line end to be written.
+            set(Controller::Cpuset, "cpuset.cpus", self.cpuset.clone().unwrap_or_else(|| "\n".to_owned())),
+            set(Controller::Pids, "pids.max", self.pids.map_or_else(|| "max".to_owned(), |bound| max(bound, "max"))),
+        ]
+    }
+
+    /// Returns what each file of the cgroups of the first version says, limited or not. The first two, memory and the sum of
+    /// memory and swap, are written in the order that keeps the one below the other.
+    #[must_use]
+    pub fn whole_v1(&self) -> Vec<Setting> {
+        let text = |number: Option<u64>, default: &str| number.map_or_else(|| default.to_owned(), |n| n.to_string());
+        let set = |controller, file, value: String| Setting { controller, file, value: Some(value) };
+        let own = |controller, file, value: Option<String>| Setting { controller, file, value };
+        let both = self.memory_and_swap.map_or_else(|| "-1".to_owned(), |bound| max(bound, "-1"));
+        vec![
+            set(Controller::Memory, "memory.limit_in_bytes", text(self.memory, "-1")),
+            set(Controller::Memory, "memory.memsw.limit_in_bytes", both),
+            set(Controller::Memory, "memory.soft_limit_in_bytes", text(self.memory_reservation, "-1")),
+            own(Controller::Memory, "memory.swappiness", self.swappiness.map(|n| n.to_string())),
+            set(Controller::Memory, "memory.oom_control", u8::from(self.oom_kill_disable).to_string()),
+            set(Controller::Cpu, "cpu.cfs_period_us", self.cpu_period.unwrap_or(CPU_PERIOD).to_string()),
+            set(Controller::Cpu, "cpu.cfs_quota_us", text(self.cpu_quota, "-1")),
+            set(Controller::Cpu, "cpu.shares", text(self.cpu_shares, "1024")),
+            own(Controller::Cpuset, "cpuset.cpus", self.cpuset.clone()),
+            set(Controller::Pids, "pids.max", self.pids.map_or_else(|| "max".to_owned(), |bound| max(bound, "max"))),
+        ]
     }
 
     /// Returns what to write into a cgroup of the second version, in order.
@@ -231,6 +307,7 @@ mod tests {
             cpu_shares: Some(512),
             cpuset: Some("0-1".into()),
             pids: Some(Bound::AtMost(20)),
+            left: Vec::new(),
         };
         assert_eq!(all.controllers(), Controller::ALL);
         insta::assert_snapshot!(lines(&all.v2()), @r#"
@@ -262,6 +339,70 @@ pids pids.max = 20
         assert!(none.is_empty() && none.controllers().is_empty() && none.v1().is_empty() && none.v2().is_empty());
         let old: Resources = serde_json::from_str("{}").expect("a record from before there were limits");
         assert_eq!(old, none);
+    }
+
+    #[test]
+    fn what_is_no_longer_limited_is_as_it_was_born() {
+        let settings = |all: Vec<Setting>| -> String {
+            all.iter()
+                .map(|s| format!("{} = {}\n", s.file, s.value.as_deref().unwrap_or("as above").escape_debug()))
+                .collect()
+        };
+        insta::assert_snapshot!(settings(Resources::default().whole_v1()), @r"
+        memory.limit_in_bytes = -1
+        memory.memsw.limit_in_bytes = -1
+        memory.soft_limit_in_bytes = -1
+        memory.swappiness = as above
+        memory.oom_control = 0
+        cpu.cfs_period_us = 100000
+        cpu.cfs_quota_us = -1
+        cpu.shares = 1024
+        cpuset.cpus = as above
+        pids.max = max
+        ");
+        insta::assert_snapshot!(settings(Resources::default().whole_v2()), @r"
+        memory.max = max
+        memory.swap.max = max
+        memory.low = 0
+        cpu.max = max 100000
+        cpu.weight = 100
+        cpuset.cpus = \n
+        pids.max = max
+        ");
+        // What is limited is written as at the start.
+        let all = Resources {
+            memory: Some(64 << 20),
+            memory_and_swap: Some(Bound::AtMost(96 << 20)),
+            memory_reservation: Some(32 << 20),
+            swappiness: Some(10),
+            oom_kill_disable: true,
+            cpu_quota: Some(50_000),
+            cpu_period: Some(200_000),
+            cpu_shares: Some(512),
+            cpuset: Some("0-1".into()),
+            pids: Some(Bound::AtMost(20)),
+            left: Vec::new(),
+        };
+        let whole = |all: Vec<Setting>| -> String {
+            all.into_iter()
+                .map(|s| format!("{} {} = {}\n", s.controller.name(), s.file, s.value.unwrap_or_default()))
+                .collect()
+        };
+        assert_eq!((whole(all.whole_v1()), whole(all.whole_v2())), (lines(&all.v1()), lines(&all.v2())));
+    }
+
+    #[test]
+    fn a_limit_that_is_taken_away_leaves_its_controller_behind() {
+        let pids = Resources { pids: Some(Bound::AtMost(3)), ..Resources::default() };
+        let cpu = Resources { cpu_shares: Some(2), ..Resources::default() };
+        let after = cpu.clone().after(&pids);
+        assert_eq!((after.left.as_slice(), after.limited()), (&[Controller::Pids][..], vec![Controller::Cpu]));
+        assert_eq!(after.controllers(), [Controller::Cpu, Controller::Pids]);
+        let none = Resources::default().after(&after);
+        assert_eq!((none.left.as_slice(), none.is_empty()), (&[Controller::Cpu, Controller::Pids][..], false));
+        assert_eq!(pids.after(&none).left, [Controller::Cpu]);
+        assert_eq!(Resources::default().after(&Resources::default()), Resources::default());
+        assert!(!serde_json::to_string(&cpu).expect("JSON").contains("left"));
     }
 
     #[test]

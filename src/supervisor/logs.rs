@@ -123,8 +123,8 @@ impl Log {
         let (mut ends, size) = ends_of(&mut file)?;
         file.set_len(size)?;
         file.seek(SeekFrom::Start(size))?;
-        if size == 0 && policy.max_size.is_some() {
-            // It was killed before the first line of this file.
+        if size == 0 {
+            // It may have been killed before the first line of this file, perhaps under another policy.
             match File::open(files::file(directory, 1)) {
                 Ok(mut before) => ends = ends_of(&mut before)?.0,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -144,6 +144,15 @@ impl Log {
             lost: [0; 2],
             why: String::new(),
         })
+    }
+
+    /// Goes on under another policy, which keeps the log where it is and has as many files at least: those that are there are
+    /// among its own, and the next line begins a new one if it has to.
+    pub(super) fn follow(&mut self, policy: LogPolicy) {
+        self.policy = policy;
+        if policy.max_files > 1 {
+            self.replaced = None; // from now on none is
+        }
     }
 
     /// Returns how many bytes of a stream are in the log.
@@ -631,6 +640,33 @@ mod tests {
         let shown: String = by_file(dir.path()).iter().map(|text| said(text)).collect();
         assert_eq!(shown, "two three ");
         assert!(!files::next_file(dir.path()).exists());
+    }
+
+    #[test]
+    fn another_policy_holds_from_the_next_line_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = Log::open(dir.path(), KEPT).expect("opened");
+        let write = |log: &mut Log, from: u64, text: &[u8]| {
+            let taken = log.append(Source::Stdout, from, text, false, NOW, &mut Vec::new()).expect("written");
+            assert_eq!(taken, text.len());
+        };
+        let shown = || -> Vec<String> { by_file(dir.path()).iter().map(|text| said(text)).collect() };
+        write(&mut log, 0, b"one\ntwo\n");
+        log.follow(LogPolicy { max_size: Some(1), ..KEPT });
+        log.replaced_before = None;
+        write(&mut log, 8, b"three\n");
+        assert_eq!(shown(), ["three "]);
+        log.follow(LogPolicy { max_size: Some(1), max_files: 3, ..KEPT });
+        assert!(log.replaced.is_none());
+        write(&mut log, 14, b"four\nfive\nsix\n");
+        assert_eq!(shown(), ["four ", "five ", "six "]);
+        log.follow(LogPolicy { max_files: 3, ..KEPT });
+        write(&mut log, 28, b"seven\neight\n");
+        assert_eq!(shown(), ["four ", "five ", "six seven eight "]);
+        // A process that is killed between two files under one policy is followed by one with the other.
+        files::make_room(dir.path(), 3).expect("room");
+        let log = Log::open(dir.path(), KEPT).expect("opened again");
+        assert_eq!(log.end(Source::Stdout), 40);
     }
 
     #[test]

@@ -77,6 +77,12 @@ pub enum Request {
         /// Which.
         container: ContainerId,
     },
+    /// Do with a container from now on what its record says by now: its limits, its health check, all that its policy is.
+    /// Answered when that holds; refused, nothing has changed.
+    Update {
+        /// Which.
+        container: ContainerId,
+    },
     /// Forget a container that does not run: its descriptors, volatile state and cgroup go.
     Forget {
         /// Which.
@@ -162,6 +168,7 @@ impl Carries for ToWorker {
             | Request::Kill { .. }
             | Request::Pause { .. }
             | Request::Unpause { .. }
+            | Request::Update { .. }
             | Request::Forget { .. }
             | Request::Exec { .. }
             | Request::ExecWait { .. }

@@ -164,6 +164,7 @@ impl Worker {
             Request::Kill { container, signal } => self.request_kill(&container, signal, waiter),
             Request::Pause { container } => self.request_pause(&container, waiter),
             Request::Unpause { container } => self.request_unpause(&container, waiter),
+            Request::Update { container } => self.request_update(&container, waiter),
             Request::Forget { container } => self.request_forget(&container, waiter),
             Request::Subscribe => self.subscribe(waiter),
             Request::Leave => self.leave_if_empty(),

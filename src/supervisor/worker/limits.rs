@@ -2,6 +2,7 @@
 
 use super::Worker;
 use super::containers::{Container, chain};
+use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::ContainerSpec;
 use crate::runtime::controllers::Controllers;
@@ -31,6 +32,27 @@ impl Worker {
         let limits = controllers.limit(&self.hierarchy, &cgroup, &resources).map_err(|e| chain(&e))?;
         if let Some(container) = self.containers.get_mut(id) {
             container.limits = Some(limits);
+        }
+        Ok(())
+    }
+
+    /// Gives a container other limits, in the kernel if it runs. Refused, they are what they were.
+    pub(super) fn relimit(&mut self, id: &ContainerId, resources: &Resources) -> Result<(), String> {
+        let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
+        let runs = container.is_alive() && !container.has_ended();
+        // With neither now nor before there is nothing in the kernel.
+        if runs && !(resources.is_empty() && container.spec.resources.is_empty()) {
+            let cgroup = container.spec.cgroup.clone();
+            self.controllers()?;
+            let Some(controllers) = &self.controllers else { return Ok(()) };
+            let limits = controllers.relimit(&self.hierarchy, &cgroup, resources).map_err(|e| chain(&e))?;
+            fault::point("update.limited");
+            if let Some(container) = self.containers.get_mut(id) {
+                container.limits = Some(limits);
+            }
+        }
+        if let Some(container) = self.containers.get_mut(id) {
+            container.spec.resources = resources.clone();
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ mod pause;
 mod ports;
 mod streams;
 mod terminals;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
