@@ -98,11 +98,12 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     Ok(if args.detailed_exitcode && any(&prepared.changes) { Exit::Code(2) } else { Exit::Success })
 }
 
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 10] = [
     Action::Pull,
     Action::Build,
     Action::Create,
     Action::Replace,
+    Action::Update,
     Action::Remove,
     Action::Start,
     Action::Restart,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::model::{Sealed, Service};
-use super::schema::{Map, Pattern, SERVICE, Shape, Type};
+use super::schema::{Effect, Map, Pattern, SERVICE, Shape, Type};
 use super::tree::Entries as _;
 use super::value::Value;
 use super::yaml::{self, Node};
@@ -74,6 +74,13 @@ pub fn facets(service: &Service) -> Vec<Facet> {
         walk.value(key, field.map(|field| &field.ty), value, entry.map(|entry| &entry.value), at);
     }
     found
+}
+
+/// Returns whether a key of a service does nothing here, whatever stands there.
+#[must_use]
+pub fn is_inert(key: &str) -> bool {
+    let field = SERVICE.shape.fields().and_then(|known| known.fields.iter().find(|field| field.json == key));
+    field.is_some_and(|field| field.ty.effect == Effect::Inert)
 }
 
 /// Keys of a service of which all texts are told: the container's record has them in plain text too.

@@ -71,7 +71,7 @@ mod tests;
 pub use answer::{Answer, Question, answer};
 use assemble::{Assembly, Document, Scope};
 pub use config::{config, service_hash};
-pub use facets::{Facet, FacetValue, Written, facets};
+pub use facets::{Facet, FacetValue, Written, facets, is_inert};
 use model::Project;
 pub use print::Format;
 pub use variables::Variable;

@@ -185,8 +185,24 @@ pub fn differences(kept: &str, facets: &[Facet], id: &ContainerId, key: &Key) ->
     found
 }
 
+/// Returns the paths of a service's facets that are others than what the record of its container `id` has kept, all of them;
+/// nothing when that cannot be told.
+#[must_use]
+pub fn changed_paths(kept: &str, facets: &[Facet], id: &ContainerId, key: &Key) -> Option<BTreeSet<String>> {
+    let kept = kept.strip_prefix(&line(CHECK, &key.mark(id, CHECK, &[])))?;
+    let mut paths: BTreeMap<&str, (Option<&str>, Option<String>)> = BTreeMap::new();
+    for (path, entry) in kept.lines().filter_map(|line| line.split_once('\t')) {
+        paths.entry(path).or_default().0 = Some(entry);
+    }
+    for facet in facets {
+        paths.entry(&facet.path).or_default().1 = Some(entry(facet, id, key));
+    }
+    let other = paths.into_iter().filter(|(_, (old, new))| *old != new.as_deref());
+    Some(other.map(|(path, _)| path.to_owned()).collect())
+}
+
 /// The key of the service that a path begins with.
-fn top(path: &str) -> &str {
+pub(super) fn top(path: &str) -> &str {
     path.split(['.', '[']).next().unwrap_or(path)
 }
 
@@ -287,6 +303,11 @@ mod tests {
         ] {
             let kept = fingerprint(&facets(old), &id(1), &KEY);
             let found = differences(&kept, &facets(new), &id(1), &KEY);
+            let told_paths = changed_paths(&kept, &facets(new), &id(1), &KEY).expect("it can be told");
+            assert_eq!(told_paths.is_empty(), found.is_empty());
+            let tops = |paths: Vec<&str>| paths.into_iter().map(|path| top(path).to_owned()).collect::<BTreeSet<_>>();
+            let named = tops(found.iter().map(|difference| difference.key.as_str()).collect());
+            assert_eq!(tops(told_paths.iter().map(String::as_str).collect()), named, "{new:?}");
             let told = Differences::new(found).map_or_else(String::new, |all| all.to_string());
             assert_eq!(told, expected, "{new:?}");
         }
@@ -311,6 +332,7 @@ mod tests {
     fn what_cannot_be_compared_is_not_told() {
         let all = facets(&[("environment.A", "!1")]);
         assert_eq!(differences("", &all, &id(1), &KEY), [], "an older record");
+        assert_eq!(changed_paths("", &all, &id(1), &KEY), None);
         let kept = fingerprint(&facets(&[("environment.A", "!2")]), &id(1), &Key([8; 32]));
         assert_eq!(differences(&kept, &all, &id(1), &KEY), [], "another key");
     }

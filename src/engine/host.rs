@@ -26,7 +26,7 @@ use crate::supervisor::protocol::Request;
 use crate::sys;
 use crate::volume;
 
-type Done = Result<(), StepError>;
+pub(super) type Done = Result<(), StepError>;
 
 impl Host for Local {
     async fn perform(&self, step: &Step) -> Done {
@@ -84,6 +84,7 @@ impl Local {
                 self.ask(container, Request::Unpause { container: container.id.clone() }, "unpause").await
             }
             Step::RemoveContainer(container) => self.remove_container(container).await,
+            Step::Update(record) => self.update(record).await,
             Step::SetAside { container, name } => self.rename(container, |record| {
                 if record.aside.is_none() {
                     record.aside = Some(std::mem::replace(&mut record.name, name.clone()));
@@ -102,13 +103,13 @@ impl Local {
 }
 
 /// Wraps a driver's error, keeping its next step.
-fn failed(what: String, source: impl Explain + Send + Sync + 'static) -> StepError {
+pub(super) fn failed(what: String, source: impl Explain + Send + Sync + 'static) -> StepError {
     let help = source.help();
     StepError::Failed { what: format!("cannot {what}"), source: Box::new(source), help }
 }
 
 /// Wraps an error of the system.
-fn failed_io(what: String, source: io::Error) -> StepError {
+pub(super) fn failed_io(what: String, source: io::Error) -> StepError {
     StepError::Failed { what: format!("cannot {what}"), source: Box::new(source), help: None }
 }
 

@@ -478,7 +478,7 @@ impl Backend for Local {
     }
 
     fn begin(&self, project: &ProjectName, before: &Before) -> Result<(), Report> {
-        let earlier = self.state.before(project)?.map(|earlier| Before { kept: before.kept, ..earlier });
+        let earlier = self.state.before(project)?.map(|earlier| before.clone().since(earlier));
         Ok(self.state.write_before(project, earlier.as_ref().unwrap_or(before))?)
     }
 

@@ -1,8 +1,8 @@
-//! Which edits of a file replace a container and which do not: one table for every key of a service, held to by plans of
-//! projects that are loaded, and printed in docs/recreate.md.
+//! Which edits of a file replace a container, which are taken in place and which do nothing: one table for every key of a
+//! service, held to by plans of projects that are loaded, and printed in docs/recreate.md.
 //!
-//! The verdicts are docker compose's: what goes into the hash of a service replaces its containers, also where the key
-//! does nothing here. `HOIST_BLESS=1 cargo test --lib engine::matrix` writes the page anew.
+//! What goes into the hash of a service makes a difference, as in docker compose; what a container that is there can take is
+//! `engine::update`'s to say. `HOIST_BLESS=1 cargo test --lib engine::matrix` writes the page anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,19 +24,22 @@ enum Verdict {
     Nothing,
     /// Another number of containers; those that stay are left alone.
     Number,
+    /// The container takes it and goes on.
+    Updated,
     /// The container is replaced.
     Replaced,
     /// The file is refused.
     Refused,
 }
 
-use Verdict::{Nothing, Number, Refused, Replaced};
+use Verdict::{Nothing, Number, Refused, Replaced, Updated};
 
 impl Verdict {
     fn words(self) -> &'static str {
         match self {
             Nothing => "nothing",
             Number => "another number",
+            Updated => "updated in place",
             Replaced => "replaced",
             Refused => "refused",
         }
@@ -51,7 +54,7 @@ struct Row {
     before: [&'static str; 2],
     after: [&'static str; 2],
     verdict: Verdict,
-    /// The key that is named as changed, where it is another one; empty: none is.
+    /// The keys that are named as changed, where they are others; empty: none is.
     told: Option<&'static str>,
     /// What there is to know about it.
     note: &'static str,
@@ -81,58 +84,61 @@ impl Row {
 }
 
 const NOT_HASHED: &str = "no part of what a container is";
-const DOCKERS: &str = "nothing of the container changes; as in docker compose";
+/// Of what the record alone takes.
+const RECORD: &str = "nothing of the container changes";
+const INERT: &str = "has no effect here";
 
 /// Every key of a service in alphabetical order.
 const KEYS: &[Row] = &[
-    row("annotations", "annotations: {a: '1'}", "annotations: {a: '2'}", Replaced),
-    row("attach", "", "attach: false", Replaced).note(DOCKERS),
-    row("blkio_config", "blkio_config: {weight: 100}", "blkio_config: {weight: 200}", Replaced),
+    row("annotations", "annotations: {a: '1'}", "annotations: {a: '2'}", Updated).note(INERT),
+    row("attach", "", "attach: false", Updated).note(RECORD),
+    row("blkio_config", "blkio_config: {weight: 100}", "blkio_config: {weight: 200}", Updated).note(INERT),
     row("build", "build: .", "build: {context: ., args: {A: '1'}}", Nothing)
         .note("the image that is built of it replaces"),
     row("cap_add", "cap_add: [CHOWN]", "cap_add: [KILL]", Replaced),
     row("cap_drop", "cap_drop: [CHOWN]", "cap_drop: [KILL]", Replaced),
-    row("cgroup", "cgroup: private", "cgroup: host", Replaced),
-    row("cgroup_parent", "cgroup_parent: a", "cgroup_parent: b", Replaced),
+    row("cgroup", "cgroup: private", "cgroup: host", Updated).note(INERT),
+    row("cgroup_parent", "cgroup_parent: a", "cgroup_parent: b", Updated).note(INERT),
     row("command", "command: a", "command: b", Replaced),
     row("command", "command: a b", "command: [a, b]", Nothing).note("another way to write the same"),
     row("configs", "configs: [one]", "configs: [{source: one, target: /etc/one}]", Replaced)
         .top("configs: {one: {content: x}}", "configs: {one: {content: x}}"),
     row("container_name", "container_name: front", "container_name: back", Replaced),
-    row("cpu_count", "cpu_count: 1", "cpu_count: 2", Replaced),
-    row("cpu_percent", "cpu_percent: 10", "cpu_percent: 20", Replaced),
-    row("cpu_period", "cpu_period: 100000", "cpu_period: 50000", Replaced),
-    row("cpu_quota", "cpu_quota: 50000", "cpu_quota: 20000", Replaced),
-    row("cpu_rt_period", "cpu_rt_period: 2000", "cpu_rt_period: 1000", Replaced),
-    row("cpu_rt_runtime", "cpu_rt_runtime: 500", "cpu_rt_runtime: 600", Replaced),
-    row("cpu_shares", "cpu_shares: 512", "cpu_shares: 256", Replaced),
-    row("cpus", "cpus: 0.5", "cpus: 1", Replaced),
-    row("cpuset", "cpuset: '0'", "cpuset: '1'", Replaced),
-    row("credential_spec", "credential_spec: {config: a}", "credential_spec: {config: b}", Replaced),
+    row("cpu_count", "cpu_count: 1", "cpu_count: 2", Updated).note(INERT),
+    row("cpu_percent", "cpu_percent: 10", "cpu_percent: 20", Updated).note(INERT),
+    row("cpu_period", "cpu_period: 100000", "cpu_period: 50000", Updated),
+    row("cpu_quota", "cpu_quota: 50000", "cpu_quota: 20000", Updated),
+    row("cpu_rt_period", "cpu_rt_period: 2000", "cpu_rt_period: 1000", Updated).note(INERT),
+    row("cpu_rt_runtime", "cpu_rt_runtime: 500", "cpu_rt_runtime: 600", Updated).note(INERT),
+    row("cpu_shares", "cpu_shares: 512", "cpu_shares: 256", Updated),
+    row("cpus", "cpus: 0.5", "cpus: 1", Updated),
+    row("cpuset", "cpuset: '0'", "cpuset: '1'", Updated),
+    row("credential_spec", "credential_spec: {config: a}", "credential_spec: {config: b}", Updated).note(INERT),
     row("depends_on", "", "depends_on: [other]", Nothing).note(NOT_HASHED),
     row("deploy", "deploy: {replicas: 2}", "deploy: {replicas: 3}", Number),
     row("deploy", "deploy: {replicas: 2}", "deploy: {replicas: 1}", Number),
-    row("deploy", "", "deploy: {replicas: 1}", Replaced).note("that there is a `deploy` counts; as in docker compose"),
+    row("deploy", "", "deploy: {replicas: 1}", Updated).note("that there is a `deploy` counts"),
     row(
         "deploy",
         "deploy: {resources: {limits: {memory: 64m}}}",
         "deploy: {resources: {limits: {memory: 32m}}}",
-        Replaced,
+        Updated,
     ),
     row(
         "deploy",
         "deploy: {update_config: {order: stop-first}}",
         "deploy: {update_config: {order: start-first}}",
-        Replaced,
+        Updated,
     )
-    .note(DOCKERS),
-    row("develop", "", "develop: {watch: [{path: ./src, action: sync, target: /src}]}", Replaced).note(DOCKERS),
-    row("device_cgroup_rules", "device_cgroup_rules: ['c 1:3 mr']", "device_cgroup_rules: ['c 1:5 mr']", Replaced),
+    .note(RECORD),
+    row("develop", "", "develop: {watch: [{path: ./src, action: sync, target: /src}]}", Updated).note(RECORD),
+    row("device_cgroup_rules", "device_cgroup_rules: ['c 1:3 mr']", "device_cgroup_rules: ['c 1:5 mr']", Updated)
+        .note(INERT),
     row("devices", "devices: [/dev/null]", "devices: [/dev/zero]", Replaced),
     row("dns", "dns: 192.0.2.1", "dns: 192.0.2.2", Replaced),
     row("dns_opt", "dns_opt: [use-vc]", "dns_opt: [rotate]", Replaced),
     row("dns_search", "dns_search: a.test", "dns_search: b.test", Replaced),
-    row("domainname", "domainname: a.test", "domainname: b.test", Replaced),
+    row("domainname", "domainname: a.test", "domainname: b.test", Updated).note(INERT),
     row("entrypoint", "entrypoint: a", "entrypoint: b", Replaced),
     row("env_file", "env_file: one.env", "env_file: other.env", Replaced)
         .told("environment")
@@ -140,52 +146,59 @@ const KEYS: &[Row] = &[
     row("env_file", "env_file: one.env", "env_file: same.env", Nothing).note("the same variables in another file"),
     row("environment", "environment: {A: '1'}", "environment: {A: '2'}", Replaced),
     row("environment", "environment: {A: '1'}", "environment: [A=1]", Nothing).note("another way to write the same"),
-    row("expose", "expose: ['80']", "expose: ['81']", Replaced),
+    row("expose", "expose: ['80']", "expose: ['81']", Updated).note(INERT),
     row("extends", "extends: other", "extends: third", Replaced).told("init").note("what is taken over counts"),
     row("extends", "", "extends: other", Nothing).note("nothing that is not there is taken over"),
-    row("external_links", "external_links: [a:b]", "external_links: [a:c]", Replaced),
+    row("external_links", "external_links: [a:b]", "external_links: [a:c]", Updated).note(INERT),
     row("extra_hosts", "extra_hosts: ['a=192.0.2.1']", "extra_hosts: ['a=192.0.2.2']", Replaced),
-    row("gpus", "gpus: [{count: 1}]", "gpus: [{count: 2}]", Replaced),
+    row("gpus", "gpus: [{count: 1}]", "gpus: [{count: 2}]", Updated).note(INERT),
     row("group_add", "group_add: ['1']", "group_add: ['2']", Replaced),
-    row("healthcheck", "healthcheck: {test: a, interval: 10s}", "healthcheck: {test: a, interval: 20s}", Replaced),
+    row("healthcheck", "healthcheck: {test: a, interval: 10s}", "healthcheck: {test: a, interval: 20s}", Updated),
     row("hostname", "hostname: a", "hostname: b", Replaced),
     row("image", "image: img:1", "image: img:2", Replaced).note("so does another digest under the same name"),
     row("init", "", "init: true", Replaced),
-    row("ipc", "ipc: private", "ipc: shareable", Replaced),
-    row("isolation", "isolation: a", "isolation: b", Replaced),
-    row("label_file", "label_file: one.env", "label_file: other.env", Replaced).told("labels"),
-    row("labels", "labels: {a: '1'}", "labels: {a: '2'}", Replaced),
-    row("links", "links: [other]", "links: ['other:o']", Replaced),
-    row("logging", "logging: {options: {max-size: 1m}}", "logging: {options: {max-size: 2m}}", Replaced),
-    row("mac_address", "mac_address: '02:42:ac:11:00:03'", "mac_address: '02:42:ac:11:00:04'", Replaced),
-    row("mem_limit", "mem_limit: 64m", "mem_limit: 32m", Replaced),
+    row("ipc", "ipc: private", "ipc: shareable", Updated).note(INERT),
+    row("isolation", "isolation: a", "isolation: b", Updated).note(INERT),
+    row("label_file", "label_file: one.env", "label_file: other.env", Updated).told("labels"),
+    row("labels", "labels: {a: '1'}", "labels: {a: '2'}", Updated),
+    row("links", "links: [other]", "links: ['other:o']", Updated).note(INERT),
+    row("logging", "logging: {options: {max-size: 1m}}", "logging: {options: {max-size: 2m}}", Updated),
+    row("logging", "logging: {options: {max-size: 1m}}", "logging: {driver: none}", Replaced)
+        .note("so does another driver, and less files"),
+    row("mac_address", "mac_address: '02:42:ac:11:00:03'", "mac_address: '02:42:ac:11:00:04'", Updated).note(INERT),
+    row("mem_limit", "mem_limit: 64m", "mem_limit: 32m", Updated),
     row("mem_limit", "mem_limit: 64m", "mem_limit: 65536k", Nothing).note("another way to write the same"),
-    row("mem_reservation", "mem_reservation: 32m", "mem_reservation: 16m", Replaced),
-    row("mem_swappiness", "mem_swappiness: 10", "mem_swappiness: 20", Replaced),
-    row("memswap_limit", "mem_limit: 64m\nmemswap_limit: 128m", "mem_limit: 64m\nmemswap_limit: 64m", Replaced),
-    row("models", "models: [m]", "models: {m: {model_var: X}}", Replaced)
-        .top("models: {m: {model: x}}", "models: {m: {model: x}}"),
+    row("mem_limit", "", "mem_limit: 64m", Replaced).note("what is held by then would not be counted"),
+    row("mem_limit", "mem_limit: 64m", "", Updated),
+    row("mem_limit", "mem_limit: 64m\ncommand: a", "mem_limit: 32m\ncommand: b", Replaced).told("command, mem_limit"),
+    row("mem_reservation", "mem_reservation: 32m", "mem_reservation: 16m", Updated),
+    row("mem_swappiness", "mem_swappiness: 10", "mem_swappiness: 20", Updated),
+    row("memswap_limit", "mem_limit: 64m\nmemswap_limit: 128m", "mem_limit: 64m\nmemswap_limit: 64m", Updated),
+    row("models", "models: [m]", "models: {m: {model_var: X}}", Updated)
+        .top("models: {m: {model: x}}", "models: {m: {model: x}}")
+        .note(INERT),
     row("network_mode", "network_mode: none", "network_mode: host", Replaced),
     row("networks", "networks: [default]", "networks: [front]", Replaced)
         .top("networks: {front: }", "networks: {front: }"),
     row("networks", "networks: {default: {aliases: [a]}}", "networks: {default: {aliases: [b]}}", Replaced),
-    row("oom_kill_disable", "", "oom_kill_disable: true", Replaced),
+    row("oom_kill_disable", "", "oom_kill_disable: true", Updated),
     row("oom_score_adj", "oom_score_adj: 10", "oom_score_adj: 20", Replaced),
-    row("pid", "", "pid: host", Replaced),
-    row("pids_limit", "pids_limit: 10", "pids_limit: 20", Replaced),
+    row("pid", "", "pid: host", Updated).note(INERT),
+    row("pids_limit", "pids_limit: 10", "pids_limit: 20", Updated),
+    row("pids_limit", "", "pids_limit: 20", Updated),
     row("platform", "platform: linux/amd64", "platform: linux/386", Replaced),
     row("ports", "ports: ['8080:80']", "ports: ['8081:80']", Replaced),
-    row("post_start", "post_start: [{command: a}]", "post_start: [{command: b}]", Replaced),
+    row("post_start", "post_start: [{command: a}]", "post_start: [{command: b}]", Updated),
     row("pre_start", "pre_start: [{command: a}]", "pre_start: [{command: b}]", Replaced),
-    row("pre_stop", "pre_stop: [{command: a}]", "pre_stop: [{command: b}]", Replaced),
+    row("pre_stop", "pre_stop: [{command: a}]", "pre_stop: [{command: b}]", Updated),
     row("privileged", "", "privileged: true", Replaced),
     row("profiles", "", "profiles: [on]", Nothing).note(NOT_HASHED),
     row("provider", "", "provider: {type: a}", Refused).note("a service of a provider has no container"),
     row("pull_policy", "pull_policy: always", "pull_policy: never", Nothing).note(NOT_HASHED),
     row("pull_refresh_after", "pull_refresh_after: 1h", "pull_refresh_after: 2h", Nothing).note(NOT_HASHED),
     row("read_only", "", "read_only: true", Replaced),
-    row("restart", "restart: always", "restart: unless-stopped", Replaced),
-    row("runtime", "runtime: a", "runtime: b", Replaced),
+    row("restart", "restart: always", "restart: unless-stopped", Updated),
+    row("runtime", "runtime: a", "runtime: b", Updated).note(INERT),
     row("scale", "scale: 2", "scale: 3", Number),
     row("scale", "scale: 2", "scale: 0", Number),
     row("secrets", "secrets: [one]", "secrets: [{source: one, target: two}]", Replaced)
@@ -193,20 +206,20 @@ const KEYS: &[Row] = &[
     row("security_opt", "", "security_opt: ['no-new-privileges:true']", Replaced),
     row("shm_size", "shm_size: 64m", "shm_size: 32m", Replaced),
     row("stdin_open", "", "stdin_open: true", Replaced),
-    row("stop_grace_period", "stop_grace_period: 10s", "stop_grace_period: 20s", Replaced),
-    row("stop_signal", "stop_signal: SIGTERM", "stop_signal: SIGINT", Replaced),
-    row("storage_opt", "storage_opt: {size: 1G}", "storage_opt: {size: 2G}", Replaced),
+    row("stop_grace_period", "stop_grace_period: 10s", "stop_grace_period: 20s", Updated),
+    row("stop_signal", "stop_signal: SIGTERM", "stop_signal: SIGINT", Updated),
+    row("storage_opt", "storage_opt: {size: 1G}", "storage_opt: {size: 2G}", Updated).note(INERT),
     row("sysctls", "sysctls: {net.core.somaxconn: '64'}", "sysctls: {net.core.somaxconn: '128'}", Replaced),
     row("tmpfs", "tmpfs: /a", "tmpfs: /b", Replaced),
     row("tty", "", "tty: true", Replaced),
     row("ulimits", "ulimits: {nofile: 64}", "ulimits: {nofile: 128}", Replaced),
-    row("use_api_socket", "", "use_api_socket: true", Replaced),
+    row("use_api_socket", "", "use_api_socket: true", Updated).note(INERT),
     row("user", "user: '1'", "user: '2'", Replaced),
-    row("userns_mode", "", "userns_mode: host", Replaced),
-    row("uts", "", "uts: host", Replaced),
+    row("userns_mode", "", "userns_mode: host", Updated).note(INERT),
+    row("uts", "", "uts: host", Updated).note(INERT),
     row("volumes", "volumes: ['data:/a']", "volumes: ['data:/b']", Replaced)
         .top("volumes: {data: }", "volumes: {data: }"),
-    row("volumes_from", "volumes_from: [other]", "volumes_from: ['other:ro']", Replaced),
+    row("volumes_from", "volumes_from: [other]", "volumes_from: ['other:ro']", Updated).note(INERT),
     row("working_dir", "working_dir: /a", "working_dir: /b", Replaced),
 ];
 
@@ -261,7 +274,8 @@ fn judge(plan: &Plan) -> (Verdict, BTreeSet<String>) {
     let about = |service: &str| service == "web";
     let of_web = plan.steps.iter().filter(|planned| {
         let made = matches!(&planned.step, Step::CreateContainer(made) if about(made.record.service.as_str()));
-        made || matches!(&planned.step, Step::RemoveContainer(gone) if about(gone.service.as_str()))
+        let taken = matches!(&planned.step, Step::Update(record) if about(record.service.as_str()));
+        made || taken || matches!(&planned.step, Step::RemoveContainer(gone) if about(gone.service.as_str()))
     });
     let reasons: Vec<&Reason> = of_web.map(|planned| &planned.reason).collect();
     let named = reasons.iter().flat_map(|reason| reason.differences()).map(|difference| {
@@ -271,6 +285,7 @@ fn judge(plan: &Plan) -> (Verdict, BTreeSet<String>) {
     });
     let verdict = match reasons.as_slice() {
         [] => Nothing,
+        [Reason::Updated(_)] => Updated,
         reasons if reasons.iter().any(|reason| reason.replaces()) => Replaced,
         _ => Number,
     };
@@ -309,7 +324,9 @@ fn each_edit_leads_to_what_the_table_says() {
         let found = match verdict(row) {
             Ok((verdict, named)) => {
                 let told: BTreeSet<String> = match (row.verdict, row.told.unwrap_or(row.key)) {
-                    (Replaced, told) if !told.is_empty() => [told.to_owned()].into(),
+                    (Replaced | Updated, told) => {
+                        told.split(", ").filter(|key| !key.is_empty()).map(str::to_owned).collect()
+                    }
                     _ => BTreeSet::new(),
                 };
                 if verdict == row.verdict && named != told {

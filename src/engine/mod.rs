@@ -52,6 +52,7 @@ mod tests;
 #[cfg(test)]
 mod tests_of_up;
 pub mod up;
+pub mod update;
 pub mod wait;
 pub mod watch;
 
@@ -423,7 +424,10 @@ impl<B: Backend> Engine<B> {
             self.backend.sync()?;
         }
         let fate = match (&taken_back, begun) {
-            (Some(_), _) => "The containers that were to be replaced are back.".to_owned(),
+            (Some(_), _) if plan.steps.iter().any(|p| matches!(p.step, Step::SetAside { .. })) => {
+                "The containers that were to be replaced are back.".to_owned()
+            }
+            (Some(_), _) => "All is as it was.".to_owned(),
             (None, Some(_)) => {
                 "All is left as it is, for a look; the next `hoist up` goes back to what was before, then on."
                     .to_owned()

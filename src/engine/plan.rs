@@ -11,6 +11,7 @@ use crate::engine::actual::{Actual, ActualContainer, pre_start};
 use crate::engine::desired::{ANONYMOUS, Desired, DesiredContainer, LABEL, attachment, conflict, published};
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::step::{Attachment, ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Until, Wait};
+use crate::engine::update::stays_healthy;
 use crate::name::{ContainerId, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
@@ -87,9 +88,10 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
         volumes: BTreeMap::new(),
         filled: BTreeMap::new(),
         removals: BTreeMap::new(),
-        parted: desired.containers.iter().any(|c| replaces(c, actual)) || actual.before.is_some(),
+        parted: desired.containers.iter().any(|c| c.update.is_some() || replaces(c, actual)) || actual.before.is_some(),
         leaving: Vec::new(),
         released: Vec::new(),
+        updates: BTreeMap::new(),
         starts: BTreeMap::new(),
         prepared: BTreeMap::new(),
         waits: BTreeMap::new(),
@@ -346,6 +348,8 @@ struct Up<'a> {
     leaving: Vec<(ContainerRef, Reason)>,
     /// Ports that become free, and the step after which they are.
     released: Vec<(PublishedPort, StepId)>,
+    /// Steps that update containers.
+    updates: BTreeMap<ContainerId, StepId>,
     /// Steps that start containers.
     starts: BTreeMap<ContainerId, StepId>,
     /// The step after which the last hook so far of what runs before a service has done its work.
@@ -443,11 +447,10 @@ impl Up<'_> {
         for container in desired.containers.iter().filter(|c| c.container.pre_start.is_none()) {
             let ContainerRef { service, id, .. } = &container.container;
             let there = self.actual.container(id).filter(|_| container.creation.is_none());
-            let made = container.creation.as_ref().map(|(creation, _)| &creation.record);
-            let Some(record) = made.or(there.map(|c| &c.record)) else { continue };
+            let Some(record) = container.record(self.actual) else { continue };
             let is_job =
                 dependencies().any(|e| e.on == *service && e.condition == Condition::ServiceCompletedSuccessfully);
-            let start = self.starts.get(id).copied();
+            let start = self.starts.get(id).or(self.updates.get(id)).copied();
             let until = match record.policy.health {
                 _ if is_job => Until::Completed,
                 Some(_) => Until::Healthy,
@@ -455,7 +458,7 @@ impl Up<'_> {
             };
             let done = match until {
                 Until::Completed => there.is_some_and(ActualContainer::has_completed),
-                Until::Healthy => there.is_some_and(ActualContainer::is_healthy),
+                Until::Healthy => there.is_some_and(|there| stays_healthy(container, there)),
             };
             if start.is_some() || !done {
                 let step = Step::Wait(Wait { on: container.container.clone(), until, at_most, required: true });
@@ -639,6 +642,7 @@ impl Up<'_> {
                 before_start.push(step);
             }
         }
+        before_start.extend(self.update(container));
         if self.options.reach == Reach::Created {
             return;
         }
@@ -659,7 +663,7 @@ impl Up<'_> {
                 if there.is_some_and(ActualContainer::is_up) && container.creation.is_none() {
                     self.wait_for_hook(container, None);
                 }
-            } else if there.is_some_and(ActualContainer::is_up) {
+            } else if there.is_some_and(ActualContainer::is_up) && container.update.is_none() {
                 self.plan.running.push(container.container.name.clone());
             }
             return;
@@ -698,13 +702,24 @@ impl Up<'_> {
         self.prepared.insert(service.clone(), step);
     }
 
+    /// Updates a container that takes what has changed. What is stopped for a restart is updated when it has ended.
+    fn update(&mut self, container: &DesiredContainer) -> Option<StepId> {
+        let (record, why) = container.update.as_ref()?;
+        let stopped = self.following.contains_key(&container.container.id);
+        let after = self.stopped.get(&container.container.service).filter(|_| stopped).cloned().unwrap_or_default();
+        let step = self.plan.push(Step::Update(record.clone()), why.clone(), after);
+        self.updates.insert(container.container.id.clone(), step);
+        Some(step)
+    }
+
     /// Returns the step after which a dependency is what its dependent needs; `None` when it is that already.
     fn gate(&mut self, dependent: &DesiredContainer, edge: &Edge, on: &DesiredContainer) -> Option<StepId> {
         let start = self.starts.get(&on.container.id).copied();
         let there = self.actual.container(&on.container.id).filter(|_| start.is_none());
+        let updated = start.or(self.updates.get(&on.container.id).copied());
         let until = match edge.condition {
             Condition::ServiceStarted => return start,
-            Condition::ServiceHealthy if there.is_some_and(ActualContainer::is_healthy) => return None,
+            Condition::ServiceHealthy if there.is_some_and(|there| stays_healthy(on, there)) => return None,
             Condition::ServiceHealthy => Until::Healthy,
             Condition::ServiceCompletedSuccessfully if there.is_some_and(ActualContainer::has_completed) => {
                 return None;
@@ -716,7 +731,7 @@ impl Up<'_> {
             return Some(*wait);
         }
         let step = Step::Wait(Wait { on: on.container.clone(), until, at_most: LONGEST_WAIT, required: edge.required });
-        let wait = self.plan.push(step, Reason::NeededBy(dependent.container.service.clone()), start);
+        let wait = self.plan.push(step, Reason::NeededBy(dependent.container.service.clone()), updated);
         self.waits.insert(key, wait);
         Some(wait)
     }

@@ -7,14 +7,14 @@
 
 use super::step::Reason;
 
-/// A replica: its number, and why it is made; `None` is one that is there and fits.
+/// A replica: its number, and why it is made or updated; `None` is one that is there and fits.
 pub(super) type Replica = (u32, Option<Reason>);
 
 /// Returns the replicas that there should be, by number. `there` are those that are, with why each would be replaced.
 pub(super) fn choose(mut there: Vec<Replica>, wished: u32) -> Vec<Replica> {
     let wished = usize::try_from(wished).unwrap_or(usize::MAX);
     let highest = there.iter().map(|(number, _)| *number).max().unwrap_or(0);
-    there.sort_by_key(|(number, drift)| (drift.is_some(), *number));
+    there.sort_by_key(|(number, drift)| (drift.as_ref().is_some_and(Reason::replaces), *number));
     there.truncate(wished);
     let missing = wished - there.len();
     let next = (1..).map(|at| highest.saturating_add(at));

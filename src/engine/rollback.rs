@@ -1,15 +1,16 @@
 //! Going back to what a project was, when containers of it were being replaced and that came to no good end.
 //!
-//! Before the first change of such a plan the project is written down ([`Before`]); containers that are replaced, and others
-//! that go with them, are stopped and set aside under another name; when all that was asked for is there, one step forgets
-//! what was written down, and only then are they removed. So a project is the old one or the new one: a plan that fails or
-//! is interrupted before that step is taken back at once, and one whose process was killed by the next command.
+//! Before the first change of such a plan, and of one that updates containers in place ([`update`](super::update)), the project
+//! is written down ([`Before`]); containers that are replaced, and others that go with them, are stopped and set aside under
+//! another name; when all that was asked for is there, one step forgets what was written down, and only then are they
+//! removed. So a project is the old one or the new one: a plan that fails or is interrupted before that step is taken back at
+//! once, and one whose process was killed by the next command.
 //!
 //! It is taken back in two plans. The first removes what was not there before, gives back the names, and stops what did
 //! not run; the second starts what ran. Between them the project is looked at again, so that both are plain plans from
 //! what is there. Named volumes that were made stay, as always when nobody has asked for their end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actual::{Actual, ActualContainer};
 use super::backend::Backend;
@@ -19,7 +20,7 @@ use super::step::{ContainerRef, NetworkChange, Plan, Reason, Step, StepId, Wait}
 use super::{Engine, Grace, existing, plan};
 use crate::diag::Report;
 use crate::event::{Silent, Sink};
-use crate::name::{ContainerName, ProjectName, VolumeName};
+use crate::name::{ContainerId, ContainerName, ProjectName, VolumeName};
 use crate::state::before::{Before, Was};
 use crate::state::boot_id;
 
@@ -31,6 +32,7 @@ pub fn before(actual: &Actual, boot_id: String, kept: bool) -> Before {
         boot_id,
         containers: actual.containers.iter().map(was).collect(),
         networks: actual.networks.iter().map(|n| n.record.id.clone()).collect(),
+        records: Vec::new(),
         kept,
     }
 }
@@ -52,14 +54,23 @@ pub fn undo(project: &ProjectName, before: &Before, actual: &Actual, options: &O
         }
     }
     let stays = |c: &ActualContainer| before.container(&c.record.id).is_some();
+    let mut restored: BTreeMap<&ContainerId, StepId> = BTreeMap::new();
     for old in &actual.aside {
         let Some(name) = &old.record.aside else { continue };
         if stays(old) {
             let after = gone.iter().filter(|(c, _)| c.record.name == *name).map(|(_, step)| *step);
-            plan.push(Step::Restore(named(old, name)), reason.clone(), after);
+            let step = plan.push(Step::Restore(named(old, name)), reason.clone(), after);
+            restored.insert(&old.record.id, step);
         } else {
             let steps = tear_down(&mut plan, old, &reason, &[], &specs, options);
             gone.extend(steps.last().map(|last| (old, *last)));
+        }
+    }
+    // Also one that says so already: who was killed while it updated a container may not have come to the kernel.
+    for record in &before.records {
+        let step = restored.get(&record.id).copied();
+        if step.is_some() || actual.container(&record.id).is_some() {
+            plan.push(Step::Update(Box::new(record.clone())), reason.clone(), step);
         }
     }
     let after = |of: &dyn Fn(&ActualContainer) -> bool| {
@@ -118,7 +129,7 @@ impl<B: Backend> Engine<B> {
         if let Some(before) = self.backend.unfinished(project)?.filter(|before| kept || !before.kept) {
             // What cannot be had back does not stand in the way of what is asked for.
             let note = match self.take_back(project, &before, &Silent).await {
-                Ok(()) => "a command was cut short while it replaced containers; those are back".to_owned(),
+                Ok(()) => "a command was cut short while it replaced or updated containers; those are back".to_owned(),
                 Err(report) => report.render(false).trim_end().to_owned(),
             };
             self.notes.borrow_mut().push(note);
@@ -166,8 +177,6 @@ impl<B: Backend> Engine<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::compose::model::{Condition, Project};
     use crate::engine::desired::Recreate;

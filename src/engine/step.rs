@@ -65,6 +65,8 @@ pub enum Step {
     Unpause(ContainerRef),
     /// Removes record, writable layer, log and volatile files of a container that does not run.
     RemoveContainer(ContainerRef),
+    /// Gives a container another record while it runs, and has the kernel and its supervisor do what that says from now on.
+    Update(Box<ContainerRecord>),
     /// Gives a container that does not run another name, so that its successor can have its own.
     SetAside {
         /// The container, by the name that it has.
@@ -200,6 +202,8 @@ pub enum Reason {
     ConfigChanged,
     /// These keys of the service are others.
     KeysChanged(Differences),
+    /// These keys are others, and the container that is there takes them.
+    Updated(Differences),
     /// The image is another.
     ImageChanged(Differences),
     /// Its networks are others.
@@ -234,6 +238,9 @@ pub enum Reason {
     TakenBack,
 }
 
+/// How a container takes what has changed when it is not replaced.
+const IN_PLACE: &str = "updated in place";
+
 impl Reason {
     /// Returns whether the step is part of replacing a container by another one of the same name.
     #[must_use]
@@ -258,6 +265,7 @@ impl Reason {
             | Self::ReplacedUnder(_)
             | Self::Surplus
             | Self::Complete
+            | Self::Updated(_)
             | Self::TakenBack => false,
         }
     }
@@ -265,7 +273,7 @@ impl Reason {
     /// Returns what has changed, as far as it is known.
     #[must_use]
     pub fn differences(&self) -> &[Difference] {
-        if let Self::KeysChanged(all) | Self::ImageChanged(all) | Self::GrantsChanged(all) = self {
+        if let Self::KeysChanged(all) | Self::Updated(all) | Self::ImageChanged(all) | Self::GrantsChanged(all) = self {
             all.list()
         } else {
             &[]
@@ -275,6 +283,9 @@ impl Reason {
     /// Returns the reason without what has changed in detail.
     #[must_use]
     pub fn short(&self) -> String {
+        if let Self::Updated(_) = self {
+            return IN_PLACE.to_owned();
+        }
         if let Self::KeysChanged(_) = self { Self::ConfigChanged.to_string() } else { self.to_string() }
     }
 
@@ -290,6 +301,7 @@ impl fmt::Display for Reason {
             Self::Lost => f.write_str("not in the kernel"),
             Self::ConfigChanged => f.write_str("configuration changed"),
             Self::KeysChanged(all) => write!(f, "configuration changed: {all}"),
+            Self::Updated(all) => write!(f, "{IN_PLACE}: {all}"),
             Self::ImageChanged(_) => f.write_str("image changed"),
             Self::NetworkChanged => f.write_str("networks changed"),
             Self::VolumeChanged => f.write_str("volumes changed"),
@@ -305,7 +317,7 @@ impl fmt::Display for Reason {
             Self::ReplacedUnder(service) => write!(f, "{service} is replaced"),
             Self::Surplus => f.write_str("more than asked for"),
             Self::Complete => f.write_str("all is there"),
-            Self::TakenBack => f.write_str("the replacement was not finished"),
+            Self::TakenBack => f.write_str("the change was not finished"),
         }
     }
 }
@@ -332,6 +344,7 @@ impl Step {
             Self::Pause(_) => "pause",
             Self::Unpause(_) => "unpause",
             Self::RemoveContainer(_) => "remove container",
+            Self::Update(_) => "update",
             Self::SetAside { .. } => "set aside",
             Self::Restore(_) => "restore",
             Self::Commit(_) => "commit",
@@ -360,6 +373,7 @@ impl Step {
             | Self::RemoveContainer(container)
             | Self::SetAside { container, .. }
             | Self::Restore(container) => Subject::Container(container.name.to_string()),
+            Self::Update(record) => Subject::Container(record.name.to_string()),
             Self::Commit(project) => Subject::Project(project.to_string()),
         }
     }
@@ -381,6 +395,7 @@ impl Step {
             }
             Self::CreateContainer(_) => (Some("Creating"), Some("Created")),
             Self::Detach(_) | Self::SetAside { .. } => (None, None),
+            Self::Update(_) => (Some("Updating"), Some("Updated")),
             Self::Restore(_) => (Some("Restoring"), Some("Restored")),
             Self::Start(_) | Self::Stop { .. } if reason.is_restart() => {
                 (Some("Restarting"), matches!(self, Self::Start(_)).then_some("Started"))

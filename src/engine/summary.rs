@@ -36,6 +36,8 @@ pub enum Action {
     Create,
     /// Another one takes its place.
     Replace,
+    /// It takes what has changed, and goes on.
+    Update,
     /// It goes.
     Remove,
     /// It is there, and is started.
@@ -57,6 +59,7 @@ impl Action {
             Self::Build => ('+', "build"),
             Self::Create => ('+', "create"),
             Self::Replace => ('~', "replace"),
+            Self::Update => ('~', "update"),
             Self::Remove => ('-', "remove"),
             Self::Start => ('~', "start"),
             Self::Restart => ('~', "restart"),
@@ -87,7 +90,8 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
         // One without an action is only waited for, or filled.
         if let Some((action, reason)) = action(&steps) {
             told.insert(subject.clone());
-            let differences = if action == Action::Replace { reason.differences().to_vec() } else { Vec::new() };
+            let told = matches!(action, Action::Replace | Action::Update);
+            let differences = if told { reason.differences().to_vec() } else { Vec::new() };
             changes.push(Change { action, subject, reason: Some(reason.short()), differences });
         }
     }
@@ -108,6 +112,10 @@ fn action<'a>(steps: &[(&Step, &'a Reason)]) -> Option<(Action, &'a Reason)> {
     let gone = find(|step| matches!(step, Step::RemoveContainer(_) | Step::RemoveNetwork(_) | Step::RemoveVolume(_)));
     let stopped = find(|step| matches!(step, Step::Stop { .. } | Step::Kill { .. }));
     let started = find(|step| matches!(step, Step::Start(_)));
+    // Whether it is started besides is seen from whether it runs.
+    if let Some(why) = find(|step| matches!(step, Step::Update(_))) {
+        return Some((Action::Update, why));
+    }
     match (made, gone, stopped, started) {
         (Some(why), Some(_), ..) => Some((Action::Replace, why)),
         (Some(why), None, ..) => Some((Action::Create, why)),

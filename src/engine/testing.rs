@@ -497,6 +497,17 @@ impl World {
                     containers.push(old);
                 }
             }
+            Step::Update(record) => {
+                return self.with(&record.id, |c| {
+                    let other = c.record.policy.health != record.policy.health;
+                    let up = c.status.state == State::Running;
+                    c.record = (**record).clone();
+                    if other && up {
+                        c.status.health = c.record.policy.health.as_ref().map(|_| Health::Starting);
+                    }
+                    Ok(())
+                });
+            }
             Step::Commit(_) => self.actual.borrow_mut().before = None,
         }
         Ok(())

@@ -13,13 +13,14 @@ use super::execute::OnFailure;
 use super::graph::Graph;
 use super::plan::{Options, Orphans, Reach};
 use super::step::{Plan, Step};
-use super::{Engine, Grace, Prepared, commands, plan, rollback, summary};
+use super::{Engine, Grace, Prepared, commands, plan, rollback, summary, update};
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span, nearest};
 use crate::event::Sink;
 use crate::name::{ContainerId, ServiceName};
 use crate::network::PublishedPort;
 use crate::runtime::MountSource;
+use crate::state::before::Before;
 use crate::state::boot_id;
 
 /// What `up` and `create` are asked for.
@@ -128,6 +129,7 @@ impl<B: Backend> Engine<B> {
         plan.images = planned_images;
         check_names(&plan, &actual)?;
         let gone_back_from = plan.steps.iter().any(|planned| matches!(planned.step, Step::Commit(_)));
+        let records = update::records(&wished, &actual);
         let changes = if self.looking { summary::changes(&plan, Some(&wished)) } else { Vec::new() };
         Ok(Prepared {
             places: places(project, &plan),
@@ -142,7 +144,8 @@ impl<B: Backend> Engine<B> {
             on_failure: OnFailure::Stop,
             refused: Vec::new(),
             lock,
-            before: gone_back_from.then(|| rollback::before(&actual, boot_id(), request.keep_failed)),
+            before: gone_back_from
+                .then(|| Before { records, ..rollback::before(&actual, boot_id(), request.keep_failed) }),
             changes,
         })
     }

@@ -8,12 +8,13 @@ use std::fs::{self, File};
 
 use serde::{Deserialize, Serialize};
 
+use super::record::ContainerRecord;
 use super::{Error, State, make_dir, read_json, remove_file, write_json};
 use crate::fault;
 use crate::name::{ContainerId, NetworkId, ProjectName};
 
 /// What a project was.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Before {
     /// The boot that it was in: after another one nothing runs, and nothing is started for having run.
     pub boot_id: String,
@@ -21,6 +22,9 @@ pub struct Before {
     pub containers: Vec<Was>,
     /// Its networks.
     pub networks: Vec<NetworkId>,
+    /// The records of those that are updated while they run, as they were.
+    #[serde(default)]
+    pub records: Vec<ContainerRecord>,
     /// What the command left is to be looked at: nothing is taken back before the next `up`.
     #[serde(default)]
     pub kept: bool,
@@ -36,6 +40,18 @@ pub struct Was {
 }
 
 impl Before {
+    /// Returns what is to be gone back to by who begins while there is something `earlier` yet: that, and what of now it does
+    /// not know.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let mut records = earlier.records;
+        let unknown = self.records.into_iter().filter(|new| earlier.containers.iter().any(|was| was.id == new.id));
+        let unknown: Vec<ContainerRecord> =
+            unknown.filter(|new| !records.iter().any(|record| record.id == new.id)).collect();
+        records.extend(unknown);
+        Self { kept: self.kept, records, ..earlier }
+    }
+
     /// Returns what a container was, if it was there.
     #[must_use]
     pub fn container(&self, id: &ContainerId) -> Option<&Was> {

@@ -11,7 +11,7 @@ use super::support::{Secs as _, eventually, holds, pause, require_root};
 
 /// Returns the text of a file of the controller of a service's container, by its names in the first and second version.
 #[track_caller]
-fn limit_file(shop: &TestProject, service: &str, controller: &str, v1: &str, v2: &str) -> String {
+pub(super) fn limit_file(shop: &TestProject, service: &str, controller: &str, v1: &str, v2: &str) -> String {
     let spec = shop.record(service).spec;
     let cgroup = spec.get("cgroup").and_then(serde_json::Value::as_str).expect("a cgroup").to_owned();
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
@@ -111,11 +111,11 @@ services:
     let wanted = "container shop-job-1 ran out of memory at its limit of 32m and exited (137)";
     assert!(said.contains(wanted), "{said}");
     assert!(said.contains("help: raise `mem_limit` of service `job`, or see what it did: hoist logs job"), "{said}");
-    // More is a change, and only of the one service.
+    // More is a change, and only of the one service: it takes it with its next start.
     let id = shop.record("job").id;
     shop.write("compose.yaml", &fs::read_to_string(shop.path("compose.yaml")).expect("it").replace("32m", "1g"));
     shop.up();
-    assert_ne!(shop.record("job").id, id);
+    assert_eq!(shop.record("job").id, id);
     assert_eq!((shop.wait_exit("job"), shop.status("job").out_of_memory), (0, None));
     let again = shop.record("web").id;
     shop.up();

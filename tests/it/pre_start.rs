@@ -17,6 +17,7 @@ services:
     user: '1000'
     working_dir: /tmp
     scale: 2
+    labels: {note: '${NOTE:-1}'}
     environment: {WHO: web, TURN: '${TURN:-1}'}
     volumes: [data:/data, /scratch]
     depends_on: {db: {condition: service_healthy}}
@@ -70,6 +71,20 @@ fn hooks_run_once_and_in_order_before_all_replicas() {
     shop.hoist(&["stop", "web"]).ok();
     shop.up();
     shop.hoist(&["restart", "web"]).ok();
+    assert_eq!(shop.hoist(&["exec", "-T", "web", "cat", "/data/done"]).ok(), ONCE);
+    // What the replicas take while they run is none of the hooks'.
+    let ids = |shop: &TestProject| {
+        let mut ids: Vec<String> = shop.records().iter().map(|record| record.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    let before = ids(&shop);
+    shop.write(".env", "NOTE=2\n");
+    let told = shop.up();
+    assert!(told.contains("shop-web-2 Updated") && ids(&shop) == before, "{told}");
+    assert_eq!(shop.hoist(&["up", "-d", "--dry-run"]).ok(), "");
+    shop.hoist(&["stop", "web"]).ok();
+    shop.up();
     assert_eq!(shop.hoist(&["exec", "-T", "web", "cat", "/data/done"]).ok(), ONCE);
     // But another service is prepared anew.
     shop.write(".env", "TURN=2\n");

@@ -7,6 +7,7 @@ mod mounts;
 mod networks;
 mod ports;
 mod pre_start;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -225,12 +226,24 @@ pub struct DesiredContainer {
     pub by_hand: bool,
     /// How to make it and why; `None` when the one that is there fits.
     pub creation: Option<(Box<Creation>, Reason)>,
+    /// What its record becomes, when the one that is there takes what has changed, and that.
+    pub update: Option<(Box<ContainerRecord>, Reason)>,
     /// Its place on its networks; `None` without networks.
     pub attachment: Option<Attachment>,
     /// Volumes to fill before it starts.
     pub populations: Vec<Population>,
     /// What it waits for.
     pub after: Vec<Edge>,
+}
+
+impl DesiredContainer {
+    /// Returns the record that it has when all is done.
+    #[must_use]
+    pub fn record<'a>(&'a self, actual: &'a Actual) -> Option<&'a ContainerRecord> {
+        let made = self.creation.as_ref().map(|(creation, _)| &creation.record);
+        let updated = self.update.as_ref().map(|(record, _)| &**record);
+        made.or(updated).or_else(|| actual.container(&self.container.id).map(|there| &there.record))
+    }
 }
 
 /// Chooses everything.
@@ -434,6 +447,7 @@ impl Chooser<'_> {
         let after = inputs.graph.dependencies(&service.name).to_vec();
         match (existing, reason) {
             (Some(existing), None) => Some(self.keep(existing, after)),
+            (Some(existing), Some(reason @ Reason::Updated(_))) => self.update(service, existing, reason, after),
             (_, reason) => {
                 let reason = reason.unwrap_or(Reason::Missing);
                 // Its volumes without a name are inherited, also when its replacement could neither be finished nor undone.
@@ -469,7 +483,7 @@ impl Chooser<'_> {
         self.make(service, image, identity, None, Reason::Asked("run"), after)
     }
 
-    /// Returns why the container that is there has to be replaced, if it has to.
+    /// Returns why the container that is there has to be replaced or updated, if it has to.
     fn drift(
         &mut self,
         service: &Service,
@@ -486,11 +500,24 @@ impl Chooser<'_> {
             Recreate::Always(_) | Recreate::Changed => {}
         }
         let record = &existing.record;
+        if record.config_hash != hash {
+            let rest = self.drift_beside_keys(service, image, existing);
+            let taken = if rest.is_none() { self.taken_in_place(service, existing) } else { None };
+            return Some(taken.unwrap_or_else(|| self.changed_keys(service, record)));
+        }
+        self.drift_beside_keys(service, image, existing)
+    }
+
+    /// Returns why the container that is there has to be replaced, whatever its service says.
+    fn drift_beside_keys(
+        &mut self,
+        service: &Service,
+        image: &ImageFacts,
+        existing: &ActualContainer,
+    ) -> Option<Reason> {
+        let record = &existing.record;
         // A name that breaks the grammar is told when the container is chosen.
         let name = container_name(&self.inputs.project.name, service, record.number);
-        if record.config_hash != hash {
-            return Some(self.changed_keys(service, record));
-        }
         if name.is_ok_and(|name| record.name != name) {
             return Some(Reason::ConfigChanged);
         }
@@ -566,6 +593,7 @@ impl Chooser<'_> {
             one_off: existing.is_one_off(),
             by_hand: false,
             creation: None,
+            update: None,
             attachment: attachment(&existing.record, self.inputs.paths, &self.specs()),
             populations: Vec::new(),
             after,
@@ -703,6 +731,7 @@ impl Chooser<'_> {
             one_off: !matches!(role, Role::Replica),
             by_hand: one_off.is_some_and(|one_off| one_off.by_hand),
             attachment: attachment(&record, inputs.paths, &self.specs()),
+            update: None,
             creation: Some((Box::new(Creation { record, spec, directories: mounts.directories, files }), reason)),
             // A hook finds them filled.
             populations: if is_hook { Vec::new() } else { mounts.populations },
@@ -885,10 +914,7 @@ impl Chooser<'_> {
             for edge in dependent.after.iter().filter(|e| e.condition == Condition::ServiceHealthy && e.required) {
                 let replica = |c: &&DesiredContainer| c.container.service == edge.on && c.container.pre_start.is_none();
                 for on in containers.iter().filter(replica) {
-                    let record = match &on.creation {
-                        Some((creation, _)) => Some(&creation.record),
-                        None => self.inputs.actual.container(&on.container.id).map(|c| &c.record),
-                    };
+                    let record = on.record(self.inputs.actual);
                     if record.is_some_and(|r| r.policy.health.is_none()) {
                         let message = format!(
                             "dependency failed to start: container {} has no healthcheck configured",

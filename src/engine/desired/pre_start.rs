@@ -63,6 +63,10 @@ impl Chooser<'_> {
                     let after = inputs.graph.dependencies(&service.name).to_vec();
                     chosen.extend(self.make(hook, image, identity, heir.as_ref(), reason, after));
                 }
+                (Some(existing), Some(Reason::ConfigChanged)) => {
+                    let after = inputs.graph.dependencies(&service.name).to_vec();
+                    chosen.extend(self.update_hook(existing, image, replicas, after));
+                }
                 _ => {}
             }
         }
