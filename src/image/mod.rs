@@ -19,6 +19,7 @@ pub mod registry;
 pub mod store;
 pub(crate) mod tarball;
 pub mod unpack;
+pub(crate) mod writer;
 
 use std::io;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! The phases: choose the containers; open each one's files (`root`, under the project's lock when one does not run);
 //! find the source and the destination by descriptor and let `rules` say where the copy lands; then the source's entries
-//! (`pack`) go to what takes them: a directory (`unpack`), an existing file, or a tar (`stream`). Nothing is kept in
+//! (`pack`) go to what takes them: a directory (`unpack`), an existing file, or a tar. Nothing is kept in
 //! memory but one block, and the paths of directories and hard links.
 //!
 //! Invariant: a path of the container is resolved inside its root by the kernel, once; from then on it is a descriptor.
@@ -11,7 +11,6 @@ mod error;
 mod pack;
 mod root;
 mod rules;
-mod stream;
 pub(in crate::engine) mod sync;
 mod unpack;
 
@@ -28,7 +27,6 @@ use self::error::Error;
 use self::pack::{Found, Sink as _, pack};
 use self::root::Root;
 use self::rules::{Landing, Refusal, Source, There, base, land, parent, says_directory};
-use self::stream::Stream;
 use self::unpack::{Directory, Keep, Over};
 use super::Engine;
 use super::actual::ActualContainer;
@@ -37,6 +35,7 @@ use super::commands::Target;
 use crate::diag::{Diagnostic, Report};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::image::tarball::{Reader, show};
+use crate::image::writer::Writer;
 use crate::runtime::ContainerSpec;
 use crate::state::record::State;
 
@@ -172,7 +171,7 @@ impl<B: Backend> Engine<B> {
         self.each(chosen, ["export", "Exporting", "Exported"], events, |container| {
             let root = Root::alone(&spec(container)?).map_err(|e| cannot_open(container, &e))?;
             let found = open(&Tree::In(root.as_fd()), b"/", true).map_err(Error::act("open", b"/"))?;
-            let mut stream = Stream::new(BufWriter::with_capacity(256 << 10, to));
+            let mut stream = Writer::new(BufWriter::with_capacity(256 << 10, to));
             pack(&found, b"", &mut stream)?;
             Ok(stream.finish().map_err(Error::act("write", b"the archive"))?)
         })
@@ -401,7 +400,7 @@ fn copy_from(root: BorrowedFd<'_>, path: &str, end: &End<'_>, manner: Manner) ->
                 Landing::Inside(name) => name,
                 Landing::Content | Landing::Itself => Vec::new(),
             };
-            let mut stream = Stream::new(BufWriter::with_capacity(256 << 10, to));
+            let mut stream = Writer::new(BufWriter::with_capacity(256 << 10, to));
             pack(&found, &name, &mut stream)?;
             Ok(stream.finish().map_err(Error::act("write", b"stdout"))?)
         }

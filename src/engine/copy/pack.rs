@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::Error;
 use crate::image::tarball::{Entry, Kind, show};
+use crate::image::writer::{Exactly, Writer};
 use crate::sys::tree;
 
 /// Takes the entries of a tree, a directory before what is in it.
@@ -24,6 +25,12 @@ pub(super) trait Sink {
     /// Returns the device and inode of the directory that takes them, if one does: it must not be in the tree.
     fn place(&self) -> Option<(u64, u64)> {
         None
+    }
+}
+
+impl<W: Write> Sink for Writer<W> {
+    fn put(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
+        self.entry(entry, data).map_err(Error::act("archive", &entry.name))
     }
 }
 
@@ -153,26 +160,5 @@ pub(super) fn entry(stat: &Stat, name: &[u8]) -> Entry {
         size: 0,
         device: (0, 0),
         xattrs: Vec::new(),
-    }
-}
-
-/// A file's bytes, exactly as many as it had: one that grows is cut off, one that shrinks ends in zeros, since its size is
-/// told before.
-struct Exactly {
-    file: File,
-    left: u64,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let buffer = &mut buffer[..most];
-        let mut read = self.file.read(buffer)?;
-        if read == 0 {
-            buffer.fill(0);
-            read = most;
-        }
-        self.left -= read as u64;
-        Ok(read)
     }
 }

@@ -1,20 +1,19 @@
-//! Writes entries as a tar: ustar, with pax records for what does not fit (POSIX.1-2017 `pax`).
+//! Writes entries as a tar: ustar, with pax records for what does not fit (POSIX.1-2017 `pax`). The other side of `tarball`.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::error::Error;
-use super::pack::Sink;
 use crate::image::tarball::{Entry, Kind};
 
 const BLOCK: usize = 512;
 
 /// A tar that is being written.
-pub(super) struct Stream<W> {
+pub(crate) struct Writer<W> {
     out: W,
 }
 
-impl<W: Write> Stream<W> {
-    pub(super) fn new(out: W) -> Self {
+impl<W: Write> Writer<W> {
+    pub(crate) fn new(out: W) -> Self {
         Self { out }
     }
 
@@ -22,7 +21,7 @@ impl<W: Write> Stream<W> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         self.out.flush()
     }
@@ -32,7 +31,11 @@ impl<W: Write> Stream<W> {
         self.out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])
     }
 
-    fn write(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    /// Writes one entry; a file's data has exactly the size that the entry says.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the data not be read.
+    pub(crate) fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         let mut name = if entry.name.is_empty() { b".".to_vec() } else { entry.name.clone() };
         if entry.kind == Kind::Directory {
             name.push(b'/');
@@ -82,9 +85,25 @@ impl<W: Write> Stream<W> {
     }
 }
 
-impl<W: Write> Sink for Stream<W> {
-    fn put(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
-        self.write(entry, data).map_err(Error::act("archive", &entry.name))
+/// A file's bytes, exactly as many as it had: one that grows is cut off, one that shrinks ends in zeros, since its size is
+/// told before.
+pub(crate) struct Exactly {
+    pub(crate) file: File,
+    /// How many are left.
+    pub(crate) left: u64,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..most];
+        let mut read = self.file.read(buffer)?;
+        if read == 0 {
+            buffer.fill(0);
+            read = most;
+        }
+        self.left -= read as u64;
+        Ok(read)
     }
 }
 
@@ -168,11 +187,11 @@ mod tests {
             ..plain.clone()
         };
         let mut bytes = Vec::new();
-        let mut stream = Stream::new(&mut bytes);
+        let mut writer = Writer::new(&mut bytes);
         for entry in [&plain, &link, &device] {
-            stream.put(entry, &mut &b"hello"[..]).expect("memory");
+            writer.entry(entry, &mut &b"hello"[..]).expect("memory");
         }
-        stream.finish().expect("memory");
+        writer.finish().expect("memory");
         assert_eq!(bytes.len() % BLOCK, 0);
         let mut reader = Reader::new(&bytes[..]);
         assert_eq!(reader.next().expect("read"), Some(plain));
