@@ -133,7 +133,7 @@ const KNOWN: [&str; 18] = [
 /// # Errors
 /// All that is wrong with it, in the order of the file.
 pub fn parse(text: &str, file: u16) -> Result<Dockerfile, Vec<Diagnostic>> {
-    let mut parser = Parser { file, escape: '\\', errors: Vec::new(), warnings: Vec::new() };
+    let mut parser = Parser::new(file);
     let lines = parser.lines(text);
     let mut from: Option<Text> = None;
     let mut instructions = Vec::new();
@@ -150,6 +150,37 @@ pub fn parse(text: &str, file: u16) -> Result<Dockerfile, Vec<Diagnostic>> {
         }
         _ => Err(parser.errors),
     }
+}
+
+/// What `commit --change` takes, as docker's does.
+const CHANGES: [&str; 11] = [
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// Parses instructions that stand alone and change a configuration; returns them and the character that escapes.
+///
+/// # Errors
+/// All that is wrong with them, in their order.
+pub fn parse_changes(text: &str, file: u16) -> Result<(Vec<Instruction>, char), Vec<Diagnostic>> {
+    let mut parser = Parser { changes: true, ..Parser::new(file) };
+    let lines = parser.lines(text);
+    // They go on from something that is there.
+    let mut from = Some(Text { raw: "scratch".into(), span: Span::new(file, 0, 0) });
+    let mut instructions = Vec::new();
+    for line in &lines {
+        parser.line(line, &mut from, &mut instructions);
+    }
+    if parser.errors.is_empty() { Ok((instructions, parser.escape)) } else { Err(parser.errors) }
 }
 
 /// A logical line: continuation lines joined, comments left out.
@@ -191,9 +222,15 @@ struct Parser {
     escape: char,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    /// They are changes, and no file.
+    changes: bool,
 }
 
 impl Parser {
+    fn new(file: u16) -> Self {
+        Self { file, escape: '\\', errors: Vec::new(), warnings: Vec::new(), changes: false }
+    }
+
     /// Reads the directives at the top and joins continued lines.
     fn lines(&mut self, text: &str) -> Vec<Line> {
         let mut all = Vec::new();
@@ -290,6 +327,13 @@ impl Parser {
             let near = nearest(&keyword, KNOWN).map(|near| format!("did you mean `{near}`?"));
             let shown = line.text[..word_end].to_owned();
             self.error(keyword_span, format!("unknown instruction `{shown}`")).help = near;
+            return;
+        }
+        if self.changes && !CHANGES.contains(&keyword.as_str()) {
+            let all: Vec<&str> = CHANGES.into_iter().filter(|change| *change != "ONBUILD").collect();
+            let (last, first) = all.split_last().unwrap_or((&"", &[]));
+            let help = format!("a change is one of {} and {last}", first.join(", "));
+            self.error(keyword_span, format!("{keyword} is not a valid change command")).help = Some(help);
             return;
         }
         if from.is_none() && !matches!(keyword.as_str(), "FROM" | "ARG") {

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use serde_json::{Map, json};
+use serde_json::Map;
 
-use crate::build::context::{Context, Found, clean};
-use crate::build::dockerfile::{self, Command, Dockerfile, Instruction, Op, Text, expand};
+use crate::build::configure::{self, Failure, fail};
+use crate::build::context::{Context, Found};
+use crate::build::dockerfile::{self, Dockerfile, Instruction, Op, Text, expand};
 use crate::diag::{Diagnostic, Report, Sources, Span, nearest};
 use crate::fault;
-use crate::image::config::{ContainerConfig, HealthcheckConfig, History, ImageConfig, RootFs, host_architecture};
+use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
 use crate::image::digest::Digest;
 use crate::image::fixup::View;
 use crate::image::load;
@@ -76,12 +77,6 @@ pub fn base_image(dockerfile: &std::path::Path) -> Option<(String, String)> {
     let parsed = dockerfile::parse(&text, sources.add(dockerfile, text.as_str())).ok()?;
     let name = expand(&parsed.from.raw, parsed.escape, &|_| None).ok().filter(|name| name != "scratch")?;
     Some((name, sources.place(parsed.from.span)))
-}
-
-type Failure = Box<Diagnostic>;
-
-fn fail(span: Span, message: impl Into<String>) -> Failure {
-    Box::new(Diagnostic::error(Some(span), message))
 }
 
 fn image_failure(span: Option<Span>, error: &crate::image::Error) -> Failure {
@@ -192,106 +187,18 @@ fn base(file: &Dockerfile, store: &Store) -> Result<(ImageConfig, Vec<PathBuf>),
 
 impl Build<'_> {
     fn text(&self, text: &Text) -> Result<String, Failure> {
-        let env = &self.config.config.env;
-        let lookup = |name: &str| {
-            env.iter().rev().find_map(|e| e.split_once('=').filter(|(key, _)| *key == name).map(|(_, v)| v.to_owned()))
-        };
-        expand(&text.raw, self.file.escape, &lookup).map_err(|e| fail(text.span, e))
-    }
-
-    /// Expands words; one that becomes empty is dropped.
-    fn texts(&self, texts: &[Text]) -> Result<Vec<(String, Span)>, Failure> {
-        let mut all = Vec::new();
-        for text in texts {
-            let value = self.text(text)?;
-            if !value.is_empty() {
-                all.push((value, text.span));
-            }
-        }
-        Ok(all)
+        configure::text(&self.config.config, self.file.escape, text)
     }
 
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Failure> {
-        let mut layer = false;
-        match &instruction.op {
-            Op::Copy { sources, dest, chown, chmod } => {
-                self.copy(sources, dest, chown.as_ref(), *chmod, instruction.span)?;
-                layer = true;
-            }
-            Op::Cmd(command) => {
-                self.config.config.cmd = Some(self.argv(command));
-                self.cmd_is_ours = true;
-            }
-            Op::Entrypoint(command) => {
-                self.config.config.entrypoint = Some(self.argv(command));
-                // A command of the base was meant for the base's entrypoint.
-                if !self.cmd_is_ours {
-                    self.config.config.cmd = None;
-                }
-            }
-            Op::Env(pairs) => {
-                let mut new = Vec::new();
-                for (key, value) in pairs {
-                    // A variable set on this line is not seen on this line.
-                    new.push((self.text(key)?, self.text(value)?));
-                }
-                let env = &mut self.config.config.env;
-                for (key, value) in new {
-                    let entry = format!("{key}={value}");
-                    match env.iter_mut().find(|e| e.split_once('=').is_some_and(|(k, _)| k == key)) {
-                        Some(old) => *old = entry,
-                        None => env.push(entry),
-                    }
-                }
-            }
-            Op::Label(pairs) => {
-                for (key, value) in pairs {
-                    let (key, value) = (self.text(key)?, self.text(value)?);
-                    self.config.config.labels.insert(key, value);
-                }
-            }
-            Op::Workdir(path) => {
-                let wanted = self.text(path)?;
-                if wanted.is_empty() {
-                    return Err(fail(path.span, "WORKDIR is empty"));
-                }
-                self.config.config.working_dir = format!("/{}", self.in_workdir(&wanted));
-            }
-            Op::Expose(ports) => {
-                for (port, span) in self.texts(ports)? {
-                    for port in expose(&port).ok_or_else(|| {
-                        fail(span, format!("`{port}` is not a port such as `80`, `53/udp` or `8000-8010`"))
-                    })? {
-                        self.config.config.exposed_ports.insert(port, json!({}));
-                    }
-                }
-            }
-            Op::User(user) => self.config.config.user = self.text(user)?,
-            Op::StopSignal(signal) => self.config.config.stop_signal = Some(self.text(signal)?),
-            Op::Volume(paths) => {
-                for (path, _) in self.texts(paths)? {
-                    self.config.config.volumes.insert(path, json!({}));
-                }
-            }
-            Op::Healthcheck(check) => {
-                let test = match &check.command {
-                    None => vec!["NONE".to_owned()],
-                    Some(Command::Exec(words)) => [vec!["CMD".to_owned()], words.clone()].concat(),
-                    Some(Command::Shell(line)) => vec!["CMD-SHELL".to_owned(), line.clone()],
-                };
-                let nanos =
-                    |d: Option<std::time::Duration>| d.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-                self.config.config.healthcheck = Some(HealthcheckConfig {
-                    test,
-                    interval: nanos(check.interval),
-                    timeout: nanos(check.timeout),
-                    start_period: nanos(check.start_period),
-                    start_interval: nanos(check.start_interval),
-                    retries: check.retries.map_or(0, i64::from),
-                });
-            }
-            Op::Shell(words) => self.config.config.shell = Some(words.clone()),
-        }
+        let layer = if let Op::Copy { sources, dest, chown, chmod } = &instruction.op {
+            self.copy(sources, dest, chown.as_ref(), *chmod, instruction.span)?;
+            true
+        } else {
+            let config = &mut self.config.config;
+            configure::apply(config, self.file.escape, &mut self.cmd_is_ours, &instruction.op)?;
+            false
+        };
         self.config.history.push(History {
             created_by: Some(instruction.line.clone()),
             comment: Some("hoist build".into()),
@@ -299,26 +206,6 @@ impl Build<'_> {
             ..History::default()
         });
         Ok(())
-    }
-
-    /// Returns a command as it is stored: the shell form is wrapped in the shell of this place.
-    fn argv(&self, command: &Command) -> Vec<String> {
-        match command {
-            Command::Exec(words) => words.clone(),
-            Command::Shell(line) => {
-                let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
-                let mut argv = self.config.config.shell.clone().unwrap_or_else(default);
-                argv.push(line.clone());
-                argv
-            }
-        }
-    }
-
-    /// Returns a path of the image, clean and without its leading slash; a relative one starts at the WORKDIR.
-    fn in_workdir(&self, path: &str) -> String {
-        let whole =
-            if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.config.config.working_dir) };
-        String::from_utf8_lossy(&clean(whole.as_bytes())).into_owned()
     }
 
     fn copy(
@@ -335,7 +222,7 @@ impl Build<'_> {
         }
         let view = View::of(&self.layers).map_err(|e| image_failure(Some(span), &e))?;
         let target = view
-            .resolve(self.in_workdir(&dest_text).as_bytes(), true)
+            .resolve(configure::in_workdir(&self.config.config, &dest_text).as_bytes(), true)
             .map_err(|e| image_failure(Some(dest.span), &e))?;
         let owner = match chown {
             Some(text) => owner(&self.text(text)?, &view).map_err(|e| match e {
@@ -347,7 +234,7 @@ impl Build<'_> {
         let exists_as = |path: &[u8]| view.lookup(path).map(|n| n.map(|n| n.file_type()));
         let target_kind = exists_as(&target).map_err(|e| image_failure(Some(dest.span), &e))?;
         let mut found: Vec<(Found, Span)> = Vec::new();
-        for (source, at) in self.texts(sources)? {
+        for (source, at) in configure::texts(&self.config.config, self.file.escape, sources)? {
             let paths = self.context.glob(source.as_bytes()).map_err(|e| fail(at, e.to_string()))?;
             if paths.is_empty() {
                 return Err(fail(at, format!("nothing in the build context fits `{source}`")));
@@ -498,19 +385,6 @@ fn check_kind(found: Found, at: Span) -> Result<Found, Failure> {
 
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
-}
-
-/// Reads `80`, `80/udp`, `8000-8010/tcp`.
-fn expose(text: &str) -> Option<Vec<String>> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
-    }
-    let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |t: &str| t.parse::<u16>().ok().filter(|n| *n > 0 && t.bytes().all(|b| b.is_ascii_digit()));
-    let (low, high) = (number(low)?, number(high)?);
-    (low <= high).then(|| (low..=high).map(|p| format!("{p}/{protocol}")).collect())
 }
 
 enum OwnerError {
@@ -782,6 +656,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::Path;
+
+    use serde_json::json;
 
     use super::*;
     use crate::image::tarball::tests::TarBuilder;

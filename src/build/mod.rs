@@ -3,6 +3,8 @@
 //! The same context, Dockerfile and base give the same image id: layer tars are sorted and carry only what matters, and
 //! times come from the files.
 
+pub mod changes;
+mod configure;
 pub(crate) mod context;
 pub mod dockerfile;
 pub mod execute;

@@ -1,0 +1,160 @@
+//! Instructions that change how containers of an image are made: no file, no process.
+//!
+//! Rules: Docker's "Dockerfile reference". Those of a build and of `commit --change` are the same.
+//!
+//! Invariant: pure.
+
+use serde_json::json;
+
+use crate::build::context::clean;
+use crate::build::dockerfile::{Command, Healthcheck, Op, Text, expand};
+use crate::diag::{Diagnostic, Span};
+use crate::image::config::{ContainerConfig, HealthcheckConfig};
+
+/// Why an instruction cannot be carried out.
+pub(super) type Failure = Box<Diagnostic>;
+
+pub(super) fn fail(span: Span, message: impl Into<String>) -> Failure {
+    Box::new(Diagnostic::error(Some(span), message))
+}
+
+/// Expands a piece of an instruction with the variables of the configuration.
+pub(super) fn text(config: &ContainerConfig, escape: char, text: &Text) -> Result<String, Failure> {
+    let lookup = |name: &str| {
+        let mut found = config.env.iter().rev().filter_map(|e| e.split_once('=')).filter(|(key, _)| *key == name);
+        found.next().map(|(_, value)| value.to_owned())
+    };
+    expand(&text.raw, escape, &lookup).map_err(|e| fail(text.span, e))
+}
+
+/// Expands words; one that becomes empty is dropped.
+pub(super) fn texts(config: &ContainerConfig, escape: char, texts: &[Text]) -> Result<Vec<(String, Span)>, Failure> {
+    let mut all = Vec::new();
+    for one in texts {
+        let value = text(config, escape, one)?;
+        if !value.is_empty() {
+            all.push((value, one.span));
+        }
+    }
+    Ok(all)
+}
+
+/// Returns a path of the image, clean and without its leading slash; a relative one starts at the WORKDIR.
+pub(super) fn in_workdir(config: &ContainerConfig, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", config.working_dir) };
+    String::from_utf8_lossy(&clean(whole.as_bytes())).into_owned()
+}
+
+/// Applies an instruction; what makes a layer is the caller's. `cmd_is_ours` is whether a CMD came before.
+pub(super) fn apply(
+    config: &mut ContainerConfig,
+    escape: char,
+    cmd_is_ours: &mut bool,
+    op: &Op,
+) -> Result<(), Failure> {
+    match op {
+        Op::Copy { .. } => {}
+        Op::Cmd(command) => {
+            config.cmd = Some(argv(config, command));
+            *cmd_is_ours = true;
+        }
+        Op::Entrypoint(command) => {
+            config.entrypoint = Some(argv(config, command));
+            // A command of the base was meant for the base's entrypoint.
+            if !*cmd_is_ours {
+                config.cmd = None;
+            }
+        }
+        Op::Env(pairs) => env(config, escape, pairs)?,
+        Op::Label(pairs) => {
+            for (key, value) in pairs {
+                let (key, value) = (text(config, escape, key)?, text(config, escape, value)?);
+                config.labels.insert(key, value);
+            }
+        }
+        Op::Workdir(path) => {
+            let wanted = text(config, escape, path)?;
+            if wanted.is_empty() {
+                return Err(fail(path.span, "WORKDIR is empty"));
+            }
+            config.working_dir = format!("/{}", in_workdir(config, &wanted));
+        }
+        Op::Expose(ports) => {
+            for (port, span) in texts(config, escape, ports)? {
+                let unknown = || fail(span, format!("`{port}` is not a port such as `80`, `53/udp` or `8000-8010`"));
+                for port in expose(&port).ok_or_else(unknown)? {
+                    config.exposed_ports.insert(port, json!({}));
+                }
+            }
+        }
+        Op::User(user) => config.user = text(config, escape, user)?,
+        Op::StopSignal(signal) => config.stop_signal = Some(text(config, escape, signal)?),
+        Op::Volume(paths) => {
+            for (path, _) in texts(config, escape, paths)? {
+                config.volumes.insert(path, json!({}));
+            }
+        }
+        Op::Healthcheck(check) => config.healthcheck = Some(healthcheck(check)),
+        Op::Shell(words) => config.shell = Some(words.clone()),
+    }
+    Ok(())
+}
+
+fn env(config: &mut ContainerConfig, escape: char, pairs: &[(Text, Text)]) -> Result<(), Failure> {
+    let mut new = Vec::new();
+    for (key, value) in pairs {
+        // A variable set on this line is not seen on this line.
+        new.push((text(config, escape, key)?, text(config, escape, value)?));
+    }
+    for (key, value) in new {
+        let entry = format!("{key}={value}");
+        match config.env.iter_mut().find(|e| e.split_once('=').is_some_and(|(k, _)| k == key)) {
+            Some(old) => *old = entry,
+            None => config.env.push(entry),
+        }
+    }
+    Ok(())
+}
+
+fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
+    let test = match &check.command {
+        None => vec!["NONE".to_owned()],
+        Some(Command::Exec(words)) => [vec!["CMD".to_owned()], words.clone()].concat(),
+        Some(Command::Shell(line)) => vec!["CMD-SHELL".to_owned(), line.clone()],
+    };
+    let nanos = |d: Option<std::time::Duration>| d.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+    HealthcheckConfig {
+        test,
+        interval: nanos(check.interval),
+        timeout: nanos(check.timeout),
+        start_period: nanos(check.start_period),
+        start_interval: nanos(check.start_interval),
+        retries: check.retries.map_or(0, i64::from),
+    }
+}
+
+/// Returns a command as it is stored: the shell form is wrapped in the shell of this place.
+fn argv(config: &ContainerConfig, command: &Command) -> Vec<String> {
+    match command {
+        Command::Exec(words) => words.clone(),
+        Command::Shell(line) => {
+            let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
+            let mut argv = config.shell.clone().unwrap_or_else(default);
+            argv.push(line.clone());
+            argv
+        }
+    }
+}
+
+/// Reads `80`, `80/udp`, `8000-8010/tcp`.
+fn expose(text: &str) -> Option<Vec<String>> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return None;
+    }
+    let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
+    let number = |t: &str| t.parse::<u16>().ok().filter(|n| *n > 0 && t.bytes().all(|b| b.is_ascii_digit()));
+    let (low, high) = (number(low)?, number(high)?);
+    (low <= high).then(|| (low..=high).map(|p| format!("{p}/{protocol}")).collect())
+}
