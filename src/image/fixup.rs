@@ -321,7 +321,7 @@ impl Node {
     }
 
     /// Returns the extended attributes that belong to the file and not to overlayfs.
-    fn xattrs(&self) -> io::Result<Vec<(std::ffi::CString, Vec<u8>)>> {
+    pub(crate) fn xattrs(&self) -> io::Result<Vec<(std::ffi::CString, Vec<u8>)>> {
         let mut all = sys::tree::xattrs(self.open()?)?;
         all.retain(|(name, _)| !name.to_bytes().starts_with(b"trusted.overlay."));
         Ok(all)

@@ -5,7 +5,9 @@
 //!
 //! Knows nothing of Compose, containers or builds.
 
+pub mod commit;
 pub mod config;
+pub mod diff;
 pub mod digest;
 pub mod fixup;
 mod ingest;
@@ -115,6 +117,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A container's files cannot be read.
+    #[error("cannot read `/{path}` of the container")]
+    Layer {
+        /// Where, without the leading slash.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// There is no room for it.
     #[error("there is no room for {what} in `{}`: {kib} KiB and {inodes} inodes are left", path.display())]
     NoRoom {
@@ -191,6 +201,7 @@ impl Explain for Error {
             | Self::Document { .. }
             | Self::LayerTar { .. }
             | Self::Entry { .. }
+            | Self::Layer { .. }
             | Self::Write { .. }
             | Self::Limit { .. }
             | Self::Mount { .. } => None,

@@ -44,7 +44,7 @@ impl Default for Limits {
 /// Longest path in a layer: `PATH_MAX` (limits.h).
 const PATH_MAX: usize = 4096;
 /// Deepest nesting of directories.
-const DEPTH_MAX: usize = 512;
+pub(crate) const DEPTH_MAX: usize = 512;
 /// Most symbolic links on the way to one entry, as the kernel's (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 /// Most directories held open.
