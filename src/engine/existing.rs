@@ -246,8 +246,9 @@ pub fn unpause(actual: &Actual, chosen: impl Fn(&ActualContainer) -> bool) -> (P
 fn hold(actual: &Actual, chosen: impl Fn(&ActualContainer) -> bool, paused: bool) -> (Plan, Vec<ContainerRef>) {
     let (mut plan, mut as_asked) = (Plan::default(), Vec::new());
     for container in by_name(actual).into_iter().filter(|c| !c.is_one_off() && chosen(c)) {
-        let reference = ContainerRef::from(&container.record);
-        if container.status.paused == paused {
+        let (reference, status) = (ContainerRef::from(&container.record), &container.status);
+        // One that is held for a moment can be held for good.
+        if (status.paused && !(paused && status.borrowed)) == paused {
             as_asked.push(reference);
         } else if paused {
             plan.push(Step::Pause(reference), Reason::Asked("pause"), []);

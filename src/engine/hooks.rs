@@ -63,7 +63,8 @@ impl Local {
             let Some(status) = status.filter(|status| status.state == State::Running) else { return Ok(()) };
             if status.paused {
                 // A process that joins what is held would be held as well.
-                self.ask(container, Request::Unpause { container: container.id.clone() }, "unpause").await?;
+                self.ask(container, Request::Unpause { container: container.id.clone(), borrowed: false }, "unpause")
+                    .await?;
             }
             fault::point("container.hook");
             let (code, lines) = self.run_hook(container, hook).await.map_err(|report| failed(what(), report))?;

@@ -78,10 +78,12 @@ impl Local {
                 self.ask(container, request, "kill").await
             }
             Step::Pause(container) => {
-                self.ask(container, Request::Pause { container: container.id.clone() }, "pause").await
+                let request = Request::Pause { container: container.id.clone(), borrowed: false };
+                self.ask(container, request, "pause").await
             }
             Step::Unpause(container) => {
-                self.ask(container, Request::Unpause { container: container.id.clone() }, "unpause").await
+                let request = Request::Unpause { container: container.id.clone(), borrowed: false };
+                self.ask(container, request, "unpause").await
             }
             Step::RemoveContainer(container) => self.remove_container(container).await,
             Step::Update(record) => self.update(record).await,

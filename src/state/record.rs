@@ -254,6 +254,9 @@ pub struct ContainerStatus {
     /// Its processes are held where they are, until a command lets them go on.
     #[serde(default)]
     pub paused: bool,
+    /// They are held, or about to be, for a command and no longer than it is there: whoever takes over lets them go on.
+    #[serde(default)]
+    pub borrowed: bool,
     /// A command has sent it a signal that ends it: its restart policy does not act when it has ended.
     #[serde(default)]
     pub signalled: bool,
@@ -301,6 +304,7 @@ impl ContainerStatus {
             stopped_by_user: false,
             out_of_memory: None,
             paused: false,
+            borrowed: false,
             signalled: false,
             unheard: false,
             failed_probe: None,

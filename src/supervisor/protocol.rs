@@ -71,11 +71,17 @@ pub enum Request {
     Pause {
         /// Which.
         container: ContainerId,
+        /// Only as long as this client is there: they go on when it leaves, whatever ends it, and when this worker ends.
+        #[serde(default)]
+        borrowed: bool,
     },
     /// Let the processes of a paused container go on. Nothing to do when it is not paused.
     Unpause {
         /// Which.
         container: ContainerId,
+        /// Only if they are held for this client; it is an error when they are not any more.
+        #[serde(default)]
+        borrowed: bool,
     },
     /// Do with a container from now on what its record says by now: its limits, its health check, all that its policy is.
     /// Answered when that holds; refused, nothing has changed.

@@ -136,6 +136,7 @@ impl Worker {
         self.unwatch(&Source::Client(id));
         self.leave_taps(id);
         self.give_restarts_up(id);
+        self.give_borrowed_back(id);
         if client.holds && !self.clients.values().any(|c| c.holds) {
             self.drop_unclaimed_ports();
         }
@@ -162,9 +163,9 @@ impl Worker {
                 self.request_stop(&container, StopWanted { grace_ms, strict, restart }, waiter);
             }
             Request::Kill { container, signal } => self.request_kill(&container, signal, waiter),
-            Request::Pause { container } => self.request_pause(&container, waiter),
-            Request::Unpause { container } => self.request_unpause(&container, waiter),
             Request::Update { container } => self.request_update(&container, waiter),
+            Request::Pause { container, borrowed } => self.request_pause(&container, borrowed, waiter),
+            Request::Unpause { container, borrowed } => self.request_unpause(&container, borrowed, waiter),
             Request::Forget { container } => self.request_forget(&container, waiter),
             Request::Subscribe => self.subscribe(waiter),
             Request::Leave => self.leave_if_empty(),

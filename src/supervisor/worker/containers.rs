@@ -71,6 +71,8 @@ pub(super) struct Container {
     /// Its processes are being held; who waits for that is beside.
     pub(super) freezing: bool,
     pub(super) pause_waiters: Vec<Waiter>,
+    /// The client that they are held for, and no longer than it is there.
+    pub(super) borrower: Option<u64>,
     pub(super) health: Option<Monitor>,
     /// The exec that asks for its health now.
     pub(super) probe: Option<i32>,
@@ -200,6 +202,7 @@ impl Worker {
             released,
             freezing: false,
             pause_waiters: Vec::new(),
+            borrower: None,
             health: None,
             probe: None,
             told: Told::default(),
@@ -421,6 +424,7 @@ impl Worker {
         container.status.reason = None;
         container.status.unheard = false;
         container.status.paused = false;
+        container.status.borrowed = false;
         container.status.started = Some(now_ns());
         container.began = Some(Instant::now());
         container.status.health = container.record.policy.health.as_ref().map(|_| Health::Starting);
@@ -681,6 +685,7 @@ impl Worker {
         let asking = if wanted.strict { None } else { container.look().map(|look| Asking::begin(&look)) };
         container.asking = asking.map(|(asking, _)| asking);
         container.status.paused = false;
+        container.status.borrowed = false;
         self.write_status(id); // before the signal: a worker that takes over must not start it again
         fault::point("stop.recorded");
         let Some(container) = self.containers.get(id) else { return };

@@ -2,6 +2,9 @@
 //!
 //! The kernel's freezer holds them, so it knows better than we whether they are: a worker that takes over asks it, and
 //! what the status file says is for those who only read. Neither exec nor health check runs in a container that is held.
+//!
+//! Some are held for a client that copies their files and may be killed meanwhile. They go on when its connection ends; and
+//! since that is written down before the kernel is asked, a worker that takes over knows that nobody waits for them.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,6 +14,7 @@ use rustix::event::epoll;
 use super::clients::Waiter;
 use super::containers::{Container, chain};
 use super::{Source, Timer, Worker};
+use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::cgroup;
 use crate::supervisor::protocol::Reply;
@@ -28,16 +32,41 @@ impl Container {
 
 impl Worker {
     /// Holds a container's processes because somebody asked.
-    pub(super) fn request_pause(&mut self, id: &ContainerId, waiter: Waiter) {
+    pub(super) fn request_pause(&mut self, id: &ContainerId, borrowed: bool, waiter: Waiter) {
         let Some(container) = self.containers.get_mut(id).filter(|c| c.is_running()) else {
             return self.answer_failed(waiter, "the container is not running", 1);
         };
+        if container.is_held() && !borrowed && container.borrower.take().is_some() {
+            container.status.borrowed = false; // now it is held for good
+            self.write_status(id);
+        }
+        let Some(container) = self.containers.get_mut(id) else { return };
         if container.status.paused {
             return self.answer(waiter, Reply::Done);
         }
         container.pause_waiters.push(waiter);
-        if !container.freezing {
-            self.begin_pause(id);
+        if container.freezing {
+            return;
+        }
+        if borrowed {
+            container.borrower = Some(waiter.client());
+            container.status.borrowed = true;
+            // Before the kernel is asked, for the worker that takes over.
+            if !self.write_status(id) {
+                return self.pause_failed(id, "it cannot be written down for whose sake it is held");
+            }
+            fault::point("pause.borrowed");
+        }
+        self.begin_pause(id);
+    }
+
+    /// A client has left: what was held for it goes on.
+    pub(super) fn give_borrowed_back(&mut self, client: u64) {
+        let held = self.containers.iter().filter(|(_, c)| c.borrower == Some(client));
+        let held: Vec<ContainerId> = held.map(|(id, _)| id.clone()).collect();
+        for id in held {
+            self.let_go(&id);
+            self.write_status(&id);
         }
     }
 
@@ -98,10 +127,16 @@ impl Worker {
     }
 
     /// Lets a container's processes go on because somebody asked.
-    pub(super) fn request_unpause(&mut self, id: &ContainerId, waiter: Waiter) {
+    pub(super) fn request_unpause(&mut self, id: &ContainerId, borrowed: bool, waiter: Waiter) {
         let Some(container) = self.containers.get(id).filter(|c| c.is_alive()) else {
             return self.answer_failed(waiter, "the container is not running", 1);
         };
+        if borrowed && container.borrower != Some(waiter.client()) {
+            if container.status.paused {
+                return self.answer(waiter, Reply::Done); // somebody has made the hold his own
+            }
+            return self.answer_failed(waiter, "it has gone on before", 1);
+        }
         if container.is_held() {
             if let Some(Err(e)) = container.cgroup.as_ref().map(cgroup::Cgroup::thaw) {
                 return self.answer_failed(waiter, &chain(&e), 1);
@@ -121,6 +156,8 @@ impl Worker {
         self.end_freezing(id);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.status.paused = false;
+        container.status.borrowed = false;
+        container.borrower = None;
         let waiters = std::mem::take(&mut container.pause_waiters);
         if let Some(monitor) = &container.health {
             let now = Instant::now();
@@ -141,6 +178,8 @@ impl Worker {
         self.end_freezing(id);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.status.paused = false;
+        container.status.borrowed = false;
+        container.borrower = None;
         for waiter in std::mem::take(&mut container.pause_waiters) {
             self.answer_failed(waiter, "the container has ended", 1);
         }
@@ -155,13 +194,14 @@ impl Worker {
     }
 
     /// Asks the kernel whether a container's processes are held, for one that an earlier worker had; returns whether the
-    /// status says something else now. What was being stopped goes on, to take its signal.
+    /// status says something else now. What was being stopped goes on, to take its signal; so does what was held for a client,
+    /// which sees that it was not held to the end.
     pub(super) fn see_if_paused(&mut self, id: &ContainerId, stopping: bool) -> bool {
         let Some(container) = self.containers.get_mut(id) else { return false };
-        let before = container.status.paused;
+        let (before, borrowed) = (container.status.paused, container.status.borrowed);
         let Some(cgroup) = &container.cgroup else { return false };
         let (frozen, asked) = (cgroup.is_frozen().unwrap_or(before), cgroup.is_freezing().unwrap_or(before));
-        if stopping {
+        if stopping || borrowed {
             self.let_go(id);
         } else if frozen {
             container.status.paused = true;
@@ -171,7 +211,7 @@ impl Worker {
         } else {
             container.status.paused = false;
         }
-        self.containers.get(id).is_some_and(|c| c.status.paused != before)
+        self.containers.get(id).is_some_and(|c| (c.status.paused, c.status.borrowed) != (before, borrowed))
     }
 
     /// Sends a signal because somebody asked. One that ends the container keeps its restart policy from acting.
