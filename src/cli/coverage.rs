@@ -12,7 +12,6 @@ use super::Root;
 /// Commands, or options of one, that are left out, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("bridge", "turns a project into files for Kubernetes: not what hoist is for"),
-    ("commit", "comes with the full build: an image's layer is made of a container's"),
     ("publish", "comes with pushing to registries"),
     ("push", "comes with pushing to registries"),
 ];

@@ -12,7 +12,6 @@ use super::Root;
 /// Commands that are to come, and what serves until then.
 const LATER: &[(&str, &str)] = &[
     ("bridge", ""),
-    ("commit", ""),
     ("container", "run a project's containers with: hoist up"),
     ("network", ""),
     ("publish", ""),

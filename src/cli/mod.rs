@@ -4,6 +4,7 @@
 
 mod attach;
 mod build;
+mod commit;
 mod completion;
 mod config;
 mod context;
@@ -176,6 +177,8 @@ enum Command {
     Cp(cp::Args),
     /// Write the files of a service's container as a tar
     Export(export::Args),
+    /// Make an image of what a service's container has changed
+    Commit(commit::Args),
     /// Stop and start containers
     Restart(restart::Args),
     /// Start containers that were stopped, and those that they depend on
@@ -283,6 +286,7 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
             Command::Attach(args) => attach::run(&cx, args).await,
             Command::Cp(args) => cp::run(&cx, args).await,
             Command::Export(args) => export::run(&cx, args).await,
+            Command::Commit(args) => commit::run(&cx, args).await,
             Command::Restart(args) => restart::run(&cx, args).await,
             Command::Start(args) => start::run(&cx, args).await,
             Command::Stop(args) => stop::run(&cx, args).await,
@@ -427,6 +431,8 @@ mod tests {
             "hoist exec -d --privileged web sh",
             "hoist exec --interactive=false --no-TTY web true",
             "hoist attach --detach-keys ctrl-x --index 2 --no-stdin web",
+            "hoist commit -a me -c ENV=A -c USER=b --index 2 -m why -p=false web shop-web:fixed",
+            "hoist commit -p --change CMD web",
             "hoist restart --no-deps -t 0 web",
             "hoist create --build --pull missing --force-recreate --scale web=2 --quiet-pull --remove-orphans -y web",
             "hoist rm -fsv web",

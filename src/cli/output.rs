@@ -220,6 +220,7 @@ impl Output {
             return;
         }
         let word = match (progress, detail) {
+            (Progress::Done("Committed"), Some(image)) => format!("Committed as {image}"),
             (Progress::Done(word), Some(detail)) => format!("{word} ({detail})"),
             (Progress::Working(word) | Progress::Done(word), _) => word.to_owned(),
             (Progress::Failed, Some(detail)) => format!("Error {}", detail.replace('\n', " ")),

@@ -13,6 +13,7 @@ use crate::engine::execute::Host;
 use crate::engine::inventory::ImageDetails;
 use crate::engine::step::ContainerRef;
 use crate::event::Sink;
+use crate::image::store::Store;
 use crate::name::{EngineId, ProjectName};
 use crate::network::PublishedPort;
 use crate::paths::Paths;
@@ -126,6 +127,22 @@ pub trait Backend: Host {
     /// # Errors
     /// When it is no name or no platform, or the store cannot be read.
     fn presence(&self, reference: &str, platform: Option<&str>) -> Result<Presence, Report>;
+
+    /// Returns the image store.
+    fn images(&self) -> &Store;
+
+    /// Holds the processes of a running container, as long as this process is there and until [`Backend::give_back`]. One
+    /// that is paused is left alone.
+    ///
+    /// # Errors
+    /// When the supervisor refuses.
+    fn borrow(&self, container: &ContainerRef) -> impl Future<Output = Result<(), Report>>;
+
+    /// Lets the processes of a container that [`Backend::borrow`] has held go on; returns whether they were held until now.
+    ///
+    /// # Errors
+    /// When the supervisor cannot be reached.
+    fn give_back(&self, container: &ContainerRef) -> impl Future<Output = Result<bool, Report>>;
 
     /// Returns the image that a build starts from, if there is one, and the place that says so.
     fn base_image(&self, build: &Build) -> Option<(String, String)>;

@@ -12,7 +12,7 @@ use crate::compose::model::{Healthcheck, Hook, Logging, Lookup, Restart, Service
 use crate::state::record::{HealthPolicy, HookRecord, Hooks, LogPolicy, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an image says about containers made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +54,13 @@ pub fn argv(service: &Service, image: &ImageFacts) -> Vec<String> {
     };
     let command = service.command.as_deref().unwrap_or(default);
     entrypoint.iter().chain(command).cloned().collect()
+}
+
+/// Returns how many words at the beginning of [`argv`] are the entrypoint.
+#[must_use]
+pub fn entrypoint_words(service: &Service, image: &ImageFacts) -> u32 {
+    let words = service.entrypoint.as_ref().unwrap_or(&image.entrypoint).len();
+    u32::try_from(words).unwrap_or(u32::MAX)
 }
 
 /// Returns the environment in Docker's order: `PATH`, `HOSTNAME`, the service's, what only the image has.
@@ -184,6 +191,20 @@ pub fn signal(text: &str) -> Option<i32> {
     SIGNALS.iter().position(|s| *s == alias).and_then(|at| i32::try_from(at + 1).ok())
 }
 
+/// Returns the name of a signal, which [`signal`] reads; a number where it has none.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    let name = number.checked_sub(1).and_then(|at| SIGNALS.get(usize::try_from(at).ok()?));
+    match (name, number) {
+        (Some(name), _) => format!("SIG{name}"),
+        (None, 34) => "SIGRTMIN".to_owned(),
+        (None, 35..=49) => format!("SIGRTMIN+{}", number - 34),
+        (None, 50..=63) => format!("SIGRTMAX-{}", 64 - number),
+        (None, 64) => "SIGRTMAX".to_owned(),
+        (None, _) => number.to_string(),
+    }
+}
+
 /// Returns the text of `/etc/hosts`: Docker's fixed lines, those that were asked for, then the container's own addresses.
 #[must_use]
 pub fn hosts(hostname: &str, addresses: &[Ipv4Addr], extra: &[(IpAddr, &str)]) -> String {
@@ -307,6 +328,12 @@ mod tests {
         ] {
             assert_eq!(signal(text), number, "{text}");
         }
+        for number in (1..=64).filter(|number| !(32..=33).contains(number)) {
+            let name = signal_name(number);
+            assert_eq!(signal(&name), Some(number), "{name}");
+            assert!(name.starts_with("SIG"), "{name}");
+        }
+        assert_eq!((signal_name(3), signal_name(32)), ("SIGQUIT".to_owned(), "32".to_owned()));
     }
 
     #[test]

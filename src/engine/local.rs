@@ -90,12 +90,6 @@ impl Local {
         Ok(Self { state, images, supervisors: Supervisors::default(), unclaimed: Cell::new(false) })
     }
 
-    /// Returns the image store.
-    #[must_use]
-    pub fn images(&self) -> &Store {
-        &self.images
-    }
-
     /// Returns what the network driver needs to know of us.
     pub(super) fn network_host(&self) -> network::Host {
         network::Host {
@@ -240,6 +234,26 @@ impl Backend for Local {
 
     fn presence(&self, reference: &str, platform: Option<&str>) -> Result<Presence, Report> {
         super::fetch::presence(&self.images, reference, platform)
+    }
+
+    fn images(&self) -> &Store {
+        &self.images
+    }
+
+    async fn borrow(&self, container: &ContainerRef) -> Result<(), Report> {
+        let link = self.supervisors.link(&self.state, &container.project).map_err(|e| refused(&e))?;
+        let request = Request::Pause { container: container.id.clone(), borrowed: true };
+        link.ask(request, Vec::new()).await.map_err(|e| refused(&e))
+    }
+
+    async fn give_back(&self, container: &ContainerRef) -> Result<bool, Report> {
+        let link = self.supervisors.link(&self.state, &container.project).map_err(|e| refused(&e))?;
+        let request = Request::Unpause { container: container.id.clone(), borrowed: true };
+        match link.ask(request, Vec::new()).await {
+            Ok(()) => Ok(true),
+            Err(LinkError::Refused { .. }) => Ok(false),
+            Err(e) => Err(refused(&e)),
+        }
     }
 
     fn base_image(&self, build: &Build) -> Option<(String, String)> {

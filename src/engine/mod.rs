@@ -9,6 +9,7 @@ pub mod actual;
 pub mod backend;
 mod choices;
 pub mod commands;
+pub mod commit;
 pub mod console;
 pub mod container;
 pub mod copy;

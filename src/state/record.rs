@@ -55,6 +55,9 @@ pub struct ContainerRecord {
     /// The name it had, while another container has taken its place and may have to give it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aside: Option<ContainerName>,
+    /// How many words at the beginning of its program and arguments are its entrypoint; unknown in records of older versions.
+    #[serde(default)]
+    pub entrypoint: Option<u32>,
 }
 
 /// Commands that run in a container at moments of its life.

@@ -6,6 +6,7 @@ mod attached;
 mod base_images;
 mod build;
 mod commands;
+mod commit;
 mod completion;
 mod config;
 mod connectivity;

@@ -724,6 +724,7 @@ impl Chooser<'_> {
             auto_remove: one_off.is_some_and(|one_off| one_off.auto_remove),
             said,
             aside: None,
+            entrypoint: Some(container::entrypoint_words(service, image)),
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
