@@ -1,7 +1,7 @@
 //! Bridges, addresses, NAT and names. Knows nothing of Compose.
 //!
 //! The driver comes in pairs: [`create`]/[`remove`] a network, [`create_namespace`]/[`remove_namespace`],
-//! [`publish`]/[`unpublish`] ports; what [`attach`] made goes with its namespace. What makes may be repeated; when it
+//! [`publish`]/[`unpublish`] ports ([`hand_over`] does both); what [`attach`] made goes with its namespace. What makes may be repeated; when it
 //! fails it leaves the host as it found it. What removes goes on past failures and returns them all; a missing piece is
 //! fine.
 //! Calls that change a firewall table are made under the engine's lock, which the caller holds.
@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
@@ -24,7 +24,7 @@ use crate::name::{EngineId, NetworkId};
 use crate::sys;
 
 use firewall::choice::{self, Closed, Either};
-use firewall::{Firewall, Mapping};
+use firewall::{Firewall, Mapping, Side};
 use link::Link;
 
 mod conntrack;
@@ -152,6 +152,9 @@ impl Observed {
 
 /// Names each bridge of every hoist engine starts with (`EngineId::bridge`).
 const BRIDGES: &str = "hb-";
+
+/// Name of the firewall table of [`quiet`] in a container's namespace.
+const QUIET: &str = "hoist-quiet";
 
 /// Something that could not be done to the host's network.
 #[derive(Debug, thiserror::Error)]
@@ -354,6 +357,14 @@ pub fn create_namespace(path: &Path) -> Result<(), Error> {
     pinned.map_err(error)?
 }
 
+/// Deletes the host end of a pair, and with it the pair; a missing one is fine. Takes 20 ms.
+///
+/// # Errors
+/// What the kernel said.
+pub fn cut_off(host_link: &str) -> Result<(), Error> {
+    delete_link(host_link)
+}
+
 /// Takes the pin of a network namespace away; it goes with the last process and socket in it, and its links with it:
 /// deleting one of them alone takes 20 ms.
 ///
@@ -439,6 +450,43 @@ pub fn publish(table: &str, ports: &[Mapping]) -> Result<(), Error> {
 /// What the kernel said.
 pub fn unpublish(table: &str, ports: &[Mapping]) -> Result<(), Error> {
     Either.unpublish(table, ports).map_err(|e| firewall_error(table, e))
+}
+
+/// Takes ports from one container and leads ports to another, in one instant: no packet finds a port that leads nowhere.
+/// Connections that are there stay with the container they were made to. May be repeated.
+///
+/// # Errors
+/// [`Error::PortTaken`] when one leads to a third; nothing has changed then.
+pub fn hand_over(from: Side<'_>, to: Side<'_>) -> Result<(), Error> {
+    Either.hand_over(from, to).map_err(|e| match e.raw_os_error() {
+        Some(libc::EEXIST | libc::EBUSY) => Error::PortTaken { ports: to.ports.iter().map(|m| m.0).collect() },
+        _ => firewall_error(to.table, e),
+    })
+}
+
+/// After [`hand_over`]: connections to published ports that the container with this address has not answered yet go to the one
+/// that has the ports now, when their first packet is sent again.
+///
+/// # Errors
+/// What the kernel said.
+pub fn forget_unanswered(address: Ipv4Addr) -> Result<(), Error> {
+    conntrack::forget_unanswered(address).map_err(|e| firewall_error("of connections", e))
+}
+
+/// Drops what comes from outside to these TCP ports of a network namespace; what is sent out is not touched.
+///
+/// # Errors
+/// What the kernel said; nothing has changed then.
+pub fn quiet(netns: BorrowedFd<'_>, ports: &[u16]) -> io::Result<()> {
+    sys::netns::with(netns, || Either.install(&firewall::quiet(QUIET, ports)))?
+}
+
+/// Undoes [`quiet`].
+///
+/// # Errors
+/// What the kernel said.
+pub fn loud(netns: BorrowedFd<'_>) -> io::Result<()> {
+    sys::netns::with(netns, || Either.remove(QUIET))?
 }
 
 /// Returns what the engine has in the kernel.

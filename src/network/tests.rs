@@ -389,6 +389,82 @@ fn a_port_leads_to_one_container_alone() {
 }
 
 #[test]
+fn ports_change_hands_while_they_are_used() {
+    with_each_backend(|host| {
+        let (network, other) = (host.network(1, false), host.network(2, false));
+        let old = host.container(&network, 2);
+        serve(&old, 80);
+        // On the network of the first, and on another one, as when a network is replaced.
+        for (network, last) in [(&network, 3), (&other, 2)] {
+            let new = host.container(network, last);
+            serve(&new, 80);
+            let port = tcp(Ipv4Addr::UNSPECIFIED, 8080);
+            let (more, less) = (tcp(Ipv4Addr::UNSPECIFIED, 8081), tcp(Ipv4Addr::LOCALHOST, 8082));
+            let first = [(port, old.address), (less, old.address)];
+            let second = [(port, new.address), (more, new.address)];
+            let old_side = Side { table: &old.table, ports: &first };
+            let new_side = Side { table: &new.table, ports: &second };
+            publish(old_side.table, old_side.ports).expect("free ports");
+            let stop = std::sync::atomic::AtomicBool::new(false);
+            let asked = thread::scope(|scope| {
+                let asking = scope.spawn(|| {
+                    let mut asked = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        ask(Ipv4Addr::LOCALHOST, 8080).expect("it is never shut");
+                        asked += 1;
+                    }
+                    asked
+                });
+                for _ in 0..20 {
+                    hand_over(old_side, new_side).expect("over");
+                    hand_over(old_side, new_side).expect("once more");
+                    assert!(ask(Ipv4Addr::LOCALHOST, 8081).is_ok() && shut_out(Ipv4Addr::LOCALHOST, 8082));
+                    hand_over(new_side, old_side).expect("and back");
+                    assert!(ask(Ipv4Addr::LOCALHOST, 8082).is_ok());
+                }
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                asking.join().expect("it never failed")
+            });
+            assert!(asked > 20, "{asked}");
+            unpublish(old_side.table, &first[..1]).expect("it was there");
+            hand_over(old_side, new_side).expect("a missing port is fine");
+            assert!(ask(Ipv4Addr::LOCALHOST, 8080).is_ok() && shut_out(Ipv4Addr::LOCALHOST, 8082));
+            unpublish(new_side.table, new_side.ports).expect("they were there");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_was_not_answered_reaches_who_has_the_port_now() {
+    with_each_backend(|host| {
+        let network = host.network(1, false);
+        let (old, new) = (host.container(&network, 2), host.container(&network, 3));
+        serve(&old, 80);
+        serve(&new, 80);
+        let port = tcp(Ipv4Addr::UNSPECIFIED, 8080);
+        let (first, second) = ([(port, old.address)], [(port, new.address)]);
+        publish(&network.table, &first).expect("a free port");
+        let namespace = File::open(&old.netns).expect("it is pinned");
+        quiet(namespace.as_fd(), &[80]).expect("it can be shut off");
+        quiet(namespace.as_fd(), &[80]).expect("and again");
+        assert!(shut_out(Ipv4Addr::LOCALHOST, 8080));
+        thread::scope(|scope| {
+            let begun = Instant::now();
+            let asking = scope.spawn(|| ask_within(Ipv4Addr::LOCALHOST, 8080, Duration::from_secs(10)));
+            thread::sleep(Duration::from_millis(300)); // its first packet is lost by now
+            hand_over(Side { table: &network.table, ports: &first }, Side { table: &network.table, ports: &second })
+                .expect("over");
+            forget_unanswered(old.address).expect("forgotten");
+            asking.join().expect("no panic").expect("the second packet goes to the new one");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        });
+        loud(namespace.as_fd()).expect("it can be undone");
+        loud(namespace.as_fd()).expect("and again");
+        assert!(within(&new, || ask(old.address, 80)).is_ok());
+    });
+}
+
+#[test]
 fn a_failed_network_leaves_nothing() {
     with_each_backend(|host| {
         let mut broken = host.host.clone();

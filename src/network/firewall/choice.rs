@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::iptables::{Iptables, Variant};
 use super::nftables::{self, Nftables};
-use super::{Firewall, Mapping, Rule, Table, restore};
+use super::{Firewall, Mapping, Rule, Side, Table, restore};
 
 /// What the user wants new tables to be made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,18 @@ impl Firewall for Either {
         holder(table)?.map_or(Ok(()), |holder| holder.unpublish(table, ports))
     }
 
+    fn hand_over(&self, from: Side<'_>, to: Side<'_>) -> io::Result<()> {
+        let (mut of, with) = (place_of(from.table)?, place_of(to.table)?);
+        if from.ports.is_empty() || of.is_none() {
+            of = with; // nobody has what would be taken
+        }
+        match (of, with) {
+            (Some(of), Some(with)) if of == with => of.backend().hand_over(from, to),
+            // Two programs and no transaction over both: for a moment nobody has the ports.
+            _ => self.unpublish(from.table, from.ports).and_then(|()| self.publish(to.table, to.ports)),
+        }
+    }
+
     fn tables(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut names = or_absent(Vec::new(), Nftables.tables(prefix))?;
         for variant in Variant::ALL {
@@ -219,14 +231,34 @@ pub(in crate::network) fn open_ways(prefix: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Where in the kernel a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nftables,
+    Iptables(Variant),
+}
+
+impl Place {
+    fn backend(self) -> Box<dyn Firewall> {
+        match self {
+            Self::Nftables => Box::new(Nftables),
+            Self::Iptables(variant) => Box::new(Iptables(variant)),
+        }
+    }
+}
+
 /// The backend that has a table; none if nobody has.
 fn holder(table: &str) -> io::Result<Option<Box<dyn Firewall>>> {
+    Ok(place_of(table)?.map(Place::backend))
+}
+
+fn place_of(table: &str) -> io::Result<Option<Place>> {
     if or_absent(false, nftables::has_table(table))? {
-        return Ok(Some(Box::new(Nftables)));
+        return Ok(Some(Place::Nftables));
     }
     for variant in Variant::ALL {
         if may_have(variant, table)? && Iptables(variant).save()?.holds(table) {
-            return Ok(Some(Box::new(Iptables(variant))));
+            return Ok(Some(Place::Iptables(variant)));
         }
     }
     Ok(None)

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::restore::{self, Saved};
-use super::{Firewall, Mapping, Rule, Table};
+use super::{Firewall, Mapping, Rule, Side, Table};
 use crate::network::conntrack;
 
 /// Where programs of the administrator are, for a supervisor, whose environment is empty.
@@ -77,6 +77,12 @@ impl Firewall for Iptables {
         }
         self.restore(&restore::unpublish(table, ports, &self.save()?))?;
         conntrack::forget(ports)
+    }
+
+    fn hand_over(&self, from: Side<'_>, to: Side<'_>) -> io::Result<()> {
+        let text = restore::hand_over(from, to, &self.save()?);
+        self.restore(&text.map_err(|restore::Taken| io::Error::from_raw_os_error(libc::EEXIST))?)?;
+        conntrack::forget(&[from.ports, to.ports].concat())
     }
 
     fn tables(&self, prefix: &str) -> io::Result<Vec<String>> {

@@ -252,8 +252,33 @@ pub fn dns_redirect(name: &str, server: Ipv4Addr, udp: u16, tcp: u16) -> Table {
     }
 }
 
+/// Returns the rules inside a container's namespace that drop what comes from outside to these TCP ports.
+#[must_use]
+pub fn quiet(name: &str, ports: &[u16]) -> Table {
+    let outside = || Match::In("lo".into(), Is::Different);
+    let drop = |port| Rule { matches: vec![outside(), Match::Port(Transport::Tcp, port)], action: Action::Drop };
+    Table {
+        name: name.to_owned(),
+        maps: false,
+        chains: vec![Chain {
+            name: "raw_pre",
+            hook: Some(Hook { nat: false, place: Place::Prerouting, priority: -300, drop: false }),
+            rules: ports.iter().map(|port| drop(*port)).collect(),
+        }],
+    }
+}
+
 /// A published port and the container's address that it leads to.
 pub type Mapping = (PublishedPort, Ipv4Addr);
+
+/// A network's table, and ports of one container in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The ports, and where they lead.
+    pub ports: &'a [Mapping],
+}
 
 /// What programs rules into the kernel. Each call is one transaction: all of it or nothing, as far as the kernel has such
 /// (iptables has one a table, so that what shuts out is in before what opens).
@@ -281,6 +306,13 @@ pub trait Firewall {
     /// # Errors
     /// What the kernel said.
     fn unpublish(&self, table: &str, ports: &[Mapping]) -> io::Result<()>;
+
+    /// Takes ports out of one table and adds ports to another, or to the same: no packet meets neither of the two. Ports of
+    /// `from` that are missing, and ports of `to` that are there, are fine: what was done is done again.
+    ///
+    /// # Errors
+    /// As those of [`Firewall::publish`]; nothing has changed then.
+    fn hand_over(&self, from: Side<'_>, to: Side<'_>) -> io::Result<()>;
 
     /// Names of all tables that start with `prefix`.
     ///
@@ -435,6 +467,18 @@ mod tests {
           chain forward { filter forward 0 drop
             iifname "hb-*" accept
             oifname "hb-*" accept
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn nothing_comes_in_to_a_container_that_is_quiet() {
+        insta::assert_snapshot!(quiet("hoist-quiet", &[80, 443]), @r#"
+        table ip hoist-quiet {
+          chain raw_pre { filter prerouting -300 accept
+            iifname != "lo" tcp dport 80 drop
+            iifname != "lo" tcp dport 443 drop
           }
         }
         "#);

@@ -6,9 +6,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::{ANY, Action, Chain, EXACT, Firewall, Is, Mapping, Match, Place, Rule, Table};
+use super::{ANY, Action, Chain, EXACT, Firewall, Is, Mapping, Match, Place, Rule, Side, Table};
 use crate::network::netlink::{ACK, APPEND, Attributes, CREATE, DUMP, Encoder, NETFILTER, Netlink, REQUEST};
-use crate::network::{Transport, conntrack, link};
+use crate::network::{PublishedPort, Transport, conntrack, link};
 
 /// The kernel's nf_tables, in the calling thread's network namespace.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +26,7 @@ const NEWRULE: u16 = SUBSYSTEM | 6;
 const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
 const NEWSETELEM: u16 = SUBSYSTEM | 12;
+const GETSETELEM: u16 = SUBSYSTEM | 13;
 const DELSETELEM: u16 = SUBSYSTEM | 14;
 
 const NFPROTO_IPV4: u8 = 2;
@@ -115,6 +116,30 @@ impl Firewall for Nftables {
         conntrack::forget(ports)
     }
 
+    fn hand_over(&self, from: Side<'_>, to: Side<'_>) -> io::Result<()> {
+        let change = |taken: &[Mapping]| {
+            let mut batch = Batch::begin();
+            for mapping in taken {
+                batch.element(DELSETELEM, 0, from.table, mapping);
+            }
+            for mapping in to.ports {
+                batch.element(NEWSETELEM, CREATE, to.table, mapping);
+            }
+            if batch.is_empty() { Ok(()) } else { batch.commit() }
+        };
+        match change(from.ports) {
+            // A port, or the table, was missing on the old side: its ports that the new side has as well are left out, since
+            // they lead nowhere, or to the new side already; the rest goes by itself.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                let there: Vec<Mapping> =
+                    from.ports.iter().filter(|m| has_element(from.table, m).unwrap_or(false)).copied().collect();
+                change(&there)?;
+            }
+            other => other?,
+        }
+        conntrack::forget(&[from.ports, to.ports].concat())
+    }
+
     fn tables(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut request = Encoder::default();
         request.message(GETTABLE, REQUEST | DUMP, 1, |e| e.raw(&[NFPROTO_IPV4, 0, 0, 0]));
@@ -137,6 +162,19 @@ pub(super) fn has_table(table: &str) -> io::Result<bool> {
     request.message(GETTABLE, REQUEST, 1, |e| {
         e.raw(&[NFPROTO_IPV4, 0, 0, 0]);
         e.text(1, table);
+    });
+    Ok(Netlink::open(NETFILTER)?.get(&request.finish())?.is_some())
+}
+
+/// Whether a port is in a table, wherever it leads.
+fn has_element(table: &str, (port, _): &Mapping) -> io::Result<bool> {
+    let (map, key) = key_of(port);
+    let mut request = Encoder::default();
+    request.message(GETSETELEM, REQUEST, 1, |e| {
+        e.raw(&[NFPROTO_IPV4, 0, 0, 0]);
+        e.text(1, table);
+        e.text(2, map);
+        e.nest(3, |e| e.nest(1, |e| e.nest(1, |e| e.attribute(1, &key))));
     });
     Ok(Netlink::open(NETFILTER)?.get(&request.finish())?.is_some())
 }
@@ -203,6 +241,10 @@ impl Batch {
         });
     }
 
+    fn is_empty(&self) -> bool {
+        self.sequence == 0
+    }
+
     fn map(&mut self, table: &str, name: &str, id: u32, key: (u32, u32), value: (u32, u32)) {
         self.push(NEWSET, CREATE, |e| {
             e.text(1, table);
@@ -238,17 +280,7 @@ impl Batch {
     }
 
     fn element(&mut self, kind: u16, flags: u16, table: &str, (port, target): &Mapping) {
-        // A part of a key or value fills up to 4 bytes.
-        let mut key = Vec::with_capacity(12);
-        let map = if port.host_ip.is_unspecified() {
-            ANY
-        } else {
-            key.extend(port.host_ip.octets());
-            EXACT
-        };
-        key.extend([protocol_number(port.protocol), 0, 0, 0]);
-        key.extend(port.host_port.to_be_bytes());
-        key.extend([0; 2]);
+        let (map, key) = key_of(port);
         let mut value = target.octets().to_vec();
         value.extend(port.target.to_be_bytes());
         value.extend([0; 2]);
@@ -278,6 +310,21 @@ impl Batch {
             refused.source
         })
     }
+}
+
+/// Returns the map that a port is in, and its key there. A part of a key or value fills up to 4 bytes.
+fn key_of(port: &PublishedPort) -> (&'static str, Vec<u8>) {
+    let mut key = Vec::with_capacity(12);
+    let map = if port.host_ip.is_unspecified() {
+        ANY
+    } else {
+        key.extend(port.host_ip.octets());
+        EXACT
+    };
+    key.extend([protocol_number(port.protocol), 0, 0, 0]);
+    key.extend(port.host_port.to_be_bytes());
+    key.extend([0; 2]);
+    (map, key)
 }
 
 fn protocol_number(transport: Transport) -> u8 {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::{ANY, Action, EXACT, Hook, Is, Mapping, Match, Place, Rule, Table};
+use super::{ANY, Action, EXACT, Hook, Is, Mapping, Match, Place, Rule, Side, Table};
 use crate::network::{PublishedPort, Transport};
 
 /// The kernel's tables, in the order in which ours are filled: what shuts out comes before what opens.
@@ -213,6 +213,30 @@ pub(super) fn unpublish(table: &str, ports: &[Mapping], saved: &Saved) -> String
     change("-D", &rules)
 }
 
+/// Returns the text that takes ports out of one table and adds ports to another, or to the same, wherever they led before.
+///
+/// # Errors
+/// When one of the ports to add leads to a third.
+pub(super) fn hand_over(from: Side<'_>, to: Side<'_>, saved: &Saved) -> Result<String, Taken> {
+    let key = |m: &Mapping| (m.0.host_ip, m.0.host_port, m.0.protocol);
+    let there = mappings(from.table, saved);
+    let gone: Vec<Mapping> = there
+        .into_iter()
+        .filter(|m| from.ports.contains(m) && !(from.table == to.table && to.ports.contains(m)))
+        .collect();
+    let stays: Vec<Mapping> =
+        mappings(to.table, saved).into_iter().filter(|m| from.table != to.table || !gone.contains(m)).collect();
+    let mut rules: Vec<(&str, String)> = gone.iter().map(|m| ("-D", port_text(from.table, m))).collect();
+    for mapping in to.ports {
+        match stays.iter().find(|m| key(m) == key(mapping)) {
+            Some(found) if found == mapping => {}
+            Some(_) => return Err(Taken),
+            None => rules.push(("-A", port_text(to.table, mapping))),
+        }
+    }
+    Ok(changes(&rules))
+}
+
 /// Returns the text that lets a table's packets through a `FORWARD` that would drop them; empty when it stands.
 ///
 /// The jump comes last, before a rule that drops the rest: what others have decided to drop stays dropped, and only the
@@ -244,10 +268,14 @@ pub(super) fn way_is_open(table: &str, saved: &Saved) -> bool {
 }
 
 fn change(verb: &str, rules: &[String]) -> String {
+    changes(&rules.iter().map(|rule| (verb, rule.clone())).collect::<Vec<_>>())
+}
+
+fn changes(rules: &[(&str, String)]) -> String {
     let mut text = String::new();
     if !rules.is_empty() {
         text.push_str("*nat\n");
-        for rule in rules {
+        for (verb, rule) in rules {
             line(&mut text, format_args!("{verb} {rule}"));
         }
         text.push_str("COMMIT\n");
@@ -584,6 +612,30 @@ mod tests {
         assert_eq!(unpublish(NAME, &[(tcp([0; 4], 8080), b), free], &saved), "", "another's, and a missing one");
         let taken = applied(&[text, unpublish(NAME, &ports, &saved)]);
         assert_eq!(mappings(NAME, &taken), []);
+    }
+
+    #[test]
+    fn ports_change_hands_in_one_text() {
+        let (a, b) = (Ipv4Addr::new(172, 20, 3, 2), Ipv4Addr::new(172, 20, 3, 3));
+        let (port, gone, new) = (tcp([0; 4], 8080), tcp([0; 4], 8081), tcp([0; 4], 8082));
+        let (old, next) = ([(port, a), (gone, a)], [(port, b), (new, b)]);
+        let (from, to) = (Side { table: NAME, ports: &old }, Side { table: NAME, ports: &next });
+        let first = publish(NAME, &old, &Saved::default()).expect("free");
+        let text = hand_over(from, to, &applied(std::slice::from_ref(&first))).expect("free");
+        insta::assert_snapshot!(text, @"
+        *nat
+        -D hoist-abcd-070707070707-any -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.20.3.2:80
+        -D hoist-abcd-070707070707-any -p tcp -m tcp --dport 8081 -j DNAT --to-destination 172.20.3.2:80
+        -A hoist-abcd-070707070707-any -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.20.3.3:80
+        -A hoist-abcd-070707070707-any -p tcp -m tcp --dport 8082 -j DNAT --to-destination 172.20.3.3:80
+        COMMIT
+        ");
+        let done = applied(&[first.clone(), text.clone()]);
+        assert_eq!(hand_over(from, to, &done), Ok(String::new()), "it is done");
+        let back = applied(&[first.clone(), text, hand_over(to, from, &done).expect("free")]);
+        assert_eq!(mappings(NAME, &back), old);
+        let third = publish(NAME, &[(new, a)], &Saved::default()).expect("free");
+        assert_eq!(hand_over(from, to, &applied(&[first, third])), Err(Taken), "it leads to a third");
     }
 
     #[test]
