@@ -118,6 +118,8 @@ pub struct Service {
     pub resources: Resources,
     /// `deploy`, as far as it is acted upon: limits in another place.
     pub deploy: Option<Deploy>,
+    /// `deploy.update_config`: how its replicas are replaced.
+    pub update: Option<Update>,
     /// What it has of the host, and what keeps it from the rest.
     pub isolation: Isolation,
     /// `logging`: what is kept of its output.
@@ -320,6 +322,46 @@ pub struct Deploy {
     pub pids: Option<Spanned<i64>>,
     /// `reservations.memory`, bytes.
     pub reserved_memory: Option<Spanned<u64>>,
+}
+
+/// `deploy.update_config`: how the replicas of a service are replaced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// `parallelism`: how many at a time; 0 is all.
+    pub parallelism: u32,
+    /// `delay`: from one lot to the next.
+    pub delay: Duration,
+    /// `monitor`: how long a new one is watched after it is ready, if that is written.
+    pub monitor: Option<Duration>,
+    /// `failure_action`, if it is written.
+    pub failure_action: Option<FailureAction>,
+    /// `max_failure_ratio`: which part of the replicas may fail without that this counts as a failure, 0 to 1.
+    pub max_failure_ratio: f64,
+    /// `order`: whether the new one is started before the old one is stopped.
+    pub order: Order,
+    /// Place of `order`, or of the whole.
+    pub span: Span,
+}
+
+/// What happens when too many new replicas fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureAction {
+    /// All stays as it is, for a look.
+    Pause,
+    /// The rest is replaced all the same.
+    Continue,
+    /// What was before is had back.
+    Rollback,
+}
+
+/// What comes first when a replica is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The old one is stopped.
+    #[default]
+    StopFirst,
+    /// The new one is started.
+    StartFirst,
 }
 
 /// What a service has of the host besides what is limited, as it was written.

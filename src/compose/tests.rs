@@ -1,5 +1,6 @@
 //! Tests of the whole loader: error texts and properties.
 
+use super::model::{FailureAction, Order};
 use super::{Format, Loaded, Question, Request, answer, load, service_hash};
 
 /// Returns a request for `text` as `compose.yaml` of the project `p` in `/p`.
@@ -580,6 +581,26 @@ fn bad_names_and_files_of_variables_are_refused_at_their_place() {
 }
 
 #[test]
+fn how_replicas_are_replaced_is_read() {
+    let update = |written: &str| {
+        let file = format!("services: {{web: {{image: x, deploy: {written}}}}}\n");
+        let loaded = text(&file).expect("a valid file");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        loaded.project.services.values().next().and_then(|web| web.update.clone())
+    };
+    assert_eq!(update("{replicas: 1}"), None);
+    let plain = update("{update_config: {}}").expect("it is there");
+    assert_eq!((plain.parallelism, plain.order, plain.monitor), (1, Order::StopFirst, None));
+    assert_eq!((plain.failure_action, plain.max_failure_ratio, plain.delay.as_secs()), (None, 0.0, 0));
+    let full = "{update_config: {parallelism: 0, delay: 10s, failure_action: continue, monitor: 1m, max_failure_ratio: 0.25, \
+                order: start-first}}";
+    let full = update(full).expect("it is there");
+    assert_eq!((full.parallelism, full.order, full.delay.as_secs()), (0, Order::StartFirst, 10));
+    assert_eq!((full.failure_action, full.max_failure_ratio), (Some(FailureAction::Continue), 0.25));
+    assert_eq!(full.monitor.map(|time| time.as_secs()), Some(60));
+}
+
+#[test]
 fn bad_limits_of_deploy_are_refused_at_their_place() {
     refused(&[
         ("deploy: {replica: 2}", "4:14", "did you mean `replicas`?"),
@@ -587,6 +608,11 @@ fn bad_limits_of_deploy_are_refused_at_their_place() {
         ("deploy: {resources: {limits: {cpu: 1}}}", "4:35", "did you mean `cpus`?"),
         ("deploy: {resources: {limits: {pids: -2}}}", "4:41", "must be a whole number, or -1 for no limit"),
         ("deploy: [a]", "4:13", "must be a mapping"),
+        ("deploy: {update_config: {order: both}}", "4:37", "`both`"),
+        ("deploy: {update_config: {parallelism: -1}}", "4:43", "-1"),
+        ("deploy: {update_config: {delay: soon}}", "4:37", "soon"),
+        ("deploy: {update_config: {failure_action: stop}}", "4:46", "it is `pause`, `continue` or `rollback`"),
+        ("deploy: {update_config: {max_failure_ratio: 2}}", "4:49", "must be between 0 and 1, not 2"),
     ]);
     let both = "services:\n  web:\n    image: x\n    mem_limit: 1g\n    deploy: {resources: {limits: {memory: 2g}}}\n";
     let said = text(both).map(|_| ()).expect_err("two limits");

@@ -144,6 +144,18 @@ impl Actual {
         found.into_iter().map(|(_, container)| container).collect()
     }
 
+    /// Returns whether names and host ports lead to a container, as far as it runs: of two of which one takes the place of the
+    /// other while that still runs they lead to one.
+    #[must_use]
+    pub fn leads(&self, container: &ActualContainer) -> bool {
+        let all = || self.containers.iter().chain(&self.aside);
+        let waits_for = |old: &ContainerId| all().any(|c| c.record.id == *old);
+        let waits = container.record.succession.as_ref().is_some_and(|s| !s.done && waits_for(&s.of));
+        let succeeds =
+            |c: &ActualContainer| c.record.succession.as_ref().is_some_and(|s| s.done && s.of == container.record.id);
+        !waits && !all().any(succeeds)
+    }
+
     /// Returns the network with that id.
     #[must_use]
     pub fn network(&self, id: &NetworkId) -> Option<&ActualNetwork> {

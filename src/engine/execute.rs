@@ -9,15 +9,16 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 
 use crate::diag::{Diagnostic, Explain as _, Report};
-use crate::engine::step::{Plan, Reason, Step, StepError, StepId};
+use crate::engine::step::{ContainerRef, OnReplicas, Plan, Planned, Reason, Step, StepError, StepId, Until, Wait};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
+use crate::name::{ContainerId, ServiceName};
 
 /// What `execute` may do to the world: the only seam tests replace.
 pub trait Host {
     /// Makes one change. A step that fails leaves the host as it found it, and one that is done already is fine.
     ///
-    /// A future of a [`Step::Wait`] may be dropped before it is ready; no other is.
+    /// A future of a step that [waits](Step::is_wait) may be dropped before it is ready; no other is.
     fn perform(&self, step: &Step) -> impl Future<Output = Result<(), StepError>>;
 
     /// Returns what people should know of how a step was done just now, if it is not as its word says.
@@ -55,6 +56,12 @@ impl Outcome {
         self.failed.is_empty() && self.not_done.is_empty()
     }
 
+    /// Returns whether a new replica has failed whose service wants all to stay as it is then.
+    #[must_use]
+    pub fn pauses(&self, plan: &Plan) -> bool {
+        self.failed.iter().any(|(id, _)| of_new_replica(plan, *id).is_some_and(|(_, on_failure)| on_failure.pause))
+    }
+
     /// Returns all failures, with what was done and what was not, and what becomes of what was done.
     #[must_use]
     pub fn report(&self, plan: &Plan, fate: &str) -> Report {
@@ -65,8 +72,10 @@ impl Outcome {
                 continue; // the others are among those not finished
             }
             let mut diagnostic = Diagnostic::from_error(error);
-            if plan.steps[id.0].reason == Reason::Asked("wait") {
+            if is_own(plan, *id) {
                 diagnostic.message = unprefixed(&diagnostic.message).to_owned();
+            }
+            if plan.steps[id.0].reason == Reason::Asked("wait") {
                 report.exit = report.exit.or(waited(error));
             }
             let subject = plan.steps[id.0].step.subject();
@@ -86,7 +95,7 @@ impl Outcome {
                 .iter()
                 .chain(failed)
                 .map(|id| &plan.steps[id.0].step)
-                .filter(|step| !matches!(step, Step::Commit(_)))
+                .filter(|step| !step.is_formal())
                 .map(|step| step.subject().name().to_owned())
                 .collect();
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
@@ -117,6 +126,7 @@ pub async fn execute<H: Host>(
         }
     }
     let mut teller = Teller { plan, events, told: BTreeMap::new() };
+    let mut tolerance = Tolerance { plan, failed: BTreeMap::new() };
     let (halt, halted) = watch::channel(false);
     let mut outcome = Outcome::default();
     let mut unfinished: BTreeSet<StepId> = (0..plan.steps.len()).map(StepId).collect();
@@ -131,7 +141,7 @@ pub async fn execute<H: Host>(
                 let mut halted = halted.clone();
                 running.push(async move {
                     fault::point("step.begins");
-                    if matches!(step, Step::Wait(_)) {
+                    if step.is_wait() {
                         tokio::select! {
                             result = host.perform(step) => (id, Some(result)),
                             _ = halted.wait_for(|halted| *halted) => (id, None),
@@ -165,6 +175,11 @@ pub async fn execute<H: Host>(
             }
             Err(error) if is_optional(&plan.steps[id.0].step) => {
                 teller.warn(&error);
+                outcome.done.push(id);
+                true
+            }
+            Err(error) if tolerance.bears(id) => {
+                teller.bear(id, &error);
                 outcome.done.push(id);
                 true
             }
@@ -206,6 +221,12 @@ fn unprefixed(message: &str) -> &str {
     message.strip_prefix("dependency failed to start: ").unwrap_or(message)
 }
 
+/// Returns whether a step waits for a container because that is to be ready, and not because another depends on it.
+fn is_own(plan: &Plan, id: StepId) -> bool {
+    let Planned { step, reason, .. } = &plan.steps[id.0];
+    *reason == Reason::Asked("wait") || matches!(step, Step::Wait(Wait { until: Until::Steady(_), .. }))
+}
+
 /// Returns the exit code of who waited in vain: what was waited for is unhealthy, has ended, or has not got there in time.
 fn waited(error: &StepError) -> Option<u8> {
     match error {
@@ -222,6 +243,36 @@ fn waited(error: &StepError) -> Option<u8> {
 
 fn is_optional(step: &Step) -> bool {
     matches!(step, Step::Wait(wait) if !wait.required)
+}
+
+/// Counts the new replicas that have failed, of services which say how many may.
+struct Tolerance<'a> {
+    plan: &'a Plan,
+    failed: BTreeMap<&'a ServiceName, BTreeSet<&'a ContainerId>>,
+}
+
+impl Tolerance<'_> {
+    /// Returns whether the plan goes on although a step has failed.
+    fn bears(&mut self, id: StepId) -> bool {
+        let Some((container, on_failure)) = of_new_replica(self.plan, id) else { return false };
+        let failed = self.failed.entry(&container.service).or_default();
+        failed.insert(&container.id);
+        u32::try_from(failed.len()).is_ok_and(|number| number <= on_failure.tolerated)
+    }
+}
+
+/// Returns the new replica that a step is about, if its service says what is done when it fails.
+fn of_new_replica(plan: &Plan, id: StepId) -> Option<(&ContainerRef, OnReplicas)> {
+    let planned = &plan.steps[id.0];
+    let container = if let Step::Start(container) | Step::TakeOver { successor: container, .. } = &planned.step {
+        container
+    } else if let Step::Wait(Wait { on, until: Until::Steady(_), .. }) = &planned.step {
+        on
+    } else {
+        return None;
+    };
+    let on_failure = plan.failures.get(&container.service)?;
+    planned.reason.replaces().then_some((container, *on_failure))
 }
 
 /// Turns steps into events; a subject whose word does not change is not told again.
@@ -257,12 +308,23 @@ impl Teller<'_> {
             | StepError::NotPrepared { .. }
             | StepError::UnknownExit(_)
             | StepError::TimedOut { .. }
-            | StepError::InUse => match self.plan.steps[id.0].reason == Reason::Asked("wait") {
+            | StepError::InUse => match is_own(self.plan, id) {
                 true => unprefixed(&error.to_string()).to_owned(),
                 false => error.to_string(),
             },
         };
         self.tell(self.plan.steps[id.0].step.subject(), Progress::Failed, Some(detail));
+    }
+
+    /// A new replica failed, and that is put up with.
+    fn bear(&mut self, id: StepId, error: &StepError) {
+        let step = &self.plan.steps[id.0].step;
+        if !matches!(step, Step::TakeOver { .. }) {
+            let message = Diagnostic::from_error(error).message;
+            let warning = format!("a new replica failed, which its service puts up with: {}", unprefixed(&message));
+            self.events.send(Event::Warning(warning));
+        }
+        self.tell(step.subject(), Progress::Done("Failed"), None);
     }
 
     fn in_use(&mut self, id: StepId) {

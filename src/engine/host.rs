@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::execute::Host;
 use super::hooks::Moment;
@@ -68,10 +68,7 @@ impl Local {
             Step::Wait(wait) => self.wait(wait).await,
             Step::Stop { container, grace, strict, restart } => {
                 self.run_hooks(container, Moment::Stopping).await?;
-                let grace_ms = Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-                let (strict, restart) = (*strict, *restart);
-                let request = Request::Stop { container: container.id.clone(), grace_ms, strict, restart };
-                self.ask(container, request, "stop").await
+                self.stop(container, *grace, *strict, *restart).await
             }
             Step::Kill { container, signal } => {
                 let request = Request::Kill { container: container.id.clone(), signal: *signal };
@@ -87,7 +84,7 @@ impl Local {
             }
             Step::RemoveContainer(container) => self.remove_container(container).await,
             Step::Update(record) => self.update(record).await,
-            Step::SetAside { container, name } => self.rename(container, |record| {
+            Step::SetAside { container, name, serving: _ } => self.rename(container, |record| {
                 if record.aside.is_none() {
                     record.aside = Some(std::mem::replace(&mut record.name, name.clone()));
                 }
@@ -97,6 +94,16 @@ impl Local {
                     record.name = name;
                 }
             }),
+            Step::TakeOver { successor, predecessor } => self.take_over(successor, predecessor).await,
+            Step::GiveBack { successor, predecessor } => self.give_back(successor, predecessor).await,
+            Step::Delay { time, .. } => {
+                tokio::time::sleep(*time).await;
+                Ok(())
+            }
+            Step::Drain { container, grace, strict } => self.drain(container, *grace, *strict).await,
+            Step::Decide(project) => {
+                self.state.decide_before(project).map_err(|e| failed(format!("finish with project `{project}`"), e))
+            }
             Step::Commit(project) => {
                 self.state.forget_before(project).map_err(|e| failed(format!("finish with project `{project}`"), e))
             }
@@ -234,9 +241,10 @@ impl Local {
         Ok(())
     }
 
-    /// Changes the name in a container's record. Its supervisor reads that when the container is started.
-    fn rename(&self, container: &ContainerRef, change: impl FnOnce(&mut ContainerRecord)) -> Done {
-        let what = || format!("rename container `{}`", container.name);
+    /// Changes the name in a container's record, which its supervisor need not know before it starts the container, or whose
+    /// place it has.
+    pub(super) fn rename(&self, container: &ContainerRef, change: impl FnOnce(&mut ContainerRecord)) -> Done {
+        let what = || format!("change the record of container `{}`", container.name);
         let record = self.state.container(&container.id).map_err(|e| failed(what(), e))?;
         let Some(mut record) = record else {
             return Err(failed_io(what(), io::Error::other("its record is gone")));
@@ -267,6 +275,13 @@ impl Local {
         fault::point("endpoint.unmarked");
         // Deleting the pairs one by one takes 20 ms each; the supervisor has unpublished the ports at the container's end.
         network::remove_namespace(&attachment.netns).map_err(|e| failed(what(), e))
+    }
+
+    /// Asks for a container's end and waits for it.
+    pub(super) async fn stop(&self, container: &ContainerRef, grace: Duration, strict: bool, restart: bool) -> Done {
+        let grace_ms = Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        let request = Request::Stop { container: container.id.clone(), grace_ms, strict, restart };
+        self.ask(container, request, "stop").await
     }
 
     async fn start(&self, container: &ContainerRef) -> Done {
@@ -300,15 +315,26 @@ impl Local {
         let begun = Instant::now();
         let link = self.supervisors.link(&self.state, &wait.on.project).map_err(error)?;
         let mut statuses = link.statuses();
+        // Since when it is as it should be.
+        let mut steady: Option<Instant> = None;
         loop {
             let status = statuses.borrow_and_update().as_ref().and_then(|all| all.get(&wait.on.id)).cloned();
-            if let Some(decided) = status.and_then(|s| decide(wait, &s)) {
-                return decided;
+            let mut left = wait.at_most.saturating_sub(begun.elapsed());
+            match (status.and_then(|s| decide(wait, &s)), wait.until) {
+                (Some(Ok(())), Until::Steady(time)) => {
+                    let since = *steady.get_or_insert_with(Instant::now);
+                    match time.checked_sub(since.elapsed()).filter(|rest| !rest.is_zero()) {
+                        Some(rest) => left = left.min(rest),
+                        None => return Ok(()),
+                    }
+                }
+                (Some(decided), _) => return decided,
+                (None, _) => steady = None,
             }
-            let left = wait.at_most.saturating_sub(begun.elapsed());
             match tokio::time::timeout(left, statuses.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(error(LinkError::Gone)),
+                Err(_) if begun.elapsed() < wait.at_most => {}
                 Err(_) => {
                     return Err(StepError::TimedOut {
                         container: wait.on.name.clone(),
@@ -351,7 +377,15 @@ fn decide(wait: &Wait, status: &ContainerStatus) -> Option<Done> {
         return Some(Err(StepError::OutOfMemory { container: wait.on.clone(), code, limit: oom.limit }));
     }
     match wait.until {
-        Until::Healthy => match status.health {
+        // One that is started again has ended, whether that helps or not.
+        Until::Steady(_) if status.state == Life::Restarting || status.restarts > 0 => {
+            Some(Err(match status.exit_code {
+                Some(code) => StepError::Exited { container: wait.on.clone(), code },
+                None => StepError::UnknownExit(wait.on.name.clone()),
+            }))
+        }
+        Until::Steady(_) if status.health.is_none() && !ended => (status.state == Life::Running).then_some(Ok(())),
+        Until::Healthy | Until::Steady(_) => match status.health {
             _ if ended => Some(Err(match status.exit_code {
                 Some(code) => StepError::Exited { container: wait.on.clone(), code },
                 None => StepError::UnknownExit(wait.on.name.clone()),

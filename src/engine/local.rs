@@ -492,7 +492,8 @@ impl Backend for Local {
     }
 
     fn begin(&self, project: &ProjectName, before: &Before) -> Result<(), Report> {
-        let earlier = self.state.before(project)?.map(|earlier| before.clone().since(earlier));
+        let earlier = self.state.before(project)?.filter(|earlier| !earlier.done);
+        let earlier = earlier.map(|earlier| before.clone().since(earlier));
         Ok(self.state.write_before(project, earlier.as_ref().unwrap_or(before))?)
     }
 

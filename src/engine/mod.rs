@@ -44,12 +44,15 @@ pub mod run;
 mod sessions;
 pub mod stats;
 pub mod step;
+mod succession;
 pub mod summary;
 mod supervisors;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_rolling;
 #[cfg(test)]
 mod tests_of_up;
 pub mod up;
@@ -355,7 +358,7 @@ impl<B: Backend> Engine<B> {
         for warning in self.notes.take().iter().chain(&plan.warnings) {
             events.send(Event::Warning(warning.clone()));
         }
-        let told = plan.steps.iter().map(|planned| &planned.step).filter(|step| !matches!(step, Step::Commit(_)));
+        let told = plan.steps.iter().map(|planned| &planned.step).filter(|step| !step.is_formal());
         let mut subjects: BTreeSet<Subject> = told.map(Step::subject).collect();
         subjects.extend(plan.running.iter().map(|name| Subject::Container(name.to_string())));
         events.send(Event::Begin { verb: prepared.verb, total: subjects.len() });
@@ -412,8 +415,16 @@ impl<B: Backend> Engine<B> {
             false => self.quotes_of(project, plan, &outcome, began),
         };
         let begun = match &prepared.before {
-            Some(_) if !outcome.is_complete() => self.backend.unfinished(project)?,
+            Some(_) if !outcome.is_complete() => self.backend.unfinished(project)?.filter(|before| !before.done),
             _ => None,
+        };
+        let begun = match begun {
+            Some(before) if !before.kept && outcome.pauses(plan) => {
+                let kept = Before { kept: true, ..before };
+                self.backend.begin(project, &kept)?;
+                Some(kept)
+            }
+            begun => begun,
         };
         let taken_back = match &begun {
             Some(before) if !before.kept => Some(self.take_back(project, before, events).await),

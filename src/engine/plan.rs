@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::rolling::{Draining, Lot};
 use crate::compose::model::Condition;
 use crate::engine::actual::{Actual, ActualContainer, pre_start};
 use crate::engine::desired::{ANONYMOUS, Desired, DesiredContainer, LABEL, attachment, conflict, published};
@@ -16,6 +17,8 @@ use crate::name::{ContainerId, NetworkId, ProjectName, ServiceName, VolumeName};
 use crate::network::{NetworkSpec, PublishedPort};
 use crate::paths::Paths;
 use crate::state::record::State;
+
+mod rolling;
 
 /// A dependency that has not got there after a day never will. Compose waits without end.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -76,7 +79,8 @@ pub enum Reach {
 ///
 /// A plan that replaces containers can be gone back from ([`rollback`](super::rollback)) until its [`Step::Commit`], which
 /// comes when all else is done: those that are replaced, and others that go, are stopped and set aside first, and removed
-/// after it.
+/// after it. Replicas of a service that says how they are replaced are so in lots; with one whose successor is started first
+/// the plan can be gone back from until its [`Step::Decide`], and such ones are stopped after it.
 #[must_use]
 pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
     let mut up = Up {
@@ -90,6 +94,8 @@ pub fn plan(desired: &Desired, actual: &Actual, options: &Options<'_>) -> Plan {
         removals: BTreeMap::new(),
         parted: desired.containers.iter().any(|c| c.update.is_some() || replaces(c, actual)) || actual.before.is_some(),
         leaving: Vec::new(),
+        draining: Vec::new(),
+        lots: BTreeMap::new(),
         released: Vec::new(),
         updates: BTreeMap::new(),
         starts: BTreeMap::new(),
@@ -346,6 +352,10 @@ struct Up<'a> {
     parted: bool,
     /// Those, with why they go.
     leaving: Vec<(ContainerRef, Reason)>,
+    /// Those that run until all is there.
+    draining: Vec<Draining>,
+    /// The lots of replicas that are being replaced, by their service.
+    lots: BTreeMap<ServiceName, Lot>,
     /// Ports that become free, and the step after which they are.
     released: Vec<(PublishedPort, StepId)>,
     /// Steps that update containers.
@@ -458,7 +468,7 @@ impl Up<'_> {
             };
             let done = match until {
                 Until::Completed => there.is_some_and(ActualContainer::has_completed),
-                Until::Healthy => there.is_some_and(|there| stays_healthy(container, there)),
+                Until::Healthy | Until::Steady(_) => there.is_some_and(|there| stays_healthy(container, there)),
             };
             if start.is_some() || !done {
                 let step = Step::Wait(Wait { on: container.container.clone(), until, at_most, required: true });
@@ -496,17 +506,16 @@ impl Up<'_> {
             } else {
                 continue; // a service that this command is not about
             };
+            if desired.containers.iter().any(|c| wished(&c) && self.rolls(c).is_some()) {
+                continue; // in its turn
+            }
             let after = self.stops_of_dependents(desired, service);
             // What was never finished is nothing to go back to.
             let steps = match self.parted && old.complete {
                 true => self.set_aside(old, &reason, &after),
                 false => tear_down(&mut self.plan, old, &reason, &after, &self.specs, self.options),
             };
-            if let Some(last) = steps.last() {
-                self.removals.insert(old.record.id.clone(), *last);
-                let ports = old.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
-                self.released.extend(ports.map(|port| (port, *last)));
-            }
+            self.note_removal(old, &steps);
         }
         if !orphans.is_empty() && self.options.orphans == Orphans::Named {
             self.plan.warnings.push(orphan_warning(&orphans));
@@ -522,12 +531,21 @@ impl Up<'_> {
         }
     }
 
+    /// Notes after which step a container is out of the way and its ports are free.
+    fn note_removal(&mut self, old: &ActualContainer, steps: &[StepId]) {
+        let Some(last) = steps.last() else { return };
+        self.removals.insert(old.record.id.clone(), *last);
+        let ports = old.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published);
+        self.released.extend(ports.map(|port| (port, *last)));
+    }
+
     /// Stops a container and gives its name, its ports and its addresses away; it is removed with the commit.
     fn set_aside(&mut self, old: &ActualContainer, reason: &Reason, after: &[StepId]) -> Vec<StepId> {
         let mut steps = part(&mut self.plan, old, reason, after, &self.specs, self.options);
         let container = ContainerRef::from(&old.record);
         let before = steps.last().map_or_else(|| after.to_vec(), |last| vec![*last]);
-        let step = Step::SetAside { name: container.name.set_aside(&container.id), container: container.clone() };
+        let name = container.name.set_aside(&container.id);
+        let step = Step::SetAside { name, container: container.clone(), serving: false };
         steps.push(self.plan.push(step, reason.clone(), before));
         self.leaving.push((container, reason.clone()));
         steps
@@ -540,6 +558,9 @@ impl Up<'_> {
         }
         let waited_for: BTreeSet<StepId> = self.plan.steps.iter().flat_map(|p| p.after.iter().copied()).collect();
         let last: Vec<StepId> = (0..self.plan.steps.len()).map(StepId).filter(|id| !waited_for.contains(id)).collect();
+        if !self.draining.is_empty() {
+            return self.decide(desired, &last);
+        }
         let commit = self.plan.push(Step::Commit(desired.project.clone()), Reason::Complete, last);
         for (container, reason) in std::mem::take(&mut self.leaving) {
             let id = container.id.clone();
@@ -623,6 +644,7 @@ impl Up<'_> {
         let mut reason = Reason::NotRunning;
         if let Some((creation, why)) = &container.creation {
             reason = why.clone();
+            self.begin_lot(container, desired);
             let networks = creation.record.endpoints.iter().filter_map(|e| self.networks.get(&e.network));
             let volumes = creation.record.volumes.iter().filter_map(|v| self.volumes.get(v));
             let replaced = |c: &&ActualContainer| {
@@ -633,7 +655,11 @@ impl Up<'_> {
             };
             let old = self.actual.containers.iter().filter(replaced).filter_map(|c| self.removals.get(&c.record.id));
             let after: Vec<StepId> = networks.chain(volumes).chain(old).copied().collect();
-            let created = self.plan.push(Step::CreateContainer(creation.clone()), why.clone(), after);
+            let mut creation = creation.clone();
+            if self.rolls(container).is_none() {
+                creation.record.succession = None; // nobody waits for it: it is not started, or there is nobody to succeed
+            }
+            let created = self.plan.push(Step::CreateContainer(creation), why.clone(), after);
             before_start.push(created);
             for population in &container.populations {
                 let after = self.filled.get(&population.volume).or(self.volumes.get(&population.volume)).copied();
@@ -685,8 +711,9 @@ impl Up<'_> {
         if container.by_hand {
             return;
         }
-        let start = self.plan.push(Step::Start(container.container.clone()), reason, before_start);
-        self.starts.insert(id.clone(), start);
+        let start = self.plan.push(Step::Start(container.container.clone()), reason.clone(), before_start);
+        let there = self.end_of_start(container, start, &reason);
+        self.starts.insert(id.clone(), there);
         if is_hook {
             self.wait_for_hook(container, Some(start));
         }

@@ -95,13 +95,13 @@ pub fn state(status: &ContainerStatus) -> &'static str {
     }
 }
 
-/// Returns all containers, sorted by name.
+/// Returns all containers, sorted by name; of those that were set aside the ones that still run.
 #[must_use]
 pub fn rows(actual: &Actual, paths: &Paths) -> Vec<Row> {
     let names: BTreeMap<_, _> = actual.networks.iter().map(|n| (&n.record.id, n.record.name.clone())).collect();
     let row = |container: &ActualContainer| {
         let spec: Option<ContainerSpec> = serde_json::from_value(container.record.spec.clone()).ok();
-        let mut ports: Vec<PublishedPort> = if container.is_up() {
+        let mut ports: Vec<PublishedPort> = if container.is_up() && actual.leads(container) {
             container.record.endpoints.iter().flat_map(|e| &e.ports).filter_map(published).collect()
         } else {
             Vec::new()
@@ -119,8 +119,9 @@ pub fn rows(actual: &Actual, paths: &Paths) -> Vec<Row> {
             status: container.status.clone(),
         }
     };
+    let serving = actual.aside.iter().filter(|old| old.is_up());
     // What ran before a service started is part of its start.
-    let shown = actual.containers.iter().filter(|c| pre_start(&c.record).is_none());
+    let shown = actual.containers.iter().chain(serving).filter(|c| pre_start(&c.record).is_none());
     let mut rows: Vec<Row> = shown.map(row).collect();
     rows.sort_by(|a, b| a.record.name.cmp(&b.record.name));
     rows

@@ -6,11 +6,15 @@
 //! removed. So a project is the old one or the new one: a plan that fails or is interrupted before that step is taken back at
 //! once, and one whose process was killed by the next command.
 //!
+//! Where a successor is started first, the old container runs until all is there. Then it is written down that this is so, which
+//! decides; and what still runs of what was before is stopped and removed, by this command or by the next one.
+//!
 //! It is taken back in two plans. The first removes what was not there before, gives back the names, and stops what did
 //! not run; the second starts what ran. Between them the project is looked at again, so that both are plain plans from
 //! what is there. Named volumes that were made stay, as always when nobody has asked for their end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::actual::{Actual, ActualContainer};
 use super::backend::Backend;
@@ -34,6 +38,7 @@ pub fn before(actual: &Actual, boot_id: String, kept: bool) -> Before {
         networks: actual.networks.iter().map(|n| n.record.id.clone()).collect(),
         records: Vec::new(),
         kept,
+        done: false,
     }
 }
 
@@ -48,7 +53,11 @@ pub fn undo(project: &ProjectName, before: &Before, actual: &Actual, options: &O
             Some(was) if was.up || !container.is_up() => {}
             Some(_) => drop(plan.push(stop_step(container, false, options), reason.clone(), [])),
             None => {
-                let steps = tear_down(&mut plan, container, &reason, &[], &specs, options);
+                let mut after = give_back(&mut plan, container, actual);
+                if after.is_some() && container.record.succession.as_ref().is_some_and(|s| s.done) {
+                    after = drain(&mut plan, container, &reason, after, options); // somebody has come to it meanwhile
+                }
+                let steps = tear_down(&mut plan, container, &reason, after.as_slice(), &specs, options);
                 gone.extend(steps.last().map(|last| (container, *last)));
             }
         }
@@ -94,6 +103,46 @@ pub fn undo(project: &ProjectName, before: &Before, actual: &Actual, options: &O
     plan
 }
 
+/// Leads names and ports back to a container that still runs, before its successor goes.
+fn give_back(plan: &mut Plan, successor: &ActualContainer, actual: &Actual) -> Option<StepId> {
+    let succession = successor.record.succession.as_ref()?;
+    let predecessor = actual.aside.iter().find(|old| old.record.id == succession.of)?;
+    let name = predecessor.record.aside.as_ref()?;
+    let (successor, predecessor) = (ContainerRef::from(&successor.record), named(predecessor, name));
+    Some(plan.push(Step::GiveBack { successor, predecessor }, Reason::TakenBack, []))
+}
+
+/// Returns the steps that remove what others have taken the place of, when all that was asked for was there.
+#[must_use]
+pub fn finish(project: &ProjectName, actual: &Actual, options: &Options<'_>) -> Plan {
+    let (mut plan, specs) = (Plan::default(), specs(actual));
+    let mut gone = Vec::new();
+    for old in &actual.aside {
+        let drained = drain(&mut plan, old, &Reason::Succeeded, None, options);
+        let steps = tear_down(&mut plan, old, &Reason::Succeeded, drained.as_slice(), &specs, options);
+        gone.extend(steps.last().copied());
+    }
+    plan.push(Step::Commit(project.clone()), Reason::Complete, gone);
+    plan
+}
+
+/// Lets a container that runs come to its end, when nothing leads to it any more.
+fn drain(
+    plan: &mut Plan,
+    container: &ActualContainer,
+    reason: &Reason,
+    after: Option<StepId>,
+    options: &Options<'_>,
+) -> Option<StepId> {
+    if !container.is_up() {
+        return after;
+    }
+    let own = Duration::from_millis(container.record.policy.stop_grace_ms);
+    let grace = options.timeout.unwrap_or(own);
+    let step = Step::Drain { container: ContainerRef::from(&container.record), grace, strict: options.strict };
+    Some(plan.push(step, reason.clone(), after))
+}
+
 /// Returns the steps that start what ran before. What a container waits for in vain does not keep it from running: it did.
 #[must_use]
 pub fn start(before: &Before, actual: &Actual, options: &Options<'_>) -> Plan {
@@ -123,13 +172,19 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Takes the project's lock, unless plans are only looked at. A replacement that was cut short is taken back first, with
-    /// `kept` also one that was left for a look.
+    /// `kept` also one that was left for a look; one that had only to stop what was before is finished.
     pub(super) async fn lock(&self, project: &ProjectName, kept: bool) -> Result<Option<B::Lock>, Report> {
         let Some(lock) = self.lock_as_it_is(project)? else { return Ok(None) };
         if let Some(before) = self.backend.unfinished(project)?.filter(|before| kept || !before.kept) {
             // What cannot be had back does not stand in the way of what is asked for.
-            let note = match self.take_back(project, &before, &Silent).await {
-                Ok(()) => "a command was cut short while it replaced or updated containers; those are back".to_owned(),
+            let (done, what) = match before.done {
+                true => (self.finish(project).await, "had replaced containers; those are gone"),
+                false => {
+                    (self.take_back(project, &before, &Silent).await, "replaced or updated containers; those are back")
+                }
+            };
+            let note = match done {
+                Ok(()) => format!("a command was cut short while it {what}"),
                 Err(report) => report.render(false).trim_end().to_owned(),
             };
             self.notes.borrow_mut().push(note);
@@ -166,6 +221,18 @@ impl<B: Backend> Engine<B> {
         }
         self.backend.leave(project).await?;
         if undone.diagnostics.is_empty() { Ok(()) } else { Err(undone) }
+    }
+
+    /// Stops and removes what others have taken the place of. The caller has the lock.
+    async fn finish(&self, project: &ProjectName) -> Result<(), Report> {
+        let actual = self.backend.observe(project)?;
+        self.backend.supervise(project).await?;
+        let plan = finish(project, &actual, &self.options(Grace::default(), Orphans::Ignored));
+        let never = std::future::pending();
+        let outcome = execute::execute(&plan, &self.backend, &Silent, OnFailure::Stop, never).await;
+        let report = outcome.report(&plan, "The next command tries again to remove what was replaced.");
+        self.backend.leave(project).await?;
+        if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
     }
 
     async fn run(&self, plan: &Plan, events: &dyn Sink) -> Report {

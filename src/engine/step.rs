@@ -2,7 +2,7 @@
 //!
 //! Invariant: a step carries all that `execute` needs and leaves it nothing to decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,16 +67,51 @@ pub enum Step {
     RemoveContainer(ContainerRef),
     /// Gives a container another record while it runs, and has the kernel and its supervisor do what that says from now on.
     Update(Box<ContainerRecord>),
-    /// Gives a container that does not run another name, so that its successor can have its own.
+    /// Gives a container another name, so that its successor can have its own.
     SetAside {
         /// The container, by the name that it has.
         container: ContainerRef,
         /// The name it gets.
         name: ContainerName,
+        /// It runs, and goes on until its successor has taken over; else it does not run.
+        serving: bool,
     },
     /// Gives a container that was set aside its name again.
     Restore(ContainerRef),
-    /// All that was asked for is there: what was before is not gone back to any more.
+    /// Leads the names and host ports of a container that still runs to the one that takes its place, in one instant.
+    TakeOver {
+        /// The new one; it runs.
+        successor: ContainerRef,
+        /// The old one, by the name that both have in turn.
+        predecessor: ContainerRef,
+    },
+    /// Leads them back.
+    GiveBack {
+        /// The new one, which may have come no further than its record.
+        successor: ContainerRef,
+        /// The old one.
+        predecessor: ContainerRef,
+    },
+    /// Waits between two lots of replicas that are replaced.
+    Delay {
+        /// The first of the next lot.
+        next: ContainerRef,
+        /// How long.
+        time: Duration,
+    },
+    /// Stops a container that another one has taken the place of, after a moment in which its requests come to an end.
+    Drain {
+        /// The container.
+        container: ContainerRef,
+        /// Time from the signal to the kill.
+        grace: Duration,
+        /// As with [`Step::Stop`].
+        strict: bool,
+    },
+    /// All that was asked for is there, while containers that were replaced still run: what was before is not gone back to any
+    /// more, and they are to go, whoever does it.
+    Decide(ProjectName),
+    /// All that was asked for is there, and what is in its way has ended: what was before is forgotten.
     Commit(ProjectName),
 }
 
@@ -189,6 +224,9 @@ pub enum Until {
     Healthy,
     /// It ended with exit code 0. It fails when it ended otherwise.
     Completed,
+    /// It runs, its health check, if it has one, succeeded, and that has stayed so for a time. It fails when the container
+    /// ends, even if it is started again, or turns unhealthy.
+    Steady(Duration),
 }
 
 /// Why a step is in a plan.
@@ -236,6 +274,8 @@ pub enum Reason {
     Complete,
     /// A replacement was not finished, and what it changed is taken back.
     TakenBack,
+    /// Another container has taken its place.
+    Succeeded,
 }
 
 /// How a container takes what has changed when it is not replaced.
@@ -266,7 +306,8 @@ impl Reason {
             | Self::Surplus
             | Self::Complete
             | Self::Updated(_)
-            | Self::TakenBack => false,
+            | Self::TakenBack
+            | Self::Succeeded => false,
         }
     }
 
@@ -318,6 +359,7 @@ impl fmt::Display for Reason {
             Self::Surplus => f.write_str("more than asked for"),
             Self::Complete => f.write_str("all is there"),
             Self::TakenBack => f.write_str("the change was not finished"),
+            Self::Succeeded => f.write_str("another has taken its place"),
         }
     }
 }
@@ -339,6 +381,7 @@ impl Step {
             Self::Start(_) => "start",
             Self::Wait(Wait { until: Until::Healthy, .. }) => "wait healthy",
             Self::Wait(Wait { until: Until::Completed, .. }) => "wait completed",
+            Self::Wait(Wait { until: Until::Steady(_), .. }) => "wait ready",
             Self::Stop { .. } => "stop",
             Self::Kill { .. } => "kill",
             Self::Pause(_) => "pause",
@@ -347,8 +390,25 @@ impl Step {
             Self::Update(_) => "update",
             Self::SetAside { .. } => "set aside",
             Self::Restore(_) => "restore",
+            Self::TakeOver { .. } => "take over",
+            Self::GiveBack { .. } => "give back",
+            Self::Delay { .. } => "delay",
+            Self::Drain { .. } => "drain",
+            Self::Decide(_) => "decide",
             Self::Commit(_) => "commit",
         }
+    }
+
+    /// Returns whether the step is about the plan itself, and nothing that people know.
+    #[must_use]
+    pub fn is_formal(&self) -> bool {
+        matches!(self, Self::Decide(_) | Self::Commit(_))
+    }
+
+    /// Returns whether the step does nothing but wait, so that it may be given up.
+    #[must_use]
+    pub fn is_wait(&self) -> bool {
+        matches!(self, Self::Wait(_) | Self::Delay { .. })
     }
 
     /// Returns what the step changes.
@@ -372,9 +432,13 @@ impl Step {
             | Self::Unpause(container)
             | Self::RemoveContainer(container)
             | Self::SetAside { container, .. }
+            | Self::TakeOver { successor: container, .. }
+            | Self::GiveBack { predecessor: container, .. }
+            | Self::Delay { next: container, .. }
+            | Self::Drain { container, .. }
             | Self::Restore(container) => Subject::Container(container.name.to_string()),
             Self::Update(record) => Subject::Container(record.name.to_string()),
-            Self::Commit(project) => Subject::Project(project.to_string()),
+            Self::Decide(project) | Self::Commit(project) => Subject::Project(project.to_string()),
         }
     }
 
@@ -386,10 +450,15 @@ impl Step {
             Self::RemoveNetwork(_) | Self::RemoveVolume(_) | Self::RemoveImage(_) => {
                 (Some("Removing"), Some("Removed"))
             }
-            Self::PopulateVolume(_) | Self::Attach(_) | Self::Commit(_) => (None, None),
+            Self::PopulateVolume(_) | Self::Attach(_) | Self::Decide(_) | Self::Commit(_) => (None, None),
+            Self::Delay { .. } => (Some("Delaying"), None),
+            Self::TakeOver { .. } => (Some("Taking over"), Some("Taken over")),
+            Self::GiveBack { .. } => (Some("Restoring"), None),
+            Self::Drain { .. } if *reason == Reason::TakenBack => (Some("Restoring"), None),
+            Self::Drain { .. } => (Some("Draining"), Some("Replaced")),
             Self::CreateContainer(_) if reason.replaces() => (Some("Recreate"), Some("Recreated")),
             // Its successor has its name by now, and is what is told of.
-            Self::RemoveContainer(_) if reason.replaces() => (None, None),
+            Self::RemoveContainer(_) if reason.replaces() || *reason == Reason::Succeeded => (None, None),
             Self::Stop { .. } | Self::Detach(_) | Self::SetAside { .. } if reason.replaces() => {
                 (Some("Recreate"), None)
             }
@@ -403,6 +472,7 @@ impl Step {
             Self::Start(_) => (Some("Starting"), Some("Started")),
             Self::Wait(Wait { until: Until::Healthy, .. }) => (Some("Waiting"), Some("Healthy")),
             Self::Wait(Wait { until: Until::Completed, .. }) => (Some("Waiting"), Some("Exited")),
+            Self::Wait(Wait { until: Until::Steady(_), .. }) => (Some("Waiting"), Some("Ready")),
             Self::Stop { grace: Duration::ZERO, .. } => (Some("Killing"), Some("Killed")),
             Self::Stop { .. } => (Some("Stopping"), Some("Stopped")),
             Self::Kill { .. } => (Some("Killing"), Some("Killed")),
@@ -445,8 +515,19 @@ pub struct Plan {
     pub ports: Vec<(ServiceName, PublishedPort)>,
     /// What the user should know before the plan is executed.
     pub warnings: Vec<String>,
+    /// Services that are replaced as they say themselves, and what is done when new replicas of them fail.
+    pub failures: BTreeMap<ServiceName, OnReplicas>,
     /// Images that would be fetched or built before it; only in a plan that is only looked at.
     pub images: Vec<ImageChange>,
+}
+
+/// What is done when new replicas of a service fail: cannot be started, or do not get ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnReplicas {
+    /// So many are put up with.
+    pub tolerated: u32,
+    /// With one more, all is left as it is; else what was before is had back.
+    pub pause: bool,
 }
 
 /// An image that is fetched or built before a plan is made.
@@ -588,7 +669,7 @@ pub enum StepError {
     #[error("container {0} ended and its exit code is not known")]
     UnknownExit(ContainerName),
     /// A dependency did not get there in time.
-    #[error("application not healthy after {}s: container {container} is not {} yet", at_most.as_secs(), match until { Until::Healthy => "healthy", Until::Completed => "completed" })]
+    #[error("application not healthy after {}s: container {container} is not {} yet", at_most.as_secs(), match until { Until::Healthy => "healthy", Until::Completed => "completed", Until::Steady(_) => "ready" })]
     TimedOut {
         /// The dependency.
         container: ContainerName,

@@ -81,7 +81,7 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
     }
     let mut by_subject: IndexMap<Subject, Vec<(&Step, &Reason)>> = IndexMap::new();
     for planned in &plan.steps {
-        if !matches!(planned.step, Step::Commit(_)) {
+        if !planned.step.is_formal() {
             by_subject.entry(planned.step.subject()).or_default().push((&planned.step, &planned.reason));
         }
     }
@@ -92,7 +92,9 @@ pub fn changes(plan: &Plan, desired: Option<&Desired>) -> Vec<Change> {
             told.insert(subject.clone());
             let told = matches!(action, Action::Replace | Action::Update);
             let differences = if told { reason.differences().to_vec() } else { Vec::new() };
-            changes.push(Change { action, subject, reason: Some(reason.short()), differences });
+            let first = steps.iter().any(|(step, _)| matches!(step, Step::TakeOver { .. }));
+            let reason = if first { format!("{}; the new one first", reason.short()) } else { reason.short() };
+            changes.push(Change { action, subject, reason: Some(reason), differences });
         }
     }
     let Some(desired) = desired else { return changes };

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::compose::Written;
 use crate::compose::model::{
-    Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Port,
-    Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Volume,
+    Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Order, Port,
+    Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Update, Volume,
 };
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
@@ -26,7 +27,7 @@ use crate::engine::graph::Graph;
 use crate::engine::plan::{Options, Orphans, plan};
 use crate::engine::step::{FileSpec, Plan, Step, StepError, Until};
 use crate::event::Sink;
-use crate::name::{EngineId, ProjectName, ServiceName};
+use crate::name::{ContainerId, EngineId, ProjectName, ServiceName};
 use crate::network::{NetworkSpec, Transport};
 use crate::paths::Paths;
 use crate::runtime::Seccomp;
@@ -69,6 +70,7 @@ pub(crate) fn service(name: &str) -> Service {
         attach: true,
         resources: Resources::default(),
         deploy: None,
+        update: None,
         isolation: Isolation::default(),
         logging: crate::compose::model::Logging::default(),
         lookup: Lookup::default(),
@@ -106,6 +108,22 @@ impl Service {
             protocol: Protocol::Tcp,
             span: Span::default(),
         });
+        self
+    }
+
+    /// Says how it is replaced.
+    pub(crate) fn updates(mut self, order: Order, change: impl FnOnce(&mut Update)) -> Self {
+        let mut update = Update {
+            parallelism: 1,
+            delay: Duration::ZERO,
+            monitor: None,
+            failure_action: None,
+            max_failure_ratio: 0.0,
+            order,
+            span: Span::default(),
+        };
+        change(&mut update);
+        self.update = Some(update);
         self
     }
 
@@ -223,6 +241,10 @@ pub(crate) struct World {
     /// What `run` asks for.
     pub(crate) one_off: RefCell<Option<OneOff>>,
     performed: Cell<usize>,
+    /// Those that were stopped, however.
+    pub(crate) stopped: RefCell<BTreeSet<ContainerId>>,
+    /// Those that do not get ready.
+    pub(crate) broken: RefCell<BTreeSet<ContainerId>>,
 }
 
 pub(crate) fn paths() -> Paths {
@@ -316,7 +338,7 @@ impl World {
 
     fn with<T>(
         &self,
-        id: &crate::name::ContainerId,
+        id: &ContainerId,
         act: impl FnOnce(&mut ActualContainer) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let mut actual = self.actual.borrow_mut();
@@ -326,6 +348,9 @@ impl World {
     }
 
     fn apply(&self, step: &Step) -> Result<(), StepError> {
+        if let Step::Stop { container, .. } | Step::Kill { container, .. } | Step::Drain { container, .. } = step {
+            self.stopped.borrow_mut().insert(container.id.clone());
+        }
         match step {
             Step::CreateNetwork(change) => {
                 let mut actual = self.actual.borrow_mut();
@@ -395,8 +420,11 @@ impl World {
                 for endpoint in &attachment.endpoints {
                     let network = actual.network(&endpoint.network).expect("its network is there");
                     assert!(network.present, "the bridge is missing");
-                    let others = actual.containers.iter().filter(|c| c.attached);
+                    let me = actual.container(&attachment.container.id);
+                    let before = me.and_then(|me| me.record.succession.as_ref()).map(|s| &s.of);
+                    let others = actual.containers.iter().chain(&actual.aside).filter(|c| c.attached);
                     let others = others.filter(|c| c.record.id != attachment.container.id);
+                    let others = others.filter(|c| Some(&c.record.id) != before);
                     let ports = others.flat_map(|c| &c.record.endpoints).flat_map(|e| &e.ports).filter_map(published);
                     let mut ports = ports.filter(|p| endpoint.ports.iter().any(|mine| conflict(mine, p)));
                     assert_eq!(ports.next(), None, "a port taken twice");
@@ -421,10 +449,17 @@ impl World {
                     Ok(())
                 });
             }
+            Step::Wait(wait) if self.broken.borrow().contains(&wait.on.id) => {
+                return Err(StepError::Unhealthy(wait.on.clone()));
+            }
             Step::Wait(wait) => {
                 return self.with(&wait.on.id, |c| match (wait.until, c.status.state) {
                     (Until::Healthy, State::Running) => {
                         c.status.health = Some(Health::Healthy);
+                        Ok(())
+                    }
+                    (Until::Steady(_), State::Running) => {
+                        c.status.health = c.status.health.map(|_| Health::Healthy);
                         Ok(())
                     }
                     (Until::Completed, _) => {
@@ -432,7 +467,7 @@ impl World {
                         c.status.exit_code = Some(0);
                         Ok(())
                     }
-                    (Until::Healthy, _) => Err(StepError::Unhealthy(wait.on.clone())),
+                    (Until::Healthy | Until::Steady(_), _) => Err(StepError::Unhealthy(wait.on.clone())),
                 });
             }
             Step::Stop { container, .. } => {
@@ -472,11 +507,11 @@ impl World {
                     network.leases = on_it.map(|e| e.address).collect();
                 }
             }
-            Step::SetAside { container, name } => {
-                self.with(
-                    &container.id,
-                    |c| if c.is_up() || c.attached { Err(failed("it is in use")) } else { Ok(()) },
-                )?;
+            Step::SetAside { container, name, serving } => {
+                self.with(&container.id, |c| match c.is_up() || c.attached {
+                    in_use if in_use == *serving => Ok(()),
+                    _ => Err(failed("it is in use, or should be")),
+                })?;
                 let mut actual = self.actual.borrow_mut();
                 let Actual { containers, aside, .. } = &mut *actual;
                 if let Some(at) = containers.iter().position(|c| c.record.id == container.id) {
@@ -507,6 +542,35 @@ impl World {
                     }
                     Ok(())
                 });
+            }
+            Step::TakeOver { successor, predecessor } => {
+                let old = self.with(&predecessor.id, |c| Ok(c.is_up() && c.attached))?;
+                assert!(old, "there is nobody to take over from");
+                return self.with(&successor.id, |c| {
+                    let is_ready = c.is_up() && c.attached && (c.record.policy.health.is_none() || c.is_healthy());
+                    assert!(is_ready, "it takes over and is not ready");
+                    c.record.succession.as_mut().expect("it succeeds another").done = true;
+                    Ok(())
+                });
+            }
+            Step::GiveBack { successor, .. } => {
+                return self.with(&successor.id, |c| {
+                    c.record.succession.as_mut().expect("it succeeds another").done = false;
+                    Ok(())
+                });
+            }
+            Step::Delay { .. } => {}
+            Step::Drain { container, .. } => {
+                return self.with(&container.id, |c| {
+                    c.status.state = State::Exited;
+                    c.status.health = None;
+                    Ok(())
+                });
+            }
+            Step::Decide(_) => {
+                if let Some(before) = &mut self.actual.borrow_mut().before {
+                    before.done = true;
+                }
             }
             Step::Commit(_) => self.actual.borrow_mut().before = None,
         }

@@ -2,7 +2,8 @@
 //!
 //! Written before the first change and removed when all is there, which is the one moment that decides: while the file is
 //! there, what was before can be had back and any command may do so; when it is not, containers that were set aside are
-//! rubbish. It is on disk, as the containers are.
+//! rubbish. Where those still run at that moment, the file first says that it is decided, and goes when they are gone: any
+//! command may see to that. It is on disk, as the containers are.
 
 use std::fs::{self, File};
 
@@ -28,6 +29,9 @@ pub struct Before {
     /// What the command left is to be looked at: nothing is taken back before the next `up`.
     #[serde(default)]
     pub kept: bool,
+    /// All that was asked for is there: nothing is taken back any more, and what was set aside is to be stopped and removed.
+    #[serde(default)]
+    pub done: bool,
 }
 
 /// What a container was.
@@ -78,6 +82,16 @@ impl State {
         fault::point("before.directory");
         write_json(&path, before)?;
         File::open(&path).and_then(|file| file.sync_data()).map_err(|source| Error::Write { path, source })
+    }
+
+    /// Writes down that a project is not gone back to what it was, while containers that were set aside still run. The caller
+    /// has the project's lock.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn decide_before(&self, project: &ProjectName) -> Result<(), Error> {
+        let Some(before) = self.before(project)? else { return Ok(()) };
+        self.write_before(project, &Before { done: true, kept: false, ..before })
     }
 
     /// Forgets what a project was: it stays what it is. The caller has the project's lock.

@@ -58,6 +58,19 @@ pub struct ContainerRecord {
     /// How many words at the beginning of its program and arguments are its entrypoint; unknown in records of older versions.
     #[serde(default)]
     pub entrypoint: Option<u32>,
+    /// The container whose place it takes while that still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succession: Option<Succession>,
+}
+
+/// A container that takes the place of one that runs. Names and host ports of the two lead to one of them: this one file says
+/// to which, also when it is read by a worker that was not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// The one before.
+    pub of: ContainerId,
+    /// Names and ports lead to the new one.
+    pub done: bool,
 }
 
 /// Commands that run in a container at moments of its life.

@@ -94,6 +94,12 @@ pub enum Request {
         /// Which.
         container: ContainerId,
     },
+    /// Read in a container's record whether it has taken the place of the one before it, and lead names and host ports of the
+    /// two where they belong; answered when they lead there. Connections that are there stay where they are.
+    Lead {
+        /// The new one.
+        container: ContainerId,
+    },
     /// Run a further process. Descriptors: standard input, output and error, unless it gets a terminal or nothing.
     Exec {
         /// Where.
@@ -176,6 +182,7 @@ impl Carries for ToWorker {
             | Request::Unpause { .. }
             | Request::Update { .. }
             | Request::Forget { .. }
+            | Request::Lead { .. }
             | Request::Exec { .. }
             | Request::ExecWait { .. }
             | Request::SignalExec { .. }

@@ -202,7 +202,7 @@ fn gateway_of(address: Ipv4Addr) -> Ipv4Addr {
 }
 
 /// Says why this kernel cannot have a backend, by the backend's own program in a namespace that is thrown away.
-fn can(firewall: &str) -> Result<(), String> {
+pub(super) fn can(firewall: &str) -> Result<(), String> {
     let script = match firewall {
         "nftables" => {
             "nft add table ip probe && nft 'add chain ip probe c { type nat hook output priority -100; }'".to_owned()

@@ -51,6 +51,7 @@ mod recreate;
 mod release;
 mod restart;
 mod rollback;
+mod rolling;
 mod rotation;
 mod run;
 mod screens;

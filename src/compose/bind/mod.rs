@@ -27,6 +27,7 @@ mod mount;
 mod port;
 pub(crate) mod resources;
 mod service;
+mod update;
 mod watch;
 
 /// All that the files declare, used or not, enabled or not.

@@ -59,6 +59,7 @@ impl Binder<'_> {
             attach: map.value("attach").is_none_or(Node::is_true),
             resources: super::resources::limits(map),
             deploy: super::resources::deploy(map),
+            update: self.update(map, &owner),
             isolation: self.isolation(map, &owner),
             logging: self.logging(map, &owner),
             lookup: self.lookup(map, &owner),

@@ -9,7 +9,7 @@ pub(super) static DEPLOY: Struct = Struct {
         field("mode", text().inert()),
         field("replicas", int().print(Print::Set)),
         field("labels", pairs(Pairs::Empty).inert()),
-        field("update_config", fields(&UPDATE).inert()),
+        field("update_config", fields(&UPDATE)),
         field("rollback_config", fields(&UPDATE).inert()),
         field(
             "resources",

@@ -7,6 +7,7 @@ mod mounts;
 mod networks;
 mod ports;
 mod pre_start;
+mod rolling;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
 use self::mounts::Mounts;
+pub use self::rolling::Rolling;
 use crate::compose;
 use crate::compose::model::{self, Condition, Project, Protocol, Sealed, Service};
 use crate::diag::{Diagnostic, Severity, Span};
@@ -39,7 +41,7 @@ use crate::runtime::nodes::DeviceSpec;
 use crate::runtime::resources::Resources;
 use crate::runtime::{ContainerSpec, MountSource, MountSpec, ProcessSpec, RootfsSpec, Seccomp};
 use crate::state::record::{
-    ContainerRecord, EndpointRecord, Hooks, NetworkRecord, Policy, PortRecord, State, VolumeRecord,
+    ContainerRecord, EndpointRecord, Hooks, NetworkRecord, Policy, PortRecord, State, Succession, VolumeRecord,
 };
 
 /// Prefix of every label of ours, which are Compose's.
@@ -234,6 +236,16 @@ pub struct DesiredContainer {
     pub populations: Vec<Population>,
     /// What it waits for.
     pub after: Vec<Edge>,
+    /// How it takes the place of the one that is there, if its service says how.
+    pub rolling: Option<Rolling>,
+}
+
+impl DesiredContainer {
+    /// Returns whether it is started while the one whose place it takes still runs.
+    #[must_use]
+    pub fn starts_first(&self) -> bool {
+        self.creation.as_ref().is_some_and(|(creation, _)| creation.record.succession.is_some())
+    }
 }
 
 impl DesiredContainer {
@@ -281,6 +293,7 @@ pub fn desired(inputs: &Inputs<'_>, choices: &mut dyn Choices) -> Result<Desired
         containers.extend(replicas);
     }
     containers.extend(inputs.one_off.and_then(|one_off| chooser.choose_one_off(one_off)));
+    chooser.keep_ports_apart(&mut containers);
     chooser.check_waits(&containers);
     if !chooser.errors.is_empty() {
         return Err(chooser.errors);
@@ -597,6 +610,7 @@ impl Chooser<'_> {
             attachment: attachment(&existing.record, self.inputs.paths, &self.specs()),
             populations: Vec::new(),
             after,
+            rolling: None,
         }
     }
 
@@ -622,7 +636,12 @@ impl Chooser<'_> {
             self.errors.push(Diagnostic::error(Some(service.span), message).help("add `command:`"));
         }
         let names = !is_hook && one_off.is_none_or(|one_off| one_off.aliases);
-        let endpoints = self.choose_endpoints(service, names, &name, &id, old.filter(|_| !is_hook));
+        let is_replica = matches!(role, Role::Replica);
+        let rolling = rolling::of(service, self.wished(service)).filter(|_| is_replica && reason.replaces());
+        let serving = old.and_then(|old| inputs.actual.container(&old.id)).filter(|old| rolling::serves(old));
+        let before = serving.filter(|_| rolling.is_some_and(|r| r.start_first));
+        let place = Place { with_names: names, addresses: before.is_none() };
+        let endpoints = self.choose_endpoints(service, place, &name, &id, old.filter(|_| !is_hook));
         // What a hook mounts is what its service does, whatever its own image has there.
         let filler = if is_hook { inputs.images.get(&service.name)? } else { image };
         let heir = old.filter(|_| is_hook || !inputs.renew);
@@ -725,6 +744,7 @@ impl Chooser<'_> {
             said,
             aside: None,
             entrypoint: Some(container::entrypoint_words(service, image)),
+            succession: before.map(|old| Succession { of: old.record.id.clone(), done: false }),
         };
         Some(DesiredContainer {
             container: ContainerRef::from(&record),
@@ -737,6 +757,7 @@ impl Chooser<'_> {
             // A hook finds them filled.
             populations: if is_hook { Vec::new() } else { mounts.populations },
             after,
+            rolling,
         })
     }
 
@@ -930,6 +951,15 @@ impl Chooser<'_> {
             }
         }
     }
+}
+
+/// What a container has on its networks.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The names of its service.
+    with_names: bool,
+    /// The addresses of the one whose place it takes.
+    addresses: bool,
 }
 
 /// What tells a container from the others of its service.

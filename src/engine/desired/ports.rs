@@ -37,7 +37,7 @@ impl Chooser<'_> {
     pub(super) fn choose_endpoints(
         &mut self,
         service: &Service,
-        with_names: bool,
+        Place { with_names, addresses }: Place,
         name: &ContainerName,
         id: &ContainerId,
         old: Option<&ContainerRecord>,
@@ -51,6 +51,7 @@ impl Chooser<'_> {
             let spec = network.change.spec.clone();
             let leases = self.leases.entry(spec.id.clone()).or_default();
             let kept = old
+                .filter(|_| addresses)
                 .and_then(|o| o.endpoints.iter().find(|e| e.network == spec.id))
                 .map(|e| e.address)
                 .filter(|address| spec.subnet.contains(address));

@@ -163,6 +163,7 @@ impl Worker {
                 self.request_stop(&container, StopWanted { grace_ms, strict, restart }, waiter);
             }
             Request::Kill { container, signal } => self.request_kill(&container, signal, waiter),
+            Request::Lead { container } => self.request_lead(&container, waiter),
             Request::Update { container } => self.request_update(&container, waiter),
             Request::Pause { container, borrowed } => self.request_pause(&container, borrowed, waiter),
             Request::Unpause { container, borrowed } => self.request_unpause(&container, borrowed, waiter),

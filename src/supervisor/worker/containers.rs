@@ -156,6 +156,7 @@ impl Worker {
                 self.end_unclaimed(pid, process::exit_code(status));
             }
         }
+        self.lead_all();
         self.drop_unclaimed_ports();
         Ok(())
     }
@@ -816,6 +817,7 @@ impl Worker {
             state::remove_tree(&paths.run_container(&self.project, id))
         });
         fault::point("forget.files-removed");
+        self.lead_after(id);
         self.publish_names();
         match removed {
             Ok(()) => self.answer(waiter, Reply::Done),

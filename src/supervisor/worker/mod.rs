@@ -19,6 +19,7 @@ mod names;
 mod pause;
 mod ports;
 mod streams;
+mod succession;
 mod terminals;
 mod updates;
 

@@ -1,7 +1,8 @@
 //! Names of the containers that run, and the resolver that answers for them.
 //!
 //! The zone of a network is derived from the records of the containers that run, and written anew when one starts or
-//! ends, before the starting one is released; the resolver reads zones when they change. The resolver's sockets are in
+//! ends, before the starting one is released; of two containers that have the same place one has the names. The resolver
+//! reads zones when they change. The resolver's sockets are in
 //! the containers' network namespaces and are kept by the holder, so that questions wait in them while we are away.
 
 use std::collections::BTreeMap;
@@ -63,11 +64,16 @@ impl Worker {
     pub(super) fn publish_names(&mut self) {
         let mut zones: BTreeMap<NetworkId, Vec<Entry>> =
             self.names.written.keys().map(|id| (id.clone(), Vec::new())).collect();
-        for container in self.containers.values().filter(|c| c.is_alive()) {
+        for (id, container) in self.containers.iter().filter(|(_, c)| c.is_alive()) {
             let record = &container.record;
+            let leads = self.leads(id);
             for endpoint in &record.endpoints {
-                let mut names = vec![record.name.to_string(), record.id.short().to_owned()];
-                names.extend(endpoint.aliases.iter().cloned());
+                let mut names = vec![record.id.short().to_owned()];
+                if leads {
+                    // One that was set aside while it runs is still who it was.
+                    names.insert(0, record.aside.as_ref().unwrap_or(&record.name).to_string());
+                    names.extend(endpoint.aliases.iter().cloned());
+                }
                 zones.entry(endpoint.network.clone()).or_default().push(Entry { address: endpoint.address, names });
             }
         }

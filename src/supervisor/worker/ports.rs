@@ -65,21 +65,25 @@ impl Worker {
     /// Gives a container's ports and its place for questions back, unless it will run again by itself. Returns whether
     /// there were any: who waits for them uses [`Worker::answer_when_dropped`].
     pub(super) fn release_ports(&mut self, id: &ContainerId) -> bool {
+        let leads = self.leads(id);
         let Some(container) = self.containers.get_mut(id).filter(|c| !c.keeps_ports() && !c.released) else {
             return false;
         };
         container.released = true;
         let endpoints = container.record.endpoints.clone();
         self.close_resolver(id);
+        // A port that leads to another container by now is that one's.
         let claimed = self.claimed(Some(id));
+        let led = self.claimed_by(Some(id), |other| self.leads(other));
         let mut dropped = false;
         for endpoint in &endpoints {
-            let ports: Vec<&PortRecord> = endpoint.ports.iter().filter(|p| !claimed.contains(&key(p))).collect();
-            if let Err(e) = self.unpublish(endpoint, &ports) {
+            let ports = endpoint.ports.iter();
+            let led_here: Vec<&PortRecord> = ports.filter(|p| leads && !led.contains(&key(p))).collect();
+            if let Err(e) = self.unpublish(endpoint, &led_here) {
                 tracing::warn!("ports of container {}: {e}", id.short());
             }
             fault::point("release.unpublished");
-            for port in ports {
+            for port in endpoint.ports.iter().filter(|p| !claimed.contains(&key(p))) {
                 self.drop_kept(&key(port));
                 dropped = true;
             }
@@ -103,7 +107,7 @@ impl Worker {
         }
     }
 
-    /// Leads a container's ports to it, unless they do already.
+    /// Leads a container's ports to it, unless they do already, or it waits for its turn to take over.
     ///
     /// # Errors
     /// When one leads to another container, or the firewall cannot be changed.
@@ -113,6 +117,9 @@ impl Worker {
             return Ok(());
         }
         let endpoints = container.record.endpoints.clone();
+        if !self.leads(id) {
+            return Ok(());
+        }
         for endpoint in endpoints.iter().filter(|e| !e.ports.is_empty()) {
             let spec = self.network_of(&endpoint.network)?.ok_or("its network is gone")?;
             network::publish(&spec.table, &mappings(endpoint, endpoint.ports.iter()))?;
@@ -138,7 +145,11 @@ impl Worker {
 
     /// Returns the keys of all ports that containers keep, but for those of one of them.
     fn claimed(&self, but: Option<&ContainerId>) -> BTreeSet<String> {
-        let keeping = self.containers.iter().filter(|(id, c)| Some(*id) != but && c.keeps_ports());
+        self.claimed_by(but, |_| true)
+    }
+
+    fn claimed_by(&self, but: Option<&ContainerId>, whom: impl Fn(&ContainerId) -> bool) -> BTreeSet<String> {
+        let keeping = self.containers.iter().filter(|(id, c)| Some(*id) != but && c.keeps_ports() && whom(id));
         keeping.flat_map(|(_, c)| &c.record.endpoints).flat_map(|e| &e.ports).map(key).collect()
     }
 
@@ -156,7 +167,7 @@ impl Worker {
     }
 }
 
-fn mappings<'a>(
+pub(super) fn mappings<'a>(
     endpoint: &EndpointRecord,
     ports: impl Iterator<Item = &'a PortRecord>,
 ) -> Vec<(PublishedPort, Ipv4Addr)> {
