@@ -484,6 +484,8 @@ fn a_child_that_was_never_let_go_is_no_container_that_runs() {
     require_root!();
     let shop = TestProject::new("shop", ENDING);
     shop.hoist(&["version"]).ok();
+    // Whether it was held in time: one that the next worker has started would be held for ever.
+    let mut met = 0;
     for round in 0..3 {
         // Held from its first moment on, it does not notice that the worker is gone.
         let mut command = shop.command(&["up", "-d", "--force-recreate"]);
@@ -492,15 +494,25 @@ fn a_child_that_was_never_let_go_is_no_container_that_runs() {
         let up = super::support::run::Running::of(command, None);
         let hierarchy = hoist::runtime::cgroup::Hierarchy::find().expect("cgroup2");
         let begun = Instant::now();
-        loop {
+        let freezer = loop {
             let new = shop.records().into_iter().find(|r| !before.contains(&r.id));
             let path = new.map(|r| hierarchy.path().join(r.spec["cgroup"].as_str().expect("a cgroup")));
-            match path.map(|path| fs::write(path.join("cgroup.freeze"), "1")) {
-                Some(Ok(())) => break,
-                _ => assert!(begun.elapsed() < Duration::from_secs(10), "no cgroup"),
+            match path.map(|path| path.join("cgroup.freeze")).filter(|file| fs::write(file, "1").is_ok()) {
+                Some(file) => break file,
+                None => assert!(begun.elapsed() < Duration::from_secs(10), "no cgroup"),
             }
-        }
+        };
+        let (done, late) = std::sync::mpsc::channel::<()>();
+        let thaw = std::thread::spawn(move || {
+            let is_late = late.recv_timeout(10.secs()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+            if is_late {
+                let _ = fs::write(freezer, "0");
+            }
+            is_late
+        });
         let run = up.finish(30.secs()).code(0);
+        drop(done);
+        met += usize::from(!thaw.join().expect("ended"));
         assert!(!run.stderr.contains("warning"), "round {round}: {run}");
         assert_eq!(
             shop.shell("web", "ls -d /bin /home; cat /etc/hostname"),
@@ -508,4 +520,5 @@ fn a_child_that_was_never_let_go_is_no_container_that_runs() {
         );
         shop.hoist(&["down", "-t", "1"]).ok();
     }
+    assert!(met > 0, "nothing was held in time");
 }

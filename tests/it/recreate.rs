@@ -157,8 +157,9 @@ fn what_a_container_can_take_it_takes_and_goes_on() {
         ("cpus: 0.25", "pids_limit: 20", &|| {
             assert_eq!(pids(), "20");
             assert!(["-1", "max 100000"].contains(&cpu().as_str()), "{}", cpu());
+            // Its own, its init and now and then those of a health check.
             let count = limit_file(&shop, "web", "pids", "pids.current", "pids.current");
-            assert!(["1", "2"].contains(&count.as_str()), "{count} processes");
+            assert!(count.parse::<u32>().is_ok_and(|count| (1..=5).contains(&count)), "{count} processes");
         }),
         ("pids_limit: 20", "pids_limit: 30", &|| assert_eq!(pids(), "30")),
         ("    labels: {tier: back}", "    labels: {tier: front}\n    restart: always", &|| {
