@@ -163,6 +163,8 @@ impl Local {
                 Followed::Broken(begun) => {
                     // All copies of the pipes' ends are closed by now, so this is exact.
                     let taken = outputs.finish(AFTER_EXIT).await;
+                    // Of a container that has ended the rest is sent without a word before it.
+                    let begun = begun.or(from);
                     if let (Some(begun), [out, err]) = (begun, taken[..].first_chunk().copied().unwrap_or([0; 2])) {
                         from = Some([begun[0] + out, begun[1] + err]);
                     }

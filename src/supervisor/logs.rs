@@ -418,14 +418,20 @@ fn since(directory: &Path, source: Source, from: u64) -> io::Result<Vec<u8>> {
         }
     }
     let mut found = Vec::new();
-    let mut known = from;
+    let (mut known, mut begins) = (from, None);
     for line in parts.iter().rev().flat_map(|bytes| bytes.split(|b| *b == b'\n')) {
         let Ok(line) = serde_json::from_slice::<Whole<'_>>(line) else { continue }; // the first may be cut
-        if line.stream != source.name() || line.end <= known {
+        if line.stream != source.name() {
             continue;
         }
-        // Of the line in which it broke off, the rest.
-        let rest = usize::try_from(line.end - known).unwrap_or(usize::MAX);
+        let begins = begins.replace(line.end);
+        if line.end <= known {
+            continue;
+        }
+        // Of the line in which it broke off, the rest. Of the others all: a text has another length than what was said
+        // where that is not UTF-8.
+        let is_whole = known == 0 || begins.is_some_and(|begins| known <= begins);
+        let rest = if is_whole { usize::MAX } else { usize::try_from(line.end - known).unwrap_or(usize::MAX) };
         let text = line.log.as_bytes();
         found.extend_from_slice(&text[text.len().saturating_sub(rest)..]);
         known = line.end;
@@ -512,8 +518,11 @@ mod tests {
         let mut log = Log::open(dir.path(), KEPT).expect("opened");
         log.append(Source::Stdout, 0, b"one\ntwo\n", false, NOW, &mut Vec::new()).expect("written");
         log.append(Source::Stderr, 0, b"other\n", false, NOW, &mut Vec::new()).expect("written");
-        log.append(Source::Stdout, 8, b"three\n", false, NOW, &mut Vec::new()).expect("written");
-        for (from, rest) in [(0, "one\ntwo\nthree\n"), (4, "two\nthree\n"), (6, "o\nthree\n"), (14, ""), (99, "")] {
+        log.append(Source::Stdout, 8, b"th\xff\xff\n", false, NOW, &mut Vec::new()).expect("written");
+        let last = "th\u{fffd}\u{fffd}\n";
+        let rests =
+            [(0, "one\ntwo\n"), (4, "two\n"), (6, "o\n"), (8, "")].map(|(from, rest)| (from, format!("{rest}{last}")));
+        for (from, rest) in rests.into_iter().chain([(13, String::new()), (99, String::new())]) {
             let found = since(dir.path(), Source::Stdout, from).expect("read");
             assert_eq!(String::from_utf8(found).expect("text"), rest, "{from}");
         }

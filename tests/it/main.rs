@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the machine's network, mounts or images: see `support/host.rs`.
 
+mod attach;
 mod attached;
 mod base_images;
 mod build;

@@ -48,6 +48,8 @@ pub(super) struct Tap {
 #[derive(Debug)]
 struct Out {
     pipe: OwnedFd,
+    /// Where in the stream that begins which it is sent, in bytes from the beginning.
+    begins: u64,
     /// How much of the stream it has, in bytes from its beginning.
     sent: u64,
     /// What is sent before that: bytes from the log.
@@ -98,7 +100,8 @@ impl Out {
 
     fn new(pipe: OwnedFd, sent: u64, before: Vec<u8>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe, sent, before, full_since: None, watched: false, closed: false })
+        let begins = sent.saturating_sub(u64::try_from(before.len()).unwrap_or(u64::MAX));
+        Ok(Self { pipe, begins, sent, before, full_since: None, watched: false, closed: false })
     }
 }
 
@@ -223,17 +226,17 @@ impl Worker {
         let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(fds) else {
             return Err(io::Error::other("it takes two descriptors"));
         };
-        let consumed = [0, 1].map(|index| self.consumed.get(&streams::key(id, index)).copied().unwrap_or(0));
         let log = self.containers.get(id).map(|container| &container.log);
-        let out = |index: usize, pipe: OwnedFd| match from.map(|from| from[index]) {
-            // What it lacks of what is logged already.
-            Some(sent) if sent < consumed[index] => {
-                let before = log.map(|log| log.since(logs::Source::BOTH[index], sent)).transpose()?;
-                let mut before = before.unwrap_or_default();
-                before.truncate(usize::try_from(consumed[index] - sent).unwrap_or(usize::MAX)); // the rest is seen again
-                Out::new(pipe, consumed[index], before)
+        let out = |index: usize, pipe: OwnedFd| {
+            let source = logs::Source::BOTH[index];
+            // What is logged is not seen again, also where the holder has not said yet that it has taken it out of the
+            // pipe. A log that has become long may not know how much of a silent stream it has; then the holder does.
+            let consumed = self.consumed.get(&streams::key(id, index)).copied().unwrap_or(0);
+            let logged = log.map_or(0, |log| log.end(source)).max(consumed);
+            match (from.map(|from| from[index]), log) {
+                (Some(sent), Some(log)) if sent < logged => Out::new(pipe, logged, log.since(source, sent)?),
+                (sent, _) => Out::new(pipe, sent.unwrap_or(logged), Vec::new()),
             }
-            sent => Out::new(pipe, sent.unwrap_or(consumed[index]), Vec::new()),
         };
         Ok(Tap { waiter, input, told: false, outs: [out(0, stdout)?, out(1, stderr)?] })
     }
@@ -245,7 +248,7 @@ impl Worker {
         let mut told = Vec::new();
         for tap in untold {
             tap.told = true;
-            told.push((tap.waiter, tap.input, tap.outs.each_ref().map(|out| out.sent)));
+            told.push((tap.waiter, tap.input, tap.outs.each_ref().map(|out| out.begins)));
         }
         for (waiter, wanted, from) in told {
             let kept = self.kept.get(&tty_key(id)).or_else(|| self.kept.get(&super::containers::stdin_key(id)));

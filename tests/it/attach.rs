@@ -1,0 +1,141 @@
+//! Attached clients that lose their worker get each line once, also what was said while they had none.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::project::TestProject;
+use super::support::run::Running;
+use super::support::{Secs as _, eventually, holds, require_root};
+
+/// Says a line on each stream when it is signalled, and at its end half of one on standard error, which is no
+/// UTF-8.
+const TELLER: &str = r#"
+services:
+  web:
+    image: busybox
+    command:
+      - sh
+      - -c
+      - |
+        trap 'n=$$((n+1)); echo line $$n; echo also $$n >&2' USR1
+        trap "printf 'w\377rds' >&2; exit 5" TERM
+        echo ready
+        while :; do sleep 0.02; done
+"#;
+
+fn teller() -> TestProject {
+    let shop = TestProject::new("shop", TELLER);
+    shop.up();
+    shop.wait_log("web", "ready", |line| line == "ready");
+    shop
+}
+
+/// Has the container say its next lines, and waits until they are in the log.
+#[track_caller]
+fn say(shop: &TestProject, number: u32) {
+    kill(Pid::from_raw(shop.pid("web")), Signal::SIGUSR1).expect("it runs");
+    for word in ["line", "also"] {
+        shop.wait_log("web", word, |line| line == format!("{word} {number}"));
+    }
+}
+
+fn attach(shop: &TestProject) -> Running {
+    let client = shop.spawn(&["attach", "--no-stdin", "--sig-proxy=false", "web"]);
+    wait_attached(shop, &client);
+    client
+}
+
+/// Waits until the worker has a client's pipes.
+#[track_caller]
+fn wait_attached(shop: &TestProject, client: &Running) {
+    let pipes = |pid: i32| -> BTreeSet<String> {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+        let names = all.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok());
+        names.filter(|name| name.starts_with("pipe:")).collect()
+    };
+    let worker = shop.supervisor().worker_pid;
+    eventually(20.secs(), "it is attached", || {
+        holds(pipes(worker).intersection(&pipes(client.pid().as_raw())).count() == 2)
+    });
+}
+
+fn kill_worker(shop: &TestProject) {
+    let before = shop.supervisor().worker_pid;
+    kill(Pid::from_raw(before), Signal::SIGKILL).expect("it runs");
+    eventually(20.secs(), "another worker", || holds(shop.supervisor().worker_pid != before));
+}
+
+/// A process that is stopped as long as this is there.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: Pid) -> Self {
+        kill(pid, Signal::SIGSTOP).expect("it runs");
+        let stopped = Self(pid);
+        eventually(20.secs(), "all of its threads are stopped", || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+            holds(tasks.all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+            }))
+        });
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT); // it may have been killed
+    }
+}
+
+/// Has the container end; compares what its client was given with lines `from` to `to` and its last words.
+#[track_caller]
+fn ends(shop: &TestProject, client: Running, from: u32, to: u32) {
+    kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
+    let run = client.finish(20.secs()).code(5);
+    let lines = |word: &str| (from..=to).map(|n| format!("{word} {n}\n")).collect::<String>();
+    assert_eq!((run.stdout, run.stderr), (lines("line"), lines("also") + "w\u{fffd}rds"));
+}
+
+#[test]
+fn a_client_that_comes_while_lines_go_from_the_pipe_to_the_log_has_each_once() {
+    require_root!();
+    let shop = teller();
+    let holder = Pid::from_raw(shop.supervisor().holder_pid);
+    // The worker has logged a line and waits for the holder to take it out of the pipe.
+    let stopped = Stopped::new(holder);
+    say(&shop, 1);
+    let client = attach(&shop);
+    drop(stopped);
+    say(&shop, 2);
+    // So has the next one, when the client comes back to it.
+    let away = Stopped::new(client.pid());
+    kill_worker(&shop);
+    let stopped = Stopped::new(holder);
+    say(&shop, 3);
+    drop(away);
+    wait_attached(&shop, &client);
+    drop(stopped);
+    say(&shop, 4);
+    ends(&shop, client, 2, 4);
+}
+
+#[test]
+fn a_client_that_loses_one_worker_after_the_other_has_each_line_once() {
+    require_root!();
+    let shop = teller();
+    let mut client = attach(&shop);
+    for round in 0..3 {
+        say(&shop, 3 * round + 1);
+        let away = Stopped::new(client.pid());
+        kill_worker(&shop);
+        say(&shop, 3 * round + 2);
+        drop(away);
+        client.wait_for("what it missed", |line| line == format!("line {}", 3 * round + 2));
+        say(&shop, 3 * round + 3);
+    }
+    ends(&shop, client, 1, 9);
+}
