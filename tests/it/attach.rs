@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::support::project::TestProject;
-use super::support::run::Running;
+use super::support::run::{Run, Running};
 use super::support::{Secs as _, eventually, holds, require_root};
 
 /// Says a line on each stream when it is signalled, and at its end half of one on standard error, which is no
@@ -95,6 +95,12 @@ impl Drop for Stopped {
 #[track_caller]
 fn ends(shop: &TestProject, client: Running, from: u32, to: u32) {
     kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
+    assert_eq!(shop.wait_exit("web"), 5);
+    has_all(client, from, to);
+}
+
+#[track_caller]
+fn has_all(client: Running, from: u32, to: u32) {
     let run = client.finish(20.secs()).code(5);
     let lines = |word: &str| (from..=to).map(|n| format!("{word} {n}\n")).collect::<String>();
     assert_eq!((run.stdout, run.stderr), (lines("line"), lines("also") + "w\u{fffd}rds"));
@@ -138,4 +144,32 @@ fn a_client_that_loses_one_worker_after_the_other_has_each_line_once() {
         say(&shop, 3 * round + 3);
     }
     ends(&shop, client, 1, 9);
+}
+
+#[test]
+fn a_client_that_comes_back_after_the_end_has_the_rest_of_both_streams() {
+    require_root!();
+    let shop = teller();
+    let client = attach(&shop);
+    say(&shop, 1);
+    let away = Stopped::new(client.pid());
+    kill_worker(&shop);
+    say(&shop, 2);
+    kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
+    assert_eq!(shop.wait_exit("web"), 5);
+    drop(away);
+    has_all(client, 1, 2);
+}
+
+#[test]
+fn half_a_line_on_standard_error_is_in_the_log_before_the_end_is_told() {
+    require_root!();
+    let shop = TestProject::new("shop", TELLER);
+    let mut up = shop.command(&["up", "-d"]);
+    up.env("HOIST_FAULT", "worker:end.recorded");
+    Run::of(up, 60.secs()).ok();
+    shop.wait_log("web", "ready", |line| line == "ready");
+    kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
+    assert_eq!(shop.wait_exit("web"), 5);
+    assert_eq!(shop.log_text("web"), "ready\nw\u{fffd}rds");
 }

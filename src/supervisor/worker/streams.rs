@@ -131,12 +131,24 @@ impl Worker {
 
     /// Says whether a stream's last line is whole without its newline, and looks at it.
     pub(super) fn set_last(&mut self, id: &ContainerId, last: bool) {
+        if last {
+            self.look_again(id);
+        }
         for index in 0..2 {
             if let Some(container) = self.containers.get_mut(id) {
                 container.streams[index].last = last;
                 if last {
                     self.pump(id, index);
                 }
+            }
+        }
+    }
+
+    /// Has no stream count as drained until it has been looked at: what was seen of the other does not speak for it.
+    pub(super) fn look_again(&mut self, id: &ContainerId) {
+        if let Some(container) = self.containers.get_mut(id) {
+            for stream in &mut container.streams {
+                stream.idle = false;
             }
         }
     }

@@ -206,6 +206,7 @@ impl Worker {
                 if let Some(container) = self.containers.get_mut(id) {
                     container.taps.push(tap);
                 }
+                self.look_again(id); // the end is not told before both streams have been looked at for this client
                 self.tell_taps(id);
                 for index in 0..2 {
                     self.pump(id, index);
