@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -161,8 +162,9 @@ impl Local {
                     };
                 }
                 Followed::Broken(begun) => {
-                    // All copies of the pipes' ends are closed by now, so this is exact.
-                    let taken = outputs.finish(AFTER_EXIT).await;
+                    // Nobody else had the other ends of the pipes, so they end, and this is exact. It waits for who reads what
+                    // we write: given up on, the rest would be shown beside what the next worker sends.
+                    let taken = outputs.finish(Duration::MAX).await;
                     // Of a container that has ended the rest is sent without a word before it.
                     let begun = begun.or(from);
                     if let (Some(begun), [out, err]) = (begun, taken[..].first_chunk().copied().unwrap_or([0; 2])) {

@@ -1,6 +1,8 @@
 //! Attached clients that lose their worker get each line once, also what was said while they had none.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,22 +45,20 @@ fn say(shop: &TestProject, number: u32) {
 
 fn attach(shop: &TestProject) -> Running {
     let client = shop.spawn(&["attach", "--no-stdin", "--sig-proxy=false", "web"]);
-    wait_attached(shop, &client);
+    wait_attached(shop, client.pid());
     client
 }
 
 /// Waits until the worker has a client's pipes.
 #[track_caller]
-fn wait_attached(shop: &TestProject, client: &Running) {
+fn wait_attached(shop: &TestProject, client: Pid) {
     let pipes = |pid: i32| -> BTreeSet<String> {
         let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
         let names = all.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok());
         names.filter(|name| name.starts_with("pipe:")).collect()
     };
     let worker = shop.supervisor().worker_pid;
-    eventually(20.secs(), "it is attached", || {
-        holds(pipes(worker).intersection(&pipes(client.pid().as_raw())).count() == 2)
-    });
+    eventually(20.secs(), "it is attached", || holds(pipes(worker).intersection(&pipes(client.as_raw())).count() == 2));
 }
 
 fn kill_worker(shop: &TestProject) {
@@ -123,7 +123,7 @@ fn a_client_that_comes_while_lines_go_from_the_pipe_to_the_log_has_each_once() {
     let stopped = Stopped::new(holder);
     say(&shop, 3);
     drop(away);
-    wait_attached(&shop, &client);
+    wait_attached(&shop, client.pid());
     drop(stopped);
     say(&shop, 4);
     ends(&shop, client, 2, 4);
@@ -172,4 +172,31 @@ fn half_a_line_on_standard_error_is_in_the_log_before_the_end_is_told() {
     kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
     assert_eq!(shop.wait_exit("web"), 5);
     assert_eq!(shop.log_text("web"), "ready\nw\u{fffd}rds");
+}
+
+#[test]
+fn a_client_whose_output_is_not_read_when_its_worker_dies_has_each_line_once() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "services:\n  web:\n    image: busybox\n    command: sh -c 'trap \"seq 30000; exit 0\" TERM; echo ready; while :; do sleep 0.02; done'\n",
+    );
+    shop.up();
+    shop.wait_log("web", "ready", |line| line == "ready");
+    let mut attach = shop.command(&["attach", "--no-stdin", "--sig-proxy=false", "web"]);
+    let mut client = attach.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
+    wait_attached(&shop, Pid::from_raw(client.id().cast_signed()));
+    kill(Pid::from_raw(shop.pid("web")), Signal::SIGTERM).expect("it runs");
+    let mut shown = client.stdout.take().expect("piped");
+    eventually(20.secs(), "its output is full", || {
+        holds(rustix::io::ioctl_fionread(&shown).is_ok_and(|bytes| bytes > 60 << 10))
+    });
+    kill_worker(&shop);
+    // It waits for its reader, for longer than it waits for a process that has ended; then it goes to the next worker.
+    std::thread::sleep(3.secs());
+    let mut text = String::new();
+    shown.read_to_string(&mut text).expect("read");
+    assert!(client.wait().expect("ours").success());
+    let lines: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(lines == (1..=30000).collect::<Vec<u32>>(), "{} lines", lines.len());
 }
