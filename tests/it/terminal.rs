@@ -647,7 +647,9 @@ fn keys_of_an_attached_up_watch_and_detach() {
     tmux.wait_settings(&before);
     // Who does not want it has none.
     tmux.line("clear; COMPOSE_MENU=false hoist up");
-    tmux.wait("a line", |s| s.contains("tick") && !s.contains("Detach"));
+    tmux.wait("a line of this one", |s| {
+        s.contains("tick") && !s.contains("Detach") && !s.contains("Gracefully Stopping")
+    });
     tmux.key("C-c");
     tmux.wait("it is stopped", |s| s.contains("Gracefully Stopping") && s.ends_with('#'));
     tmux.wait_settings(&before);
