@@ -276,7 +276,7 @@ pub(super) fn inherit_cpus(hierarchy: &Hierarchy, relative: &str, cgroup: &Cgrou
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write as _;
     use std::process::{Child, Command, Stdio};
 
@@ -285,7 +285,7 @@ mod tests {
     use crate::runtime::resources::Bound;
 
     /// Returns the controllers of this machine, if these are among them.
-    fn with(scratch: &Scratch, needed: &[Controller]) -> Option<Controllers> {
+    pub(in crate::runtime) fn with(scratch: &Scratch, needed: &[Controller]) -> Option<Controllers> {
         let found = Controllers::find(&scratch.hierarchy).expect("readable");
         let support = found.support(&scratch.hierarchy).expect("readable");
         if needed.iter().all(|c| support.controllers.contains(c)) {

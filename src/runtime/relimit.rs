@@ -216,18 +216,8 @@ mod tests {
 
     use super::*;
     use crate::runtime::cgroup::tests::{Scratch, soon};
+    use crate::runtime::controllers::tests::with;
     use crate::runtime::resources::Bound;
-
-    /// Returns the controllers of this machine, if these are among them.
-    fn with(scratch: &Scratch, needed: &[Controller]) -> Option<Controllers> {
-        let found = Controllers::find(&scratch.hierarchy).expect("readable");
-        let support = found.support(&scratch.hierarchy).expect("readable");
-        if needed.iter().all(|c| support.controllers.contains(c)) {
-            return Some(found);
-        }
-        crate::testing::skip(&format!("{needed:?} are not all to be had here: {support:?}"));
-        None
-    }
 
     fn shell_in(cgroup: &Cgroup, script: &str) -> Child {
         let mut child = Command::new("sh")
