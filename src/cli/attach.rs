@@ -1,12 +1,14 @@
 //! `hoist attach`: our standard streams for those of a service's running container.
 
+use std::cell::Cell;
+
 use hoist::diag::Report;
 use hoist::engine::backend::Backend;
 use hoist::engine::console::{Console, Left};
 use hoist::engine::{Attachable, Engine};
 
 use super::exec::{exit, require_terminal, streams};
-use super::signals::Signals;
+use super::signals::{Signals, pass_on};
 use super::terminal::{self, Endings};
 use super::{Context, Exit};
 
@@ -67,19 +69,10 @@ async fn with_signals<B: Backend>(
     console: Console,
 ) -> Result<Exit, Report> {
     let mut signals = Signals::listen().map_err(|e| Report::message(format!("cannot listen for signals: {e}")))?;
-    let mut interrupted = false;
-    let attached = engine.attach(&found.container, console);
-    let mut attached = std::pin::pin!(attached);
-    let left = loop {
-        tokio::select! {
-            left = &mut attached => break left?,
-            signal = signals.next() => {
-                interrupted |= signal.ends_a_command();
-                if let Err(error) = engine.signal(&found.container, signal.number()).await {
-                    tracing::debug!(%error, ?signal, "it has ended, or is not there yet");
-                }
-            }
-        }
+    let interrupted = Cell::new(false);
+    let left = tokio::select! {
+        left = engine.attach(&found.container, console) => left?,
+        _ = pass_on(&mut signals, engine, &found.container, &interrupted) => return Ok(Exit::Interrupted),
     };
-    Ok(if interrupted && matches!(left, Left::Ended(_)) { Exit::Interrupted } else { exit(cx, left) })
+    Ok(if interrupted.get() && matches!(left, Left::Ended(_)) { Exit::Interrupted } else { exit(cx, left) })
 }

@@ -3,6 +3,7 @@
 //! What the command line says changes a copy of the service ([`Args::apply`]); the rest is `up` of what it depends on, and
 //! a container beside its replicas.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use hoist::compose::Env;
@@ -22,7 +23,7 @@ use hoist::name::ServiceName;
 use super::context::{hashes, with_sources};
 use super::creating::{Pulling, incompatible, orphans, policy};
 use super::exec::{exit, require_terminal, streams};
-use super::signals::Signals;
+use super::signals::{Signals, pass_on};
 use super::terminal::{self, Endings};
 use super::{Context, Exit, Interrupts};
 
@@ -339,16 +340,10 @@ async fn attached<B: Backend>(
     }
     let console = Console::own(args.interactive).map_err(streams)?;
     let mut signals = Signals::listen().map_err(|e| Report::message(format!("cannot listen for signals: {e}")))?;
-    let mut running = std::pin::pin!(engine.start_attached(container, console));
-    loop {
-        tokio::select! {
-            left = &mut running => return left,
-            signal = signals.next() => {
-                if let Err(error) = engine.signal(container, signal.number()).await {
-                    tracing::debug!(%error, ?signal, "it has ended, or is not there yet");
-                }
-            }
-        }
+    let interrupted = Cell::new(false); // its exit code says that
+    tokio::select! {
+        left = engine.start_attached(container, console) => left,
+        number = pass_on(&mut signals, engine, container, &interrupted) => Ok(Left::Ended(Some(128 + number))),
     }
 }
 

@@ -1,7 +1,11 @@
 //! The signals that we get for a container that we are attached to.
 
+use std::cell::Cell;
 use std::io;
 
+use hoist::engine::Engine;
+use hoist::engine::backend::Backend;
+use hoist::engine::step::ContainerRef;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -52,6 +56,30 @@ impl Signals {
         match self.0.recv().await {
             Some(signal) => signal,
             None => std::future::pending().await, // the tasks that tell are as old as we are
+        }
+    }
+}
+
+/// Passes on what comes, and notes when it asks a command to end. Returns the number of the second such one that reached
+/// nobody: the container has ended, and what keeps us is our own, such as output that nobody reads.
+pub(crate) async fn pass_on<B: Backend>(
+    signals: &mut Signals,
+    engine: &Engine<B>,
+    container: &ContainerRef,
+    interrupted: &Cell<bool>,
+) -> i32 {
+    let mut unheard = 0;
+    loop {
+        let signal = signals.next().await;
+        let ends = signal.ends_a_command();
+        interrupted.set(interrupted.get() || ends);
+        let up = engine.is_up(container);
+        if let Err(error) = engine.signal(container, signal.number()).await {
+            tracing::debug!(%error, ?signal, "it has ended, or is not there yet");
+        }
+        unheard = if up { 0 } else { unheard + u32::from(ends) };
+        if unheard == 2 {
+            return signal.number();
         }
     }
 }

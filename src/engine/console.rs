@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -19,6 +19,8 @@ use crate::runtime::terminal::Size;
 
 /// How long output may come after a process has ended, while a grandchild holds the pipe (as moby).
 pub(super) const AFTER_EXIT: Duration = Duration::from_secs(2);
+/// More than this is in no pipe at once, in bytes: pipe(7), `/proc/sys/fs/pipe-max-size`.
+const LARGEST_PIPE: u64 = 1 << 20;
 
 /// Where a process' streams come from and go to.
 #[derive(Debug)]
@@ -146,49 +148,73 @@ fn copy_input(from: &OwnedFd, to: &OwnedFd, mut filter: Option<Filter>, stop: &O
 #[derive(Debug)]
 pub(super) struct Outputs {
     ended: Vec<oneshot::Receiver<()>>,
-    /// Bytes that each has taken.
-    taken: Vec<Arc<AtomicU64>>,
+    copies: Vec<Arc<Copying>>,
+}
+
+/// How far a thread that copies output is.
+#[derive(Debug, Default)]
+struct Copying {
+    /// Bytes that it has taken.
+    taken: AtomicU64,
+    /// It gives them to whoever reads us, and may have to wait for that.
+    writes: AtomicBool,
 }
 
 impl Outputs {
     /// Begins to copy each first descriptor to its second, until it ends.
     pub(super) fn start(pairs: Vec<(OwnedFd, OwnedFd)>) -> io::Result<Self> {
-        let (mut ended, mut taken) = (Vec::new(), Vec::new());
+        let (mut ended, mut copies) = (Vec::new(), Vec::new());
         for (from, to) in pairs {
             let (tell, end) = oneshot::channel();
-            let count = Arc::new(AtomicU64::new(0));
-            let counter = Arc::clone(&count);
+            let copying = Arc::new(Copying::default());
+            let shared = Arc::clone(&copying);
             std::thread::Builder::new().name("output".into()).spawn(move || {
-                copy_output(&from, &to, &counter);
+                copy_output(&from, &to, &shared);
                 let _ = tell.send(()); // nobody may wait
             })?;
             ended.push(end);
-            taken.push(count);
+            copies.push(copying);
         }
-        Ok(Self { ended, taken })
+        Ok(Self { ended, copies })
     }
 
-    /// Waits until all have ended, at most so long; returns how many bytes each has taken.
-    pub(super) async fn finish(self, at_most: Duration) -> Vec<u64> {
+    /// Waits until all have ended; returns how many bytes each has taken. After so long without a byte it is enough, and when
+    /// more has come than was in the pipes: a grandchild may have them for ever. But who reads us may take any time: nothing
+    /// that the process has written is lost for that.
+    pub(super) async fn finish(self, patience: Duration) -> Vec<u64> {
+        let copies = self.copies;
+        let taken = || copies.iter().map(|copy| copy.taken.load(Ordering::Acquire)).collect::<Vec<u64>>();
         let all = async {
             for end in self.ended {
                 let _ = end.await; // a thread that is gone has ended too
             }
         };
-        let _ = tokio::time::timeout(at_most, all).await; // a grandchild may hold the pipe for ever
-        self.taken.iter().map(|count| count.load(Ordering::Acquire)).collect()
+        let mut all = std::pin::pin!(all);
+        let begun = taken();
+        let mut last = begun.clone();
+        while tokio::time::timeout(patience, &mut all).await.is_err() {
+            let (now, writes) = (taken(), copies.iter().any(|copy| copy.writes.load(Ordering::Acquire)));
+            let more = now.iter().zip(&begun).any(|(now, begun)| now - begun > LARGEST_PIPE);
+            if more || (now == last && !writes) {
+                break;
+            }
+            last = now;
+        }
+        taken()
     }
 }
 
-fn copy_output(from: &OwnedFd, to: &OwnedFd, taken: &AtomicU64) {
+fn copy_output(from: &OwnedFd, to: &OwnedFd, copying: &Copying) {
     let mut buffer = [0_u8; 16 << 10];
     let mut wanted = true;
     loop {
         match rustix::io::read(from, &mut buffer) {
             Ok(n @ 1..) => {
-                taken.fetch_add(u64::try_from(n).unwrap_or(0), Ordering::AcqRel);
+                copying.writes.store(true, Ordering::Release);
+                copying.taken.fetch_add(u64::try_from(n).unwrap_or(0), Ordering::AcqRel);
                 // Who does not want more does not end the process; it is told when the pipe is closed.
                 wanted = wanted && write_all(to, &buffer[..n], None);
+                copying.writes.store(false, Ordering::Release);
                 if !wanted {
                     return;
                 }
@@ -294,5 +320,29 @@ mod tests {
         assert_eq!(run(outputs.finish(AFTER_EXIT)), [5]);
         let mut buffer = [0; 8];
         assert_eq!(rustix::io::read(&shown, &mut buffer), Ok(5));
+    }
+
+    #[test]
+    fn who_reads_us_may_take_any_time_and_who_holds_a_pipe_not() {
+        let ((read, write), (shown, to)) = (pipe(), pipe());
+        let outputs = Outputs::start(vec![(read, to)]).expect("started");
+        // Twice what a pipe holds: the thread waits for us with the rest.
+        let whole = vec![b'x'; 2 << 16];
+        let sent = whole.clone();
+        let writer = std::thread::spawn(move || {
+            assert!(write_all(&write, &sent, None));
+            write // held, as by a grandchild
+        });
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1000));
+            let (mut got, mut buffer) = (0, [0; 4096]);
+            while let Ok(n @ 1..) = rustix::io::read(&shown, &mut buffer) {
+                got += n;
+            }
+            got
+        });
+        assert_eq!(run(outputs.finish(Duration::from_millis(250))), [2 << 16]);
+        drop(writer.join().expect("ended"));
+        assert_eq!(reader.join().expect("ended"), 2 << 16);
     }
 }

@@ -573,6 +573,13 @@ impl<B: Backend> Engine<B> {
         self.backend.attach(container, console, false).await
     }
 
+    /// Returns whether a container runs, or is about to; one of which nothing is known does not.
+    #[must_use]
+    pub fn is_up(&self, container: &ContainerRef) -> bool {
+        let actual = self.backend.observe(&container.project);
+        actual.is_ok_and(|actual| actual.container(&container.id).is_some_and(ActualContainer::is_up))
+    }
+
     /// Sends a signal to a container's first process.
     ///
     /// # Errors

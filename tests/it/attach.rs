@@ -200,3 +200,37 @@ fn a_client_whose_output_is_not_read_when_its_worker_dies_has_each_line_once() {
     let lines: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     assert!(lines == (1..=30000).collect::<Vec<u32>>(), "{} lines", lines.len());
 }
+
+#[test]
+fn who_reads_late_gets_all_and_who_does_not_read_can_be_ended() {
+    require_root!();
+    let shop = TestProject::new("shop", "services: {web: {image: busybox, command: sleep 1000}}\n");
+    shop.up();
+    // More than one pipe holds, and less than two.
+    let script = ["sh", "-c", "seq 20000"];
+    for line in [&["run", "--rm", "-T", "web"][..], &["exec", "-T", "web"]] {
+        let start = || {
+            let mut command = shop.command(&[line, &script].concat());
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started")
+        };
+        let mut late = start();
+        std::thread::sleep(4.secs());
+        let mut all = String::new();
+        late.stdout.take().expect("piped").read_to_string(&mut all).expect("read");
+        assert!(late.wait().expect("ours").success());
+        assert!(
+            all.lines().map(str::to_owned).eq((1..=20_000).map(|n| n.to_string())),
+            "{} lines",
+            all.lines().count()
+        );
+        // Nobody reads: it waits, until it is told to end.
+        let mut stuck = start();
+        let pid = Pid::from_raw(stuck.id().try_into().expect("a pid"));
+        std::thread::sleep(3.secs());
+        assert_eq!(stuck.try_wait().expect("ours"), None, "{line:?}");
+        eventually(20.secs(), "it ends", || {
+            let _ = kill(pid, Signal::SIGTERM);
+            holds(stuck.try_wait().expect("ours").is_some())
+        });
+    }
+}
