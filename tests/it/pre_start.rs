@@ -1,6 +1,6 @@
 //! `pre_start`: what runs to its end before a service starts.
 
-use super::faults::{faults_by_name, run, struck};
+use super::faults::{faults_by_name, of_parts, run, struck};
 use super::support::project::TestProject;
 use super::support::{Secs as _, eventually, holds, require_root};
 
@@ -158,7 +158,7 @@ fn wherever_an_up_is_killed_the_next_one_finishes_the_hooks() {
     let objects = shop.host().objects();
     let (clean, met) = run(&shop, None, &["up", "-d"]);
     let _ = clean.code(0);
-    for fault in faults_by_name(&met) {
+    for fault in faults_by_name(&of_parts(&[""], met)) {
         shop.hoist(&["down", "-v"]).ok();
         let (up, met) = run(&shop, Some(&fault), &["up", "-d"]);
         let killed = struck(&fault, &met, &up);

@@ -398,6 +398,7 @@ fn a_worker_that_dies_while_ports_change_hands_is_replaced() {
         let (up, _) = run(&site, Some(fault), &["up", "-d"]);
         let _ = up.code(0);
         let worker = site.supervisor().worker_pid;
+        assert_eq!(net::page(ADDRESS, "/").trim(), "t0"); // nginx may need a moment
         let tally = under_load(|| {
             site.write(".env", "TURN=t1\n");
             site.up();
