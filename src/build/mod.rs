@@ -8,3 +8,4 @@ mod configure;
 pub(crate) mod context;
 pub mod dockerfile;
 pub mod execute;
+pub mod run;
