@@ -78,8 +78,10 @@ pub struct Service {
     pub pre_start: Vec<Self>,
     /// `develop.watch`.
     pub watch: Vec<WatchRule>,
-    /// `restart`.
+    /// `deploy.restart_policy.condition`, or else `restart`.
     pub restart: Restart,
+    /// The rest of `deploy.restart_policy`.
+    pub attempts: Attempts,
     /// `healthcheck`; every field overrides only that field of the image's.
     pub healthcheck: Option<Healthcheck>,
     /// `init`.
@@ -595,6 +597,17 @@ pub enum Restart {
     },
     /// As always, but not after a manual stop.
     UnlessStopped,
+}
+
+/// How a container is started again, where `deploy.restart_policy` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attempts {
+    /// `max_attempts`, also for containers that are always started again; `None` is without end.
+    pub max: Option<u32>,
+    /// `delay`: from an end to the next start; `None` is longer each time.
+    pub delay: Option<Duration>,
+    /// `window`: a run of this length is a success, and the attempts are counted anew. `None` counts all.
+    pub window: Option<Duration>,
 }
 
 /// `healthcheck`; `None` keeps the image's value or Docker's default.

@@ -909,6 +909,7 @@ fn what_is_valid_and_cannot_be_brought_up_is_printed_by_config_and_refused_by_up
         ("build: {dockerfile_inline: FROM x}", "`dockerfile_inline` of `build` of service `web` is not supported yet"),
         ("build: https://example.com/x.git", "a build context that is not a local directory"),
         ("restart: alwyas", "`alwyas` is no restart policy"),
+        ("deploy: {restart_policy: {condition: allways}}", "`allways` is no `condition` of a restart policy"),
         ("dns: [one.example]", "`one.example` in `dns` of service `web` is not an IP address"),
         ("extra_hosts: ['a=1.2.3']", "is neither an IP address nor `host-gateway`"),
         ("tmpfs: '/run:huge'", "`huge` is no option of a tmpfs"),

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compose::model::{Healthcheck, Hook, Logging, Lookup, Restart, Service};
-use crate::state::record::{HealthPolicy, HookRecord, Hooks, LogPolicy, RestartPolicy};
+use crate::compose::model::{self, Healthcheck, Hook, Logging, Lookup, Restart, Service};
+use crate::state::record::{Attempts, HealthPolicy, HookRecord, Hooks, LogPolicy, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
 pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -157,6 +157,13 @@ pub fn restart(restart: Restart) -> RestartPolicy {
         Restart::OnFailure { max } => RestartPolicy::OnFailure { max },
         Restart::UnlessStopped => RestartPolicy::UnlessStopped,
     }
+}
+
+/// Returns what else the supervisor knows of restarts.
+#[must_use]
+pub fn attempts(attempts: model::Attempts) -> Attempts {
+    let model::Attempts { max, delay, window } = attempts;
+    Attempts { max, delay_ms: delay.map(millis), window_ms: window.map(millis) }
 }
 
 /// Names of the signals by number from 1, as on x86 and ARM (signal(7)).

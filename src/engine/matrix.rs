@@ -118,6 +118,7 @@ const KEYS: &[Row] = &[
     row("deploy", "deploy: {replicas: 2}", "deploy: {replicas: 3}", Number),
     row("deploy", "deploy: {replicas: 2}", "deploy: {replicas: 1}", Number),
     row("deploy", "", "deploy: {replicas: 1}", Updated).note("that there is a `deploy` counts"),
+    row("deploy", "deploy: {restart_policy: {delay: 1s}}", "deploy: {restart_policy: {condition: none}}", Updated),
     row(
         "deploy",
         "deploy: {resources: {limits: {memory: 64m}}}",

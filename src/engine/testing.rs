@@ -12,8 +12,8 @@ use ipnet::Ipv4Net;
 
 use crate::compose::Written;
 use crate::compose::model::{
-    Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network, Order, Port,
-    Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Update, Volume,
+    Attempts, Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network,
+    Order, Port, Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Update, Volume,
 };
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
@@ -51,6 +51,7 @@ pub(crate) fn service(name: &str) -> Service {
         networks: IndexMap::from([("default".to_owned(), ServiceNetwork::default())]),
         depends_on: IndexMap::new(),
         restart: Restart::No,
+        attempts: Attempts::default(),
         healthcheck: None,
         init: false,
         stop_signal: None,

@@ -132,6 +132,9 @@ pub struct PortRecord {
 pub struct Policy {
     /// When to start it again.
     pub restart: RestartPolicy,
+    /// How often, and after how long.
+    #[serde(default)]
+    pub attempts: Attempts,
     /// How to ask for its health; `None` is not at all.
     pub health: Option<HealthPolicy>,
     /// Number of the signal that asks it to stop.
@@ -184,6 +187,17 @@ pub enum RestartPolicy {
     },
     /// Always, but not after a manual stop.
     UnlessStopped,
+}
+
+/// How a container is started again, where the file says more than when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempts {
+    /// At most so many times, whatever the policy's own maximum.
+    pub max: Option<u32>,
+    /// Milliseconds from an end to the next start; `None` is longer each time.
+    pub delay_ms: Option<u64>,
+    /// A run of so many milliseconds is a success, and restarts are counted anew; `None` counts all since somebody started it.
+    pub window_ms: Option<u64>,
 }
 
 /// How a container's health is asked for; all times in milliseconds.

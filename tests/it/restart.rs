@@ -112,3 +112,45 @@ fn a_program_that_is_missing_is_named() {
     let message = shop.hoist(&["up", "-d"]).fails();
     assert!(message.contains("no-such-program") && message.contains("shop-web-1"), "{message}");
 }
+
+#[test]
+fn what_deploy_says_of_restarts_counts_and_is_updated_in_place() {
+    require_root!();
+    let text = "
+services:
+  counted:
+    image: busybox
+    command: echo run
+    deploy: {restart_policy: {condition: any, max_attempts: 2}}
+  never:
+    image: busybox
+    command: 'false'
+    restart: always
+    deploy: {restart_policy: {condition: none}}
+  succeeds:
+    image: busybox
+    command: sh -c 'usleep 20000; exit 1'
+    deploy: {restart_policy: {condition: on-failure, max_attempts: 1, delay: 10ms, window: 10ms}}
+  waits:
+    image: busybox
+    command: sh -c 'exit 3'
+    deploy: {restart_policy: {delay: 1h}}
+";
+    let shop = TestProject::new("shop", text);
+    shop.up();
+    shop.wait_status("counted", "given up", |s| s.state == State::Exited && s.restarts == 2);
+    assert_eq!(shop.log_text("counted"), "run\nrun\nrun\n");
+    assert_eq!(shop.wait_exit("never"), 1);
+    assert_eq!(shop.status("never").restarts, 0);
+    shop.wait_status("succeeds", "each run was long enough", |s| s.restarts >= 3);
+    let waiting = shop.wait_status("waits", "waits", |s| s.state == State::Restarting);
+    assert_eq!((waiting.restarts, waiting.exit_code), (0, Some(3)));
+
+    let id = shop.record("waits").id;
+    shop.write("compose.yaml", &text.replace("{delay: 1h}", "{delay: 10ms, max_attempts: 1}"));
+    let plan = shop.hoist(&["plan"]).ok();
+    assert!(plan.contains("~ update  container  shop-waits-1 (updated in place)\n"), "{plan}");
+    shop.up();
+    shop.wait_status("waits", "has not waited for long", |s| s.state == State::Exited && s.restarts == 1);
+    assert_eq!(shop.record("waits").id, id);
+}

@@ -2,7 +2,7 @@
 //! run to their end before it starts.
 
 use super::{Binder, boolean, plain_texts, spanned, text};
-use crate::compose::model::{Healthcheck, Hook, Logging, Restart, Service, Spanned};
+use crate::compose::model::{Attempts, Healthcheck, Hook, Logging, Restart, Service, Spanned};
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Map, Node};
 
@@ -68,6 +68,7 @@ impl Binder<'_> {
                 pre_stop: Vec::new(),
                 watch: Vec::new(),
                 restart: Restart::No,
+                attempts: Attempts::default(),
                 healthcheck: Some(Healthcheck { test: Some(vec!["NONE".into()]), ..Healthcheck::default() }),
                 hostname: None,
                 container_name: None,

@@ -26,6 +26,7 @@ mod lookup;
 mod mount;
 mod port;
 pub(crate) mod resources;
+mod restart;
 mod service;
 mod update;
 mod watch;

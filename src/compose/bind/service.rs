@@ -7,14 +7,13 @@ use indexmap::IndexMap;
 use super::{Binder, boolean, duration, int, labels, plain_texts, spanned, text, texts};
 use crate::compose::Written;
 use crate::compose::model::{
-    Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Restart, Service, ServiceNetwork, Spanned,
-    pull_policy,
+    Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Service, ServiceNetwork, Spanned, pull_policy,
 };
 use crate::compose::paths;
 use crate::compose::short::pull;
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Map, Node};
-use crate::diag::{Span, nearest};
+use crate::diag::Span;
 use crate::name::{ContainerName, ServiceName};
 
 impl Binder<'_> {
@@ -22,6 +21,7 @@ impl Binder<'_> {
     pub(super) fn service(&mut self, name: &ServiceName, map: &Map, span: Span) -> Service {
         let owner = format!("service `{name}`");
         let init = map.value("init").is_some_and(Node::is_true);
+        let (restart, attempts) = self.restarts(map);
         let mut service = Service {
             name: name.clone(),
             span,
@@ -39,7 +39,8 @@ impl Binder<'_> {
             pre_stop: self.hooks(map, "pre_stop", &owner),
             pre_start: Vec::new(),
             watch: self.watch(map),
-            restart: map.written("restart").map_or(Restart::No, |entry| self.restart(entry)),
+            restart,
+            attempts,
             healthcheck: map.written("healthcheck").map(|entry| self.healthcheck(entry, &owner)),
             init,
             stop_signal: spanned(map, "stop_signal"),
@@ -124,34 +125,6 @@ impl Binder<'_> {
             }
         }
         found
-    }
-
-    fn restart(&mut self, entry: &Entry) -> Restart {
-        const WORDS: [&str; 4] = ["no", "always", "on-failure", "unless-stopped"];
-        let Some(text) = entry.value.as_text() else { return Restart::No };
-        let (word, max) = match text.split_once(':') {
-            Some((word, max)) => (word, Some(max)),
-            None => (text, None),
-        };
-        match (word, max) {
-            ("no" | "", None) => return Restart::No,
-            ("always", None) => return Restart::Always,
-            ("unless-stopped", None) => return Restart::UnlessStopped,
-            ("on-failure", None) => return Restart::OnFailure { max: None },
-            ("on-failure", Some(max)) => {
-                if let Ok(max) = max.parse() {
-                    // Docker reads 0 as no limit.
-                    return Restart::OnFailure { max: Some(max).filter(|max| *max > 0) };
-                }
-            }
-            _ => {}
-        }
-        let help = match nearest(word, WORDS) {
-            Some(near) if near != word => format!("did you mean `{near}`?"),
-            _ => "it can be `no`, `always`, `on-failure`, `on-failure:N` or `unless-stopped`".into(),
-        };
-        self.unmet(entry.place(), format!("`{text}` is no restart policy")).help = Some(help);
-        Restart::No
     }
 
     fn healthcheck(&mut self, entry: &Entry, owner: &str) -> Healthcheck {

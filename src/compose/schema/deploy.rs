@@ -30,8 +30,7 @@ pub(super) static DEPLOY: Struct = Struct {
                     field("max_attempts", between(0, i64::MAX).print(Print::Set)),
                     field("window", duration().print(Print::Set)),
                 ])
-            })
-            .inert(),
+            }),
         ),
         field(
             "placement",

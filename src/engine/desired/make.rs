@@ -118,6 +118,7 @@ impl Chooser<'_> {
             volumes: mounts.volumes,
             policy: Policy {
                 restart: container::restart(service.restart),
+                attempts: container::attempts(service.attempts),
                 health: container::health(service, image),
                 stop_signal: signal,
                 stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),

@@ -86,6 +86,7 @@ impl Chooser<'_> {
             labels: self.labels(service, old.number, &Role::Replica, image, hash),
             policy: Policy {
                 restart: container::restart(service.restart),
+                attempts: container::attempts(service.attempts),
                 health: container::health(service, image),
                 stop_signal: self.choose_signal(service, image),
                 stop_grace_ms: container::millis(service.stop_grace_period.unwrap_or(DEFAULT_GRACE)),

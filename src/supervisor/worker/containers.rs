@@ -221,11 +221,7 @@ impl Worker {
         container.cgroup = self.hierarchy.open(&container.spec.cgroup).ok();
         let Some(process) = container.status.process.clone() else {
             match container.status.state {
-                Life::Restarting => {
-                    let delay = restart::delay(container.status.failures.saturating_sub(1));
-                    let left = restart::left(delay, container.status.finished, now_ns());
-                    self.set_timer(Instant::now() + left, Timer::Restart(id.clone()));
-                }
+                Life::Restarting => self.go_on_waiting(id),
                 // The child was not on record, so it was never released; whoever asked asks again.
                 Life::Starting => {
                     container.status.state = Life::Created;
@@ -369,6 +365,15 @@ impl Worker {
         container.status.restarts = 0;
         self.clear_timer(&Timer::Restart(id.clone()));
         self.begin_start(id);
+    }
+
+    /// Waits for what is left of the delay before a restart, as the record has it by now.
+    pub(super) fn go_on_waiting(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get(id) else { return };
+        let attempts = container.record.policy.attempts;
+        let delay = restart::delay(attempts, container.status.failures.saturating_sub(1));
+        let left = restart::left(delay, container.status.finished, now_ns());
+        self.set_timer(Instant::now() + left, Timer::Restart(id.clone()));
     }
 
     /// The pause before a restart is over.
@@ -623,9 +628,9 @@ impl Worker {
                 code.is_none().then(|| "it ended while no supervisor was there to see its exit code".to_owned());
         }
         let stopped = container.status.stopped_by_user || container.status.signalled;
-        let policy = container.record.policy.restart;
+        let (policy, attempts) = (container.record.policy.restart, container.record.policy.attempts);
         let (failures, restarts) = (container.status.failures, container.status.restarts);
-        let decision = restart::decide(policy, code, stopped, failures, restarts, ran);
+        let decision = restart::decide(policy, attempts, code, stopped, failures, restarts, ran);
         container.status.failures = decision.failures;
         let again = decision.after.filter(|_| !container.start_failed);
         container.status.state = if again.is_some() { Life::Restarting } else { Life::Exited };

@@ -11,7 +11,7 @@ use super::{Timer, Worker};
 use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::ContainerSpec;
-use crate::state::record::{Health, HealthPolicy};
+use crate::state::record::{Health, HealthPolicy, State};
 use crate::supervisor::health::Monitor;
 
 impl Worker {
@@ -33,8 +33,11 @@ impl Worker {
         self.relimit(id, &spec.resources)?;
         let Some(container) = self.containers.get_mut(id) else { return Ok(()) };
         container.log.follow(record.policy.log);
-        let before = std::mem::replace(&mut container.record, record).policy.health;
-        self.change_check(id, before.as_ref());
+        let before = std::mem::replace(&mut container.record, record).policy;
+        if container.status.state == State::Restarting && before.attempts != container.record.policy.attempts {
+            self.go_on_waiting(id);
+        }
+        self.change_check(id, before.health.as_ref());
         fault::point("update.taken");
         Ok(())
     }
