@@ -112,7 +112,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     size(text, 1024)
 }
 
-/// Reads a size in bytes as [`bytes`] does, with powers of 1000: Docker's size of a `json-file`.
+/// Reads a size in bytes as [`bytes()`] does, with powers of 1000: Docker's size of a `json-file`.
 ///
 /// # Errors
 /// A sentence about what is wrong.
