@@ -84,6 +84,13 @@ pub enum Event {
         /// Bytes there are.
         total: u64,
     },
+    /// A hook wrote a line.
+    Hook {
+        /// Its container, by the name that its logs are shown under.
+        container: String,
+        /// The line, without its end.
+        line: String,
+    },
     /// A warning that has no place in a file.
     Warning(String),
     /// The run ended.

@@ -262,6 +262,7 @@ impl Sink for Output {
                     row.transfer = Some((done, total)); // drawn with the next tick
                 }
             }
+            Event::Hook { .. } => {} // for who is attached: see `LogPrinter::hook`
             Event::Warning(text) => self.warning(&text),
             Event::End => {
                 let board = self.board.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -476,6 +477,9 @@ fn paint(colour: bool, style: Style, text: &str) -> String {
     if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
+/// What follows a container's name where it is its hook that speaks.
+const HOOK: &str = " ->";
+
 /// Draws log lines: `web-1  | text`.
 pub(crate) struct LogPrinter<'a> {
     output: &'a Output,
@@ -489,12 +493,9 @@ pub(crate) struct LogPrinter<'a> {
 impl<'a> LogPrinter<'a> {
     /// `labels` are those that are known; the prefix grows with longer ones.
     pub(crate) fn new(output: &'a Output, labels: &[String], colour: bool, prefix: bool, timestamps: bool) -> Self {
-        let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
         let colour = colour && output.colour_out;
-        let mut printer = Self { output, width, colours: BTreeMap::new(), colour, prefix, timestamps };
-        for label in labels {
-            printer.style(label);
-        }
+        let mut printer = Self { output, width: 0, colours: BTreeMap::new(), colour, prefix, timestamps };
+        printer.know(labels);
         printer
     }
 
@@ -521,6 +522,20 @@ impl<'a> LogPrinter<'a> {
         }
     }
 
+    /// Makes room for the labels of what is shown from now on.
+    pub(crate) fn know(&mut self, labels: &[String]) {
+        for label in labels {
+            self.width = self.width.max(label.chars().count());
+            self.style(label);
+        }
+    }
+
+    /// Shows what a container's hook wrote at a time: `web-1 ->  | text`, whichever output it was, in the container's colour.
+    pub(crate) fn hook(&mut self, container: &str, time: &str, text: &str) {
+        let text = self.line(&format!("{container}{HOOK}"), time, text);
+        self.output.data(&text);
+    }
+
     fn line(&mut self, label: &str, time: &str, text: &str) -> String {
         let mut line = String::new();
         if self.prefix {
@@ -540,6 +555,7 @@ impl<'a> LogPrinter<'a> {
 
     /// Compose's colours in Compose's order, then the same in bold.
     fn style(&mut self, label: &str) -> Style {
+        let label = label.strip_suffix(HOOK).unwrap_or(label);
         const COLOURS: [AnsiColor; 5] =
             [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue];
         let next = self.colours.len();
@@ -695,6 +711,9 @@ mod tests {
         let mut printer = LogPrinter::new(&output, &["db-1".into(), "web-1".into()], true, true, false);
         assert_eq!(printer.line("db-1", "", "hello"), "db-1   | hello\n");
         assert_eq!(printer.line("web-1", "", "hello"), "web-1  | hello\n");
+        assert_eq!(printer.line("web-1 ->", "", "ready"), "web-1 ->  | ready\n");
+        assert_eq!(printer.line("db-1", "", "hello"), "db-1      | hello\n");
+        assert_eq!(printer.style("web-1 ->"), printer.style("web-1"));
         let mut plain = LogPrinter::new(&output, &[], true, false, true);
         assert_eq!(plain.line("db-1", "2026-01-01T00:00:00Z", "x"), "2026-01-01T00:00:00Z x\n");
     }

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hoist::compose::model::{Condition, Project};
@@ -17,14 +18,14 @@ use hoist::engine::step::{ContainerRef, memory_words};
 use hoist::engine::up::Up;
 use hoist::engine::watch::{Told, Watch, Watcher};
 use hoist::engine::{Engine, Failed, Finish, Grace};
-use hoist::event::{Silent, Sink};
+use hoist::event::{Event, Silent, Sink};
 use hoist::name::{ProjectName, ServiceName};
 use tokio::sync::Notify;
 
 use super::context::{hashes, with_sources};
 use super::creating::{Creating, incompatible};
 use super::menu::{Key, Menu, next_key};
-use super::output::LogPrinter;
+use super::output::{LogPrinter, Output};
 use super::{Context, Exit, Interrupts, menu, watch};
 
 /// Create and start containers
@@ -215,14 +216,17 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     }
     let stays = args.background() || args.no_start;
     cx.output().hide_starts(!stays);
-    match engine.apply(prepared, cx.output(), interrupts.next()).await.map_err(with_sources(sources.clone()))? {
+    let printer = LogPrinter::new(cx.output(), &[], !args.no_color, !args.no_log_prefix, args.timestamps);
+    let attached = Attached { output: cx.output(), printer: Mutex::new(printer) };
+    let events: &dyn Sink = if stays { cx.output() } else { &attached };
+    match engine.apply(prepared, events, interrupts.next()).await.map_err(with_sources(sources.clone()))? {
         Finish::Interrupted if stays => return Ok(Exit::Interrupted),
         Finish::TakenBack => {
             cx.output().note("Interrupted: the containers that were to be replaced are back");
             return Ok(Exit::Interrupted);
         }
         Finish::Interrupted => {
-            return stop(cx, &engine, &project.name, &[], args.grace(), &mut interrupts, GRACEFULLY).await;
+            return stop(cx, &engine, &attached, &project.name, &[], args.grace(), &mut interrupts, GRACEFULLY).await;
         }
         Finish::Done if args.no_start => return Ok(Exit::Success),
         Finish::Done if stays => {
@@ -238,7 +242,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         build_events: request.build_events,
         stops: true,
     };
-    attach(cx, &engine, args, &shown, began, &mut interrupts, watcher, &request, &sources).await
+    attach(cx, &engine, args, &attached, &shown, began, &mut interrupts, watcher, &request, &sources).await
 }
 
 /// Says which containers did not stay up: a warning each, or with `--wait` an error.
@@ -340,6 +344,7 @@ async fn attach<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
     args: &Args,
+    attached: &Attached<'_>,
     shown: &Shown,
     began: String,
     interrupts: &mut Interrupts,
@@ -359,7 +364,7 @@ async fn attach<B: Backend>(
     if !labels.is_empty() {
         cx.output().note(&format!("Attaching to {}", labels.join(", ")));
     }
-    let mut printer = LogPrinter::new(cx.output(), &labels, !args.no_color, !args.no_log_prefix, args.timestamps);
+    attached.printer().know(&labels);
     let (first, ended) = (Cell::new(None), Notify::new());
     // What a change of files ends is no end that counts.
     let changing = Cell::new(false);
@@ -374,7 +379,7 @@ async fn attach<B: Backend>(
             ended.notify_one();
         }
         if shown.attached.contains(item.service().as_str()) {
-            printer.show(&item);
+            attached.printer().show(&item);
         }
     };
     let mut follow = std::pin::pin!(engine.follow(project, &selection, &mut show, std::future::pending()));
@@ -405,7 +410,7 @@ async fn attach<B: Backend>(
         let mut next = watcher;
         while !over.get() {
             match next.take() {
-                Some(watcher) => engine.watch(watcher, request, cx.output(), &tell, enough.notified()).await?,
+                Some(watcher) => engine.watch(watcher, request, attached, &tell, enough.notified()).await?,
                 None => {
                     now_watching(false);
                     wanted.notified().await;
@@ -452,7 +457,7 @@ async fn attach<B: Backend>(
         true => (GRACEFULLY, &args.services),
         false => ("Aborting on container exit...", &shown.included),
     };
-    let mut stop = std::pin::pin!(stop(cx, engine, project, services, args.grace(), interrupts, why));
+    let mut stop = std::pin::pin!(stop(cx, engine, attached, project, services, args.grace(), interrupts, why));
     // What they write on their way out is shown as well.
     let exit = tokio::select! {
         stopped = &mut stop => {
@@ -505,10 +510,35 @@ fn begin_to_watch<B: Backend>(cx: &Context<B>, request: &Watch<'_>, args: &Args,
     }
 }
 
+/// Shows besides what else happens what hooks write, as the lines of their containers.
+struct Attached<'a> {
+    output: &'a Output,
+    printer: Mutex<LogPrinter<'a>>,
+}
+
+impl<'a> Attached<'a> {
+    fn printer(&self) -> MutexGuard<'_, LogPrinter<'a>> {
+        self.printer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Attached<'_> {
+    fn send(&self, event: Event) {
+        match event {
+            Event::Hook { container, line } => {
+                self.printer().hook(&container, &log_time(jiff::Timestamp::now()), &line);
+            }
+            other => self.output.send(other),
+        }
+    }
+}
+
 /// Stops in order; a second Ctrl-C kills.
+#[expect(clippy::too_many_arguments, reason = "two callers beside it")]
 async fn stop<B: Backend>(
     cx: &Context<B>,
     engine: &Engine<B>,
+    events: &Attached<'_>,
     project: &ProjectName,
     services: &[String],
     grace: Grace,
@@ -518,7 +548,7 @@ async fn stop<B: Backend>(
     cx.output().note(why);
     cx.note_wait(engine, project);
     let prepared = engine.prepare_stop(&Target { project, defined: None, services }, grace).await?;
-    let stopping = engine.apply(prepared, cx.output(), std::future::pending());
+    let stopping = engine.apply(prepared, events, std::future::pending());
     let mut stopping = std::pin::pin!(stopping);
     tokio::select! {
         result = &mut stopping => result?,

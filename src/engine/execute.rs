@@ -16,10 +16,10 @@ use crate::name::{ContainerId, ServiceName};
 
 /// What `execute` may do to the world: the only seam tests replace.
 pub trait Host {
-    /// Makes one change. A step that fails leaves the host as it found it, and one that is done already is fine.
+    /// Makes one change, and tells what is said meanwhile. A step that fails leaves the host as it found it, and one that is done already is fine.
     ///
     /// A future of a step that [waits](Step::is_wait) may be dropped before it is ready; no other is.
-    fn perform(&self, step: &Step) -> impl Future<Output = Result<(), StepError>>;
+    fn perform(&self, step: &Step, events: &dyn Sink) -> impl Future<Output = Result<(), StepError>>;
 
     /// Returns what people should know of how a step was done just now, if it is not as its word says.
     fn note(&self, _step: &Step) -> Option<String> {
@@ -143,11 +143,11 @@ pub async fn execute<H: Host>(
                     fault::point("step.begins");
                     if step.is_wait() {
                         tokio::select! {
-                            result = host.perform(step) => (id, Some(result)),
+                            result = host.perform(step, events) => (id, Some(result)),
                             _ = halted.wait_for(|halted| *halted) => (id, None),
                         }
                     } else {
-                        (id, Some(host.perform(step).await))
+                        (id, Some(host.perform(step, events).await))
                     }
                 });
             }

@@ -2,17 +2,20 @@
 //!
 //! They are written in the container's record, so that `stop` and `down` need no compose file. One that fails fails the step,
 //! as in docker compose, and its last lines are the reason; a container that was started goes on, one that was to be stopped
-//! too. Only commands run them: what ends or is started again by itself has none, nor has what is killed. A command that is
+//! too. What they write is told as it comes. Only commands run them: what ends or is started again by itself has none, nor has what is killed. A command that is
 //! killed between a hook and the stop runs the hook again the next time.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 
 use super::backend::ExecRequest;
 use super::console::{AFTER_EXIT, Console, Left};
 use super::local::Local;
+use super::logs::label;
 use super::step::{ContainerRef, StepError};
 use crate::diag::{Diagnostic, Report};
+use crate::event::{Event, Sink};
 use crate::fault;
 use crate::state::record::{HookRecord, State};
 use crate::supervisor::protocol::Request;
@@ -21,6 +24,10 @@ use crate::supervisor::protocol::Request;
 const LINES: usize = 20;
 /// How much of what it wrote is kept, in bytes.
 const KEPT: usize = 16 * 1024;
+/// How long a line may become until it is shown in parts, in bytes.
+const LONGEST: usize = 4096;
+/// How many lines of a hook wait to be shown, before it has to.
+const AHEAD: usize = 64;
 
 /// When hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +49,12 @@ impl Moment {
 
 impl Local {
     /// Runs the container's hooks of that moment, one after the other, if it runs.
-    pub(super) async fn run_hooks(&self, container: &ContainerRef, moment: Moment) -> Result<(), StepError> {
+    pub(super) async fn run_hooks(
+        &self,
+        container: &ContainerRef,
+        moment: Moment,
+        events: &dyn Sink,
+    ) -> Result<(), StepError> {
         if !container.hooks {
             return Ok(());
         }
@@ -67,7 +79,8 @@ impl Local {
                     .await?;
             }
             fault::point("container.hook");
-            let (code, lines) = self.run_hook(container, hook).await.map_err(|report| failed(what(), report))?;
+            let ran = self.run_hook(container, hook, events).await;
+            let (code, lines) = ran.map_err(|report| failed(what(), report))?;
             if code != 0 {
                 let what =
                     format!("{}[{number}] of container `{}` exited with code {code}", moment.key(), container.name);
@@ -79,11 +92,15 @@ impl Local {
     }
 
     /// Returns its exit code and its last lines.
-    async fn run_hook(&self, container: &ContainerRef, hook: &HookRecord) -> Result<(i32, Vec<String>), Report> {
+    async fn run_hook(
+        &self,
+        container: &ContainerRef,
+        hook: &HookRecord,
+        events: &dyn Sink,
+    ) -> Result<(i32, Vec<String>), Report> {
         let streams = |e: std::io::Error| Report::message(format!("cannot connect its streams: {e}"));
-        let (read, output) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| streams(e.into()))?;
-        let error = output.try_clone().map_err(streams)?;
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| streams(e.into()));
+        let ((stdout, output), (stderr, error)) = (pipe()?, pipe()?);
         let request = ExecRequest {
             container: container.clone(),
             argv: hook.argv.clone(),
@@ -93,15 +110,38 @@ impl Local {
             terminal: false,
             privileged: hook.privileged,
         };
-        // A thread of its own: a process that the hook left behind may hold the pipe open for ever.
-        let (tell, told) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("hook".into())
-            .spawn(move || tell.send(last_lines(File::from(read))))
-            .map_err(streams)?;
-        let left = self.run_exec(&request, Some(Console { input: None, output, error, terminal: None })).await?;
-        let lines = tokio::time::timeout(AFTER_EXIT, told).await;
-        let lines = lines.ok().and_then(Result::ok).unwrap_or_default();
+        // Threads of their own: a process that the hook left behind may hold a pipe open for ever.
+        let (say, mut said) = tokio::sync::mpsc::channel(AHEAD);
+        for read in [stdout, stderr] {
+            let say = say.clone();
+            let mut each = move |line| drop(say.blocking_send(line)); // who does not listen any more misses it
+            let read = move || read_lines(File::from(read), &mut each);
+            std::thread::Builder::new().name("hook".into()).spawn(read).map_err(streams)?;
+        }
+        drop(say);
+        let name = label(&container.project, container.name.as_str());
+        let mut last = Last::default();
+        let mut take = |line: String| {
+            last.push(line.trim_end());
+            events.send(Event::Hook { container: name.clone(), line });
+        };
+        let console = Console { input: None, output, error, terminal: None };
+        let mut running = std::pin::pin!(self.run_exec(&request, Some(console)));
+        let left = loop {
+            tokio::select! {
+                left = &mut running => break left?,
+                Some(line) = said.recv() => take(line),
+            }
+        };
+        let rest = async {
+            while let Some(line) = said.recv().await {
+                take(line);
+            }
+        };
+        if tokio::time::timeout(AFTER_EXIT, rest).await.is_err() {
+            tracing::debug!("what a hook of {} has left behind goes on writing", container.name);
+        }
+        let lines = last.0.into();
         match left {
             Left::Ended(Some(code)) => Ok((code, lines)),
             Left::Ended(None) | Left::Detached => {
@@ -116,34 +156,76 @@ impl Local {
 #[error("{0}")]
 struct Said(String);
 
-/// Reads to the end, and returns the last lines.
-fn last_lines(mut from: impl Read) -> Vec<String> {
-    let mut kept = Vec::new();
+/// The last lines of what was written.
+#[derive(Debug, Default)]
+struct Last(VecDeque<String>);
+
+impl Last {
+    fn push(&mut self, line: &str) {
+        self.0.push_back(line.to_owned());
+        while self.0.len() > LINES || self.0.iter().map(String::len).sum::<usize>() > KEPT {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// Reads to the end and tells each line; one that does not end is told in parts.
+fn read_lines(mut from: impl Read, each: &mut dyn FnMut(String)) {
+    let mut line = Vec::new();
     let mut block = [0; 4096];
+    let mut tell = |line: &mut Vec<u8>| {
+        each(String::from_utf8_lossy(line).trim_end_matches('\r').to_owned());
+        line.clear();
+    };
     while let Ok(read) = from.read(&mut block) {
         if read == 0 {
             break;
         }
-        kept.extend_from_slice(&block[..read]);
-        kept.drain(..kept.len().saturating_sub(KEPT));
+        for part in block[..read].split_inclusive(|byte| *byte == b'\n') {
+            let (part, whole) = part.strip_suffix(b"\n").map_or((part, false), |part| (part, true));
+            line.extend_from_slice(part);
+            if whole || line.len() >= LONGEST {
+                tell(&mut line);
+            }
+        }
     }
-    let text = String::from_utf8_lossy(&kept);
-    let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines[lines.len().saturating_sub(LINES)..].to_vec()
+    if !line.is_empty() {
+        tell(&mut line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(from: &[u8]) -> Vec<String> {
+        let mut told = Vec::new();
+        read_lines(from, &mut |line| told.push(line));
+        told
+    }
+
+    fn last<'a>(lines: impl IntoIterator<Item = &'a String>) -> VecDeque<String> {
+        let mut last = Last::default();
+        lines.into_iter().for_each(|line| last.push(line));
+        last.0
+    }
+
+    #[test]
+    fn all_is_told_in_lines() {
+        assert_eq!(read(b""), [""; 0]);
+        assert_eq!(read(b"one\r\ntwo"), ["one", "two"]);
+        assert_eq!(read(b"\na\n\xff\n"), ["", "a", "\u{fffd}"]);
+        let endless = vec![b'x'; 10 * LONGEST + 1];
+        let lengths: Vec<usize> = read(&endless).iter().map(String::len).collect();
+        assert_eq!(lengths, [vec![LONGEST; 10], vec![1]].concat());
+    }
+
     #[test]
     fn only_the_last_of_much_is_kept() {
-        assert_eq!(last_lines(&b""[..]), [""; 0]);
-        assert_eq!(last_lines(&b"one\r\ntwo"[..]), ["one", "two"]);
-        let many: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
-        let last: Vec<String> = (99_980..100_000).map(|n| format!("line {n}")).collect();
-        assert_eq!(last_lines(many.as_bytes()), last);
-        let endless = vec![b'x'; 10 * KEPT];
-        assert_eq!(last_lines(&endless[..]).concat().len(), KEPT);
+        let lines: Vec<String> = (0..100_000).map(|n| format!("line {n}")).collect();
+        assert_eq!(read(format!("{}\n", lines.join("\n")).as_bytes()), lines);
+        assert_eq!(last(&lines), &lines[lines.len() - LINES..]);
+        let long: Vec<String> = (0..LINES).map(|_| "x".repeat(LONGEST)).collect();
+        assert_eq!(last(&long).len(), KEPT / LONGEST);
     }
 }

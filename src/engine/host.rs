@@ -16,6 +16,7 @@ use super::step::{
 };
 use super::supervisors::Error as LinkError;
 use crate::diag::Explain;
+use crate::event::Sink;
 use crate::fault;
 use crate::image::reference::Reference;
 use crate::network;
@@ -29,8 +30,8 @@ use crate::volume;
 pub(super) type Done = Result<(), StepError>;
 
 impl Host for Local {
-    async fn perform(&self, step: &Step) -> Done {
-        self.do_step(step).await.map_err(|error| self.explain_full(error))
+    async fn perform(&self, step: &Step, events: &dyn Sink) -> Done {
+        self.do_step(step, events).await.map_err(|error| self.explain_full(error))
     }
 
     fn note(&self, step: &Step) -> Option<String> {
@@ -47,7 +48,7 @@ impl Host for Local {
 }
 
 impl Local {
-    async fn do_step(&self, step: &Step) -> Done {
+    async fn do_step(&self, step: &Step, events: &dyn Sink) -> Done {
         match step {
             Step::CreateNetwork(change) => self.create_network(change),
             Step::RemoveNetwork(change) => self.remove_network(change),
@@ -63,11 +64,11 @@ impl Local {
             Step::Detach(attachment) => self.detach(attachment),
             Step::Start(container) => {
                 self.start(container).await?;
-                self.run_hooks(container, Moment::Started).await
+                self.run_hooks(container, Moment::Started, events).await
             }
             Step::Wait(wait) => self.wait(wait).await,
             Step::Stop { container, grace, strict, restart } => {
-                self.run_hooks(container, Moment::Stopping).await?;
+                self.run_hooks(container, Moment::Stopping, events).await?;
                 self.stop(container, *grace, *strict, *restart).await
             }
             Step::Kill { container, signal } => {
@@ -100,7 +101,7 @@ impl Local {
                 tokio::time::sleep(*time).await;
                 Ok(())
             }
-            Step::Drain { container, grace, strict } => self.drain(container, *grace, *strict).await,
+            Step::Drain { container, grace, strict } => self.drain(container, *grace, *strict, events).await,
             Step::Decide(project) => {
                 self.state.decide_before(project).map_err(|e| failed(format!("finish with project `{project}`"), e))
             }

@@ -73,7 +73,7 @@ use crate::engine::execute::OnFailure;
 use crate::engine::plan::{Options, Orphans};
 use crate::engine::step::{ContainerRef, Plan, Step, StepError};
 use crate::engine::summary::Change;
-use crate::event::{Event, Sink, Subject};
+use crate::event::{Event, Silent, Sink, Subject};
 use crate::fault;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
@@ -585,7 +585,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When it is just starting, or the supervisor refuses.
     pub async fn signal(&self, container: &ContainerRef, signal: i32) -> Result<(), StepError> {
-        self.backend.perform(&Step::Kill { container: container.clone(), signal }).await
+        self.backend.perform(&Step::Kill { container: container.clone(), signal }, &Silent).await
     }
 
     /// Returns the running container of a service with this number, or the one with the lowest.

@@ -217,7 +217,7 @@ impl<B: Backend> Engine<B> {
             undone.diagnostics.extend(self.run(&plan, events).await.diagnostics);
         }
         if undone.diagnostics.is_empty() {
-            self.backend.perform(&Step::Commit(project.clone())).await?;
+            self.backend.perform(&Step::Commit(project.clone()), &Silent).await?;
         }
         self.backend.leave(project).await?;
         if undone.diagnostics.is_empty() { Ok(()) } else { Err(undone) }

@@ -14,6 +14,7 @@ use super::step::{ContainerRef, Step, StepError};
 use super::supervisors::Error as LinkError;
 use super::{Engine, Grace, Prepared, existing};
 use crate::diag::Report;
+use crate::event::Silent;
 use crate::fault;
 
 impl<L> Prepared<L> {
@@ -36,7 +37,7 @@ impl<B: Backend> Engine<B> {
     pub async fn start_attached(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
         let step = Step::Start(container.clone());
         let mut attached = std::pin::pin!(self.backend.attach(container, console, true));
-        let mut start = std::pin::pin!(self.backend.perform(&step));
+        let mut start = std::pin::pin!(self.backend.perform(&step, &Silent));
         fault::point("run.starts");
         let (mut started, mut left) = (false, None);
         loop {

@@ -21,6 +21,7 @@ use super::hooks::Moment;
 use super::host::Done;
 use super::local::Local;
 use super::step::ContainerRef;
+use crate::event::Sink;
 use crate::fault;
 use crate::name::ContainerId;
 use crate::network;
@@ -86,12 +87,18 @@ impl Local {
     }
 
     /// Lets a container that nothing leads to any more come to its end, and stops it.
-    pub(super) async fn drain(&self, container: &ContainerRef, grace: Duration, strict: bool) -> Done {
+    pub(super) async fn drain(
+        &self,
+        container: &ContainerRef,
+        grace: Duration,
+        strict: bool,
+        events: &dyn Sink,
+    ) -> Done {
         let begun = Instant::now();
         while begun.elapsed() < MOST && (begun.elapsed() < LEAST || self.has_connections(container)) {
             tokio::time::sleep(LOOK).await;
         }
-        self.run_hooks(container, Moment::Stopping).await?;
+        self.run_hooks(container, Moment::Stopping, events).await?;
         let ports = self.sockets(container).listening;
         let quiet = !ports.is_empty() && self.quiet(&container.id, &ports);
         fault::point("drain.quiet");

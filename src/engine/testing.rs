@@ -580,7 +580,7 @@ impl World {
 }
 
 impl Host for World {
-    async fn perform(&self, step: &Step) -> Result<(), StepError> {
+    async fn perform(&self, step: &Step, _events: &dyn Sink) -> Result<(), StepError> {
         let number = self.performed.get();
         self.performed.set(number + 1);
         let turns = number.wrapping_mul(2_654_435_761).wrapping_add(self.seed.get().wrapping_mul(40_503)) % 5;

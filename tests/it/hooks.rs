@@ -1,7 +1,7 @@
 //! `post_start` and `pre_stop`.
 
 use super::support::project::TestProject;
-use super::support::require_root;
+use super::support::{Secs as _, require_root};
 
 const SHOP: &str = "
 services:
@@ -90,4 +90,42 @@ fn one_that_fails_says_why_and_how_to_go_on() {
     assert!(said.contains("post_start[1] of container `shop-web-1` exited with code 4"), "{said}");
     assert!(said.lines().any(|line| line.trim_end().ends_with("not")), "{said}");
     shop.down();
+}
+
+#[test]
+fn who_is_attached_sees_what_they_write() {
+    require_root!();
+    let shop = TestProject::new(
+        "shop",
+        "
+services:
+  web:
+    image: busybox
+    init: true
+    command: sh -c 'echo runs; exec sleep 1000'
+    post_start:
+      - command: [sh, -c, 'echo one; printf two']
+      - command: [sh, -c, 'echo three >&2']
+    pre_stop:
+      - command: echo leaves
+",
+    );
+    let background = shop.hoist(&["up", "-d"]).code(0);
+    assert!(!format!("{background}").contains("three"), "{background}");
+    let stopped = shop.hoist(&["stop"]).code(0);
+    assert!(!format!("{stopped}").contains("leaves"), "{stopped}");
+
+    let mut up = shop.spawn(&["up"]);
+    for text in ["one", "two", "three"] {
+        up.wait_for(text, |line| line == format!("web-1 ->  | {text}"));
+    }
+    up.wait_for("its output", |line| line == "web-1     | runs");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.wait_for("leaves", |line| line == "web-1 ->  | leaves");
+    let _ = up.finish(30.secs()).code(130);
+
+    let mut up = shop.spawn(&["up", "--no-log-prefix"]);
+    up.wait_for("three", |line| line == "three");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let _ = up.finish(30.secs()).code(130);
 }
