@@ -445,18 +445,8 @@ impl Chooser<'_> {
 
     fn choose_container(&mut self, service: &Service, (number, reason): Replica) -> Option<DesiredContainer> {
         let inputs = self.inputs;
-        let name = match container_name(&inputs.project.name, service, number) {
-            Ok(name) => name,
-            Err(error) => {
-                self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), error));
-                return None;
-            }
-        };
-        if let Some(owner) = inputs.actual.other_names.get(&name) {
-            let message = format!("container name `{name}` is in use by project `{owner}`");
-            self.errors.push(Diagnostic::error(service.container_name.as_ref().map(|n| n.span), message));
-            return None;
-        }
+        let at = service.container_name.as_ref().map(|name| name.span);
+        let name = self.own_name(container_name(&inputs.project.name, service, number), at)?;
         let existing = inputs.actual.replicas(&service.name).find(|c| c.record.number == number);
         let after = inputs.graph.dependencies(&service.name).to_vec();
         match (existing, reason) {
@@ -479,22 +469,24 @@ impl Chooser<'_> {
         let service = inputs.project.services.get(&one_off.service)?;
         let slug = hex(&self.choices.id());
         let generated = || format!("{}-{}-run-{}", inputs.project.name, service.name, &slug[..12]);
-        let name = match ContainerName::new(one_off.name.clone().unwrap_or_else(generated)) {
-            Ok(name) => name,
-            Err(error) => {
-                self.errors.push(Diagnostic::error(None, error.to_string()));
-                return None;
-            }
-        };
-        if let Some(owner) = inputs.actual.other_names.get(&name) {
-            self.errors
-                .push(Diagnostic::error(None, format!("container name `{name}` is in use by project `{owner}`")));
-            return None;
-        }
+        let name = self.own_name(ContainerName::new(one_off.name.clone().unwrap_or_else(generated)), None)?;
         let after = inputs.graph.dependencies(&service.name).to_vec();
         let image = inputs.images.get(&service.name)?;
         let identity = Identity { number: 1, name, role: Role::OneOff(one_off.clone(), slug) };
         self.make(service, image, identity, None, Reason::Asked("run"), after)
+    }
+
+    /// Returns a name that a container may have; why it may not is an error at that place.
+    fn own_name<E: ToString>(&mut self, name: Result<ContainerName, E>, at: Option<Span>) -> Option<ContainerName> {
+        let refused = match name {
+            Ok(name) => match self.inputs.actual.other_names.get(&name) {
+                None => return Some(name),
+                Some(owner) => format!("container name `{name}` is in use by project `{owner}`"),
+            },
+            Err(error) => error.to_string(),
+        };
+        self.errors.push(Diagnostic::error(at, refused));
+        None
     }
 
     /// Returns why the container that is there has to be replaced or updated, if it has to.

@@ -47,18 +47,7 @@ impl Chooser<'_> {
                 }
                 (_, Some(reason)) if needed => {
                     let name = format!("{}-{}-pre_start-{number}", inputs.project.name, service.name);
-                    let name = match ContainerName::new(name) {
-                        Ok(name) => name,
-                        Err(error) => {
-                            self.errors.push(Diagnostic::error(Some(hook.span), error.to_string()));
-                            continue;
-                        }
-                    };
-                    if let Some(owner) = inputs.actual.other_names.get(&name) {
-                        let message = format!("container name `{name}` is in use by project `{owner}`");
-                        self.errors.push(Diagnostic::error(Some(hook.span), message));
-                        continue;
-                    }
+                    let Some(name) = self.own_name(ContainerName::new(name), Some(hook.span)) else { continue };
                     let identity = Identity { number: number.into(), name, role: Role::PreStart };
                     let after = inputs.graph.dependencies(&service.name).to_vec();
                     chosen.extend(self.make(hook, image, identity, heir.as_ref(), reason, after));
