@@ -240,6 +240,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         hashes: &hashes,
         grace: args.grace(),
         build_events: request.build_events,
+        prune: false, // as docker compose's `up --watch`
         stops: true,
     };
     attach(cx, &engine, args, &attached, &shown, began, &mut interrupts, watcher, &request, &sources).await

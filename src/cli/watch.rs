@@ -7,7 +7,7 @@ use hoist::engine::backend::{Backend, Building};
 use hoist::engine::plan::Reach;
 use hoist::engine::up::{Replace, Up};
 use hoist::engine::watch::{Told, Watch, Watcher};
-use hoist::event::{Event, Silent, Sink};
+use hoist::event::{Silent, Sink};
 use hoist::name::ServiceName;
 
 use super::context::{hashes, with_sources};
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Do not build and start the services first
     #[arg(long)]
     no_up: bool,
-    /// Remove images that a rebuild leaves without a name; no effect yet: layers stay
+    /// Remove images that a rebuild leaves without a name; yes, if not said otherwise
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     prune: Option<bool>,
     /// Show no progress of fetching and building images
@@ -31,9 +31,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
-    if args.prune == Some(true) {
-        cx.output().send(Event::Warning("--prune has no effect in this version".to_owned()));
-    }
     let (project, sources) = cx.load_for(&args.services)?;
     let watcher = match Watcher::begin(&project, &args.services) {
         Ok(watcher) => watcher,
@@ -69,8 +66,14 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             other => return Ok(other),
         }
     }
-    let request =
-        Watch { project: &project, hashes: &hashes, grace: Grace::default(), build_events: silent, stops: false };
+    let request = Watch {
+        project: &project,
+        hashes: &hashes,
+        grace: Grace::default(),
+        build_events: silent,
+        prune: args.prune.unwrap_or(true),
+        stops: false,
+    };
     let tell = |told| say(cx.output(), told, &sources);
     engine.watch(watcher, &request, cx.output(), &tell, interrupts.next()).await?;
     Ok(Exit::Interrupted)

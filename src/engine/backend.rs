@@ -156,6 +156,12 @@ pub trait Backend: Host {
     /// When none of them can be fetched for a reason of this host.
     fn fetch(&self, wanted: &[Fetch], events: &dyn Sink) -> impl Future<Output = Result<Vec<Fetched>, Report>>;
 
+    /// Removes images that earlier builds of a project have left without a name, but for those that a container has.
+    ///
+    /// # Errors
+    /// When the store is damaged or cannot be written.
+    fn prune_builds(&self, project: &ProjectName) -> Result<(), Report>;
+
     /// Finds the service's image, building it if the service says how and `building` allows it.
     ///
     /// The reference of a service with `build` and without `image` is `<project>-<service>`.

@@ -50,6 +50,9 @@ const ADOPTION: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
+/// Which project an image was built for.
+const PROJECT_LABEL: &str = "com.docker.compose.project";
+
 /// This host.
 #[derive(Debug)]
 pub struct Local {
@@ -268,6 +271,18 @@ impl Backend for Local {
         super::fetch::fetch(&self.images, wanted, events).await
     }
 
+    fn prune_builds(&self, project: &ProjectName) -> Result<(), Report> {
+        let _lock = self.state.lock_engine()?;
+        let records = self.state.containers(None)?;
+        for id in self.images.dangling(PROJECT_LABEL, project.as_str())? {
+            if !records.iter().any(|record| record.image_id == id.to_string()) {
+                self.images.unlist(&id)?;
+                fault::point("image.pruned");
+            }
+        }
+        Ok(())
+    }
+
     async fn image(
         &self,
         project: &ProjectName,
@@ -291,7 +306,7 @@ impl Backend for Local {
                 };
                 tell(Progress::Working("Building"), None);
                 let labels = BTreeMap::from([
-                    ("com.docker.compose.project".to_owned(), project.to_string()),
+                    (PROJECT_LABEL.to_owned(), project.to_string()),
                     ("com.docker.compose.service".to_owned(), service.name.to_string()),
                 ]);
                 let spec = BuildSpec {

@@ -15,6 +15,7 @@ use crate::engine::step::{ImageChange, Plan, Step};
 use crate::engine::summary;
 use crate::engine::testing::{World, paths, project, service};
 use crate::event::Silent;
+use crate::name::{ContainerName, ProjectName};
 use crate::state::record::State;
 
 /// Plans, and has the plan done.
@@ -387,4 +388,28 @@ fn a_plan_comes_to_a_few_words() {
     let wished = world.desired(&shop, &[], &Recreate::Changed).expect("it can be chosen");
     let plan = plan::plan(&wished, &world.actual.borrow(), &options);
     assert!(!summary::any(&summary::changes(&plan, Some(&wished))));
+}
+
+#[test]
+fn a_name_that_another_project_has_is_refused() {
+    let world = World::default();
+    let mut web = service("web");
+    web.image = None; // as the hook's
+    web.pre_start = vec![web.clone()];
+    let shop = project([web]);
+    let told = |names: &[&str]| -> Vec<String> {
+        let name = |name: &&str| ContainerName::new(*name).expect("a name");
+        let other = ProjectName::new("other").expect("a name");
+        world.actual.borrow_mut().other_names = names.iter().map(|n| (name(n), other.clone())).collect();
+        let errors = world.desired(&shop, &[], &Recreate::Changed).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.message).collect()
+    };
+    assert_eq!(told(&["web-1"]), [""; 0]);
+    let refusal = |name: &str| format!("container name `{name}` is in use by project `other`");
+    assert_eq!(told(&["shop-web-1"]), [refusal("shop-web-1")]);
+    assert_eq!(told(&["shop-web-pre_start-0"]), [refusal("shop-web-pre_start-0")]);
+    let service = shop.services[0].name.clone();
+    let once = OneOff { service, name: Some("once".to_owned()), aliases: false, auto_remove: true, by_hand: true };
+    *world.one_off.borrow_mut() = Some(once);
+    assert_eq!(told(&["once"]), [refusal("once")]);
 }

@@ -247,6 +247,29 @@ impl Store {
         remove_file(&path)
     }
 
+    /// Returns the images without a name that have this label with this value.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn dangling(&self, label: &str, value: &str) -> Result<Vec<Digest>, Error> {
+        let mut found = Vec::new();
+        for Listed { id, .. } in self.list()?.into_iter().filter(|listed| listed.reference.is_none()) {
+            let image = self.image(&id)?;
+            if image.is_some_and(|image| image.config.config.labels.get(label).is_some_and(|own| own == value)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes an image without a name off the list. Its layers stay, as others may have them.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn unlist(&self, id: &Digest) -> Result<(), Error> {
+        remove_file(&self.root.join("refs/_images").join(id.hex()))
+    }
+
     pub(crate) fn tag_manifest(&self, reference: &Reference, id: &Digest, manifest: Digest) -> Result<(), Error> {
         let manifest = Some(manifest);
         self.write_tag(reference, &RefRecord { image: id.clone(), manifest, resolved: None, pulled: None })

@@ -316,6 +316,8 @@ services:
     shop.wait_log("app", "its new words", |line| line == "two");
     assert_ne!(shop.record("app").id, first);
     assert_ne!(shop.pid("follower"), follower);
+    let unnamed = || shop.hoist(&["image", "ls"]).ok().matches("<none>  ").count();
+    assert_eq!(unnamed(), 0, "the image before is gone");
     // The new container has what was copied into the old one, and goes on to get what changes.
     comes_to(&shop, "app", "cat /srv/static/b", "b");
     shop.write("static/c", "c");
@@ -333,6 +335,11 @@ services:
     let said = ends(watch);
     assert!(!said.contains("Image shop-app Building"), "--quiet: {said}");
     assert_eq!(shop.status("app").state, State::Running);
+    let mut watch = watching(&shop, &["--no-up", "--prune=false"]);
+    shop.write("app.sh", "echo three; exec sleep 1000\n");
+    watch.wait_for("a build that keeps", |line| line == " ⦿ service(s) [\"follower\"] restarted");
+    let _ = ends(watch);
+    assert!(unnamed() > 0, "the image before stays");
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub struct Watch<'a> {
     pub grace: Grace,
     /// Who hears of what is fetched and built, if not who hears of all the rest.
     pub build_events: Option<&'a dyn Sink>,
+    /// Images that a rebuild has left without a name are removed.
+    pub prune: bool,
     /// All is going to be stopped after it, so that what is being replaced or restarted at its end need not be finished.
     pub stops: bool,
 }
@@ -440,6 +442,12 @@ impl<B: Backend> Engine<B> {
         tell(Told::Rebuilt(named));
         if !done {
             return false;
+        }
+        // Only now nothing has the image before it any more; one that some container still has stays.
+        if session.request.prune
+            && let Err(report) = self.backend.prune_builds(&project.name)
+        {
+            tell(Told::Failed(report));
         }
         let followers = followers(project, services);
         if followers.is_empty() || !session.turn(&self.backend).await {
