@@ -80,6 +80,8 @@ mod tests {
             "STOPSIGNAL SIGQUIT",
             "HEALTHCHECK --interval=5s CMD true",
             "ENTRYPOINT [\"serve\"]",
+            "onbuild copy . /srv",
+            "ONBUILD RUN make",
         ]);
         changes.expect("all are valid").apply(&mut config).expect("all can be applied");
         assert_eq!(
@@ -94,6 +96,7 @@ mod tests {
                 "WorkingDir": "/srv/app",
                 "Labels": {"a": "b", "c d": "e"},
                 "StopSignal": "SIGQUIT",
+                "OnBuild": ["copy . /srv", "RUN make"],
             })
         );
         // A command is kept with its entrypoint, and one that was given stays whatever comes after it.
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_change_is_told_at_once_with_its_line() {
-        let refused = parse(&["CMD x", "RUN make", "EXPSE 80", "ONBUILD CMD x"]);
+        let refused = parse(&["CMD x", "RUN make", "EXPSE 80", "ONBUILD ONBUILD CMD x"]);
         insta::assert_snapshot!(refused.expect_err("refused").render(false), @r"
         error: RUN is not a valid change command
          --> --change:2:1
@@ -116,7 +119,7 @@ mod tests {
         2 | RUN make
           | ^^^
           |
-          = help: a change is one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR
+          = help: a change is one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR
 
         error: unknown instruction `EXPSE`
          --> --change:3:1
@@ -126,11 +129,13 @@ mod tests {
           |
           = help: did you mean `EXPOSE`?
 
-        error: ONBUILD is not supported yet; it comes in a later version
-         --> --change:4:1
+        error: ONBUILD cannot follow ONBUILD
+         --> --change:4:9
           |
-        4 | ONBUILD CMD x
-          | ^^^^^^^
+        4 | ONBUILD ONBUILD CMD x
+          |         ^^^^^^^
+          |
+          = help: write an instruction that the image built upon this one is to begin with
         ");
         for keyword in ["COPY a b", "FROM x", "SHELL [\"sh\"]", "ADD a b", "ARG x"] {
             let refused = parse(&[keyword]).expect_err("refused").render(false);

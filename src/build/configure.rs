@@ -53,7 +53,8 @@ pub(super) fn apply(
     op: &Op,
 ) -> Result<(), Failure> {
     match op {
-        Op::Copy { .. } => {}
+        // What makes files, is only known while building, or is no matter of containers.
+        Op::Add(_) | Op::Arg(_) | Op::Copy(_) | Op::Maintainer(_) | Op::Run(_) => {}
         Op::Cmd(command) => {
             config.cmd = Some(argv(config, command));
             *cmd_is_ours = true;
@@ -95,6 +96,7 @@ pub(super) fn apply(
             }
         }
         Op::Healthcheck(check) => config.healthcheck = Some(healthcheck(check)),
+        Op::Onbuild(text) => config.on_build.push(text.clone()),
         Op::Shell(words) => config.shell = Some(words.clone()),
     }
     Ok(())

@@ -11,7 +11,8 @@ use serde_json::Map;
 
 use crate::build::configure::{self, Failure, fail};
 use crate::build::context::{Context, Found};
-use crate::build::dockerfile::{self, Dockerfile, Instruction, Op, Text, expand};
+use crate::build::dockerfile::{self, Copy, Dockerfile, Instruction, Op, Source, Stage, Text, expand};
+use crate::build::later;
 use crate::diag::{Diagnostic, Report, Sources, Span, nearest};
 use crate::fault;
 use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
@@ -60,6 +61,10 @@ pub fn build(spec: &BuildSpec, store: &Store) -> Result<Built, Report> {
         Ok(parsed) => parsed,
         Err(diagnostics) => return Err(Report { diagnostics, sources, ..Report::default() }),
     };
+    let refused = later::refuse(&parsed);
+    if !refused.is_empty() {
+        return Err(Report { diagnostics: refused, sources, ..Report::default() });
+    }
     match execute(spec, &parsed, store) {
         Ok(image) => {
             Ok(Built { image, warnings: Report { diagnostics: parsed.warnings, sources, ..Report::default() } })
@@ -75,8 +80,12 @@ pub fn base_image(dockerfile: &std::path::Path) -> Option<(String, String)> {
     let text = std::fs::read_to_string(dockerfile).ok()?;
     let mut sources = Sources::default();
     let parsed = dockerfile::parse(&text, sources.add(dockerfile, text.as_str())).ok()?;
-    let name = expand(&parsed.from.raw, parsed.escape, &|_| None).ok().filter(|name| name != "scratch")?;
-    Some((name, sources.place(parsed.from.span)))
+    if !later::refuse(&parsed).is_empty() {
+        return None;
+    }
+    let from = &parsed.stages.last()?.from;
+    let name = expand(&from.raw, parsed.escape, &|_| None).ok().filter(|name| name != "scratch")?;
+    Some((name, sources.place(from.span)))
 }
 
 fn image_failure(span: Option<Span>, error: &crate::image::Error) -> Failure {
@@ -105,7 +114,8 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
     })?;
     store.sweep().map_err(|e| image_failure(None, &e))?;
     let scratch = store.scratch().map_err(|e| image_failure(None, &e))?;
-    let (config, layers) = base(file, store)?;
+    let stage = file.stages.last().expect("there is at least one");
+    let (config, layers) = base(stage, file.escape, store)?;
     let mut build = Build {
         file,
         context,
@@ -117,13 +127,13 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
         newest: None,
         cmd_is_ours: false,
     };
-    for instruction in &file.instructions {
+    for instruction in &stage.instructions {
         build.instruction(instruction)?;
         fault::point("build.instruction");
     }
     let Build { mut config, fresh, newest, .. } = build;
     if config.rootfs.diff_ids.is_empty() {
-        return Err(Box::new(fail(file.from.span, "the image would have no files").help("add a COPY")));
+        return Err(Box::new(fail(stage.from.span, "the image would have no files").help("add a COPY")));
     }
     for (key, value) in &spec.labels {
         config.config.labels.insert(key.clone(), value.clone());
@@ -132,11 +142,11 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
     if let Some(created) = newest.and_then(|s| jiff::Timestamp::from_second(s).ok()) {
         config.created = Some(created.to_string());
     }
-    let known = config.history.len() - file.instructions.len();
+    let known = config.history.len() - stage.instructions.len();
     for step in &mut config.history[known..] {
         step.created.clone_from(&config.created);
     }
-    let bytes = serde_json::to_vec(&config).map_err(|e| fail(file.from.span, e.to_string()))?;
+    let bytes = serde_json::to_vec(&config).map_err(|e| fail(stage.from.span, e.to_string()))?;
     let finish = || {
         let ids = store.add_images(&scratch, std::slice::from_ref(&bytes), &fresh)?;
         fault::point("build.added");
@@ -148,15 +158,15 @@ fn execute(spec: &BuildSpec, file: &Dockerfile, store: &Store) -> Result<Image, 
     };
     match finish() {
         Ok(Some(image)) => Ok(image),
-        Ok(None) => Err(fail(file.from.span, "the image was removed while it was built")),
+        Ok(None) => Err(fail(stage.from.span, "the image was removed while it was built")),
         Err(e) => Err(image_failure(None, &e)),
     }
 }
 
 /// Returns what the build starts from.
-fn base(file: &Dockerfile, store: &Store) -> Result<(ImageConfig, Vec<PathBuf>), Failure> {
+fn base(stage: &Stage, escape: char, store: &Store) -> Result<(ImageConfig, Vec<PathBuf>), Failure> {
     let none = |_: &str| None;
-    let name = expand(&file.from.raw, file.escape, &none).map_err(|e| fail(file.from.span, e))?;
+    let name = expand(&stage.from.raw, escape, &none).map_err(|e| fail(stage.from.span, e))?;
     if name == "scratch" {
         let config = ImageConfig {
             architecture: host_architecture().into(),
@@ -179,9 +189,9 @@ fn base(file: &Dockerfile, store: &Store) -> Result<(ImageConfig, Vec<PathBuf>),
             let near = nearest(&name, names.iter().map(String::as_str));
             let help =
                 near.map_or("fetch it first, with `hoist image pull`".into(), |n| format!("did you mean `{n}`?"));
-            Err(Box::new(fail(file.from.span, format!("the image `{name}` is not here")).help(help)))
+            Err(Box::new(fail(stage.from.span, format!("the image `{name}` is not here")).help(help)))
         }
-        Err(e) => Err(image_failure(Some(file.from.span), &e)),
+        Err(e) => Err(image_failure(Some(stage.from.span), &e)),
     }
 }
 
@@ -191,10 +201,13 @@ impl Build<'_> {
     }
 
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Failure> {
-        let layer = if let Op::Copy { sources, dest, chown, chmod } = &instruction.op {
-            self.copy(sources, dest, chown.as_ref(), *chmod, instruction.span)?;
+        let layer = if let Op::Copy(copy) = &instruction.op {
+            self.copy(copy, instruction.span)?;
             true
         } else {
+            if let Op::Maintainer(author) = &instruction.op {
+                self.config.other.insert("author".into(), author.raw.clone().into());
+            }
             let config = &mut self.config.config;
             configure::apply(config, self.file.escape, &mut self.cmd_is_ours, &instruction.op)?;
             false
@@ -208,14 +221,14 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn copy(
-        &mut self,
-        sources: &[Text],
-        dest: &Text,
-        chown: Option<&Text>,
-        chmod: Option<u32>,
-        span: Span,
-    ) -> Result<(), Failure> {
+    fn copy(&mut self, copy: &Copy, span: Span) -> Result<(), Failure> {
+        let Copy { dest, chown, chmod, .. } = copy;
+        let chmod = chmod.as_ref().and_then(|mode| later::octal(&mode.raw));
+        let paths = copy.sources.iter().filter_map(|source| match source {
+            Source::Path(path) => Some(path.clone()),
+            Source::Heredoc(_) => None,
+        });
+        let sources: Vec<Text> = paths.collect();
         let dest_text = self.text(dest)?;
         if dest_text.is_empty() {
             return Err(fail(dest.span, "the destination of COPY is empty"));
@@ -234,7 +247,7 @@ impl Build<'_> {
         let exists_as = |path: &[u8]| view.lookup(path).map(|n| n.map(|n| n.file_type()));
         let target_kind = exists_as(&target).map_err(|e| image_failure(Some(dest.span), &e))?;
         let mut found: Vec<(Found, Span)> = Vec::new();
-        for (source, at) in configure::texts(&self.config.config, self.file.escape, sources)? {
+        for (source, at) in configure::texts(&self.config.config, self.file.escape, &sources)? {
             let paths = self.context.glob(source.as_bytes()).map_err(|e| fail(at, e.to_string()))?;
             if paths.is_empty() {
                 return Err(fail(at, format!("nothing in the build context fits `{source}`")));

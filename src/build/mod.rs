@@ -8,4 +8,5 @@ mod configure;
 pub(crate) mod context;
 pub mod dockerfile;
 pub mod execute;
+mod later;
 pub mod run;

@@ -79,6 +79,9 @@ pub struct ContainerConfig {
     /// `SHELL`, an extension by Docker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
+    /// `ONBUILD`: instructions for a build upon this image.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
     /// Fields that we do not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -217,7 +217,7 @@ fn what_is_refused_changes_nothing() {
     let clean = names();
     for (arguments, why) in [
         (&["-c", "RUN make", "web", "x"][..], "RUN is not a valid change command"),
-        (&["-c", "ONBUILD COPY a b", "web", "x"], "ONBUILD is not supported yet"),
+        (&["-c", "ONBUILD FROM x", "web", "x"], "FROM cannot follow ONBUILD"),
         (&["-c", "ENV A=1", "-c", "EXPSE 80", "web", "x"], "did you mean `EXPOSE`?"),
         (&["-c", "EXPOSE 80000", "web", "x"], "--change:1:8"),
         (&["web", "Shop"], "Shop"),

@@ -24,7 +24,7 @@ pub(super) fn of(record: &ContainerRecord, spec: &ContainerSpec, image: &ImageCo
     let theirs = &image.config;
     let config = &mut made.config;
     // What is to be done when it is built upon was done, or was not meant for this.
-    config.other.shift_remove("OnBuild");
+    config.on_build.clear();
     config.user.clone_from(&spec.process.user);
     for endpoint in &record.endpoints {
         for port in &endpoint.ports {
