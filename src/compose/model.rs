@@ -138,6 +138,60 @@ pub struct Service {
     pub written: super::Written,
 }
 
+impl Service {
+    /// Returns a service of which nothing was written: it has no network either.
+    #[must_use]
+    pub fn named(name: ServiceName) -> Self {
+        Self {
+            name,
+            span: Span::default(),
+            image: None,
+            build: None,
+            command: None,
+            entrypoint: None,
+            environment: IndexMap::new(),
+            ports: Vec::new(),
+            volumes: Vec::new(),
+            grants: Vec::new(),
+            networks: IndexMap::new(),
+            depends_on: IndexMap::new(),
+            post_start: Vec::new(),
+            pre_stop: Vec::new(),
+            pre_start: Vec::new(),
+            watch: Vec::new(),
+            restart: Restart::No,
+            attempts: Attempts::default(),
+            healthcheck: None,
+            init: false,
+            stop_signal: None,
+            stop_grace_period: None,
+            working_dir: None,
+            user: None,
+            read_only: false,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            hostname: None,
+            container_name: None,
+            stdin_open: false,
+            tty: false,
+            labels: IndexMap::new(),
+            profiles: Vec::new(),
+            scale: None,
+            attach: true,
+            resources: Resources::default(),
+            deploy: None,
+            update: None,
+            isolation: Isolation::default(),
+            logging: Logging::default(),
+            lookup: Lookup::default(),
+            fetching: Fetching::default(),
+            env_files: Vec::new(),
+            hash: String::new(),
+            written: super::Written::default(),
+        }
+    }
+}
+
 /// What is kept of a service's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logging {

@@ -10,10 +10,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
-use crate::compose::Written;
 use crate::compose::model::{
-    Attempts, Condition, Content, Dependency, Fetching, Healthcheck, Isolation, Lookup, Mount, MountSource, Network,
-    Order, Port, Project, Protocol, Resources, Restart, Sealed, Service, ServiceNetwork, Update, Volume,
+    Condition, Content, Dependency, Healthcheck, Mount, MountSource, Network, Order, Port, Project, Protocol, Sealed,
+    Service, ServiceNetwork, Update, Volume,
 };
 use crate::diag::{Diagnostic, Span};
 use crate::engine::actual::{Actual, ActualContainer, ActualNetwork, ActualVolume};
@@ -38,53 +37,8 @@ use crate::state::record::{ContainerStatus, Health, State};
 
 /// Returns a service with nothing but a name and the default network.
 pub(crate) fn service(name: &str) -> Service {
-    Service {
-        name: ServiceName::new(name).expect("a test name"),
-        span: Span::default(),
-        image: None,
-        build: None,
-        command: None,
-        entrypoint: None,
-        environment: IndexMap::new(),
-        ports: Vec::new(),
-        volumes: Vec::new(),
-        networks: IndexMap::from([("default".to_owned(), ServiceNetwork::default())]),
-        depends_on: IndexMap::new(),
-        restart: Restart::No,
-        attempts: Attempts::default(),
-        healthcheck: None,
-        init: false,
-        stop_signal: None,
-        stop_grace_period: None,
-        working_dir: None,
-        user: None,
-        read_only: false,
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        hostname: None,
-        container_name: None,
-        stdin_open: false,
-        tty: false,
-        labels: IndexMap::new(),
-        profiles: Vec::new(),
-        scale: None,
-        attach: true,
-        resources: Resources::default(),
-        deploy: None,
-        update: None,
-        isolation: Isolation::default(),
-        logging: crate::compose::model::Logging::default(),
-        lookup: Lookup::default(),
-        fetching: Fetching::default(),
-        env_files: Vec::new(),
-        watch: Vec::new(),
-        grants: Vec::new(),
-        post_start: Vec::new(),
-        pre_stop: Vec::new(),
-        pre_start: Vec::new(),
-        hash: String::new(),
-        written: Written::default(),
-    }
+    let networks = IndexMap::from([("default".to_owned(), ServiceNetwork::default())]);
+    Service { networks, ..Service::named(ServiceName::new(name).expect("a test name")) }
 }
 
 /// Adds to a service.
