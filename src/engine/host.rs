@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use super::execute::Host;
@@ -20,6 +21,7 @@ use crate::event::Sink;
 use crate::fault;
 use crate::image::reference::Reference;
 use crate::network;
+use crate::runtime::{MountSource, UpperSpec};
 use crate::state;
 use crate::state::events::{self, Action, Happened};
 use crate::state::record::{ContainerRecord, ContainerStatus, Health, State as Life, VolumeRecord};
@@ -229,10 +231,10 @@ impl Local {
             }
             Ok(())
         };
+        let write = || write().map_err(|e| failed(what(), e)).and_then(|()| make_uppers(creation));
         let known = self.state.paths().container_config(&record.id).exists();
-        write().map_err(|e| {
+        write().inspect_err(|_| {
             let _ = self.state.remove_container(&record.id); // what is left is found by its record
-            failed(what(), e)
         })?;
         // A command that was killed here has told it, or has not come so far.
         let told = |all: Vec<Happened>| all.iter().any(|e| e.id == record.id && e.action == Action::Create);
@@ -369,6 +371,28 @@ impl Local {
         }
         Ok(())
     }
+}
+
+/// Makes the directories that take what a container writes in layers that it mounts. The upper one is the mount's root, so it
+/// has owner and mode of what it covers.
+fn make_uppers(creation: &Creation) -> Done {
+    for mount in &creation.spec.mounts {
+        let MountSource::Layers { layers, upper: Some(UpperSpec { upper, work }), .. } = &mount.source else {
+            continue;
+        };
+        let what = || format!("make `{}`", upper.display());
+        for directory in [upper, work] {
+            state::make_dir(directory).map_err(|e| failed(what(), e))?;
+        }
+        let Some(top) = layers.last() else { continue };
+        let as_top = || -> io::Result<()> {
+            let meta = fs::metadata(top)?;
+            std::os::unix::fs::chown(upper, Some(meta.uid()), Some(meta.gid()))?;
+            fs::set_permissions(upper, meta.permissions())
+        };
+        as_top().map_err(|e| failed_io(what(), e))?;
+    }
+    Ok(())
 }
 
 /// Returns whether a status satisfies or defeats a wait; `None` is neither yet.

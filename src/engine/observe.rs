@@ -73,7 +73,7 @@ fn has_files(record: &ContainerRecord, run: &Path) -> bool {
     let Ok(spec) = serde_json::from_value::<ContainerSpec>(record.spec.clone()) else { return false };
     spec.mounts.iter().all(|mount| match &mount.source {
         MountSource::Bind(path) => !path.starts_with(run) || path.exists(),
-        MountSource::Tmpfs { .. } => true,
+        MountSource::Layers { .. } | MountSource::Tmpfs { .. } => true,
     })
 }
 

@@ -132,7 +132,7 @@ fn binds(spec: &ContainerSpec, paths: &Paths) -> Vec<String> {
     let ours = |path: &Path| path.starts_with(paths.volumes()) || path.starts_with(paths.run_projects());
     let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Bind(path) if !ours(path) => Some(path.display().to_string()),
-        MountSource::Bind(_) | MountSource::Tmpfs { .. } => None,
+        MountSource::Bind(_) | MountSource::Layers { .. } | MountSource::Tmpfs { .. } => None,
     });
     sources.collect()
 }

@@ -189,7 +189,7 @@ impl<B: Backend> Engine<B> {
             let generated: BTreeSet<&PathBuf> = creation.files.iter().map(|file| &file.path).collect();
             let sources = creation.spec.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Bind(path) => Some(path),
-                MountSource::Tmpfs { .. } => None,
+                MountSource::Layers { .. } | MountSource::Tmpfs { .. } => None,
             });
             let ours = self.backend.paths().volumes();
             let wanted = sources

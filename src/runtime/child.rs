@@ -20,7 +20,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, openat2, symlinkat,
@@ -34,7 +34,7 @@ use rustix::process::setrlimit;
 
 use super::launch::{Identity, Init, Launch, PreparedNode, Stdio, Sysctl, Target, What};
 use crate::sys::mount::{Attributes, set_attributes, set_attributes_of};
-use crate::sys::{process, seccomp};
+use crate::sys::{netns, process, seccomp};
 
 /// Where the child had got to when something failed; travels over the pipe beside the errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,9 +182,18 @@ fn enter(launch: &Launch) -> Step {
     rustix::process::setsid().at(Stage::Namespaces)?;
     if let Some(netns) = &launch.netns {
         process::join_namespaces(netns.as_fd(), libc::CLONE_NEWNET).at(Stage::Namespaces)?;
+    } else if !launch.host_network {
+        netns::raise_loopback().at(Stage::Namespaces)?;
     }
     process::leave_namespaces(libc::CLONE_NEWCGROUP).at(Stage::Namespaces)?;
     set_sysctls(&launch.sysctls)?;
+    keep_to_ourselves()?;
+    for (i, mount) in launch.mounts.iter().enumerate() {
+        if let What::Part { whole, inside, change } = &mount.what {
+            let number = u16::try_from(i).unwrap_or(u16::MAX);
+            take_part(launch, whole, inside, *change).map_err(|f| Failure { detail: number, ..f })?;
+        }
+    }
     attach_root(launch)?;
     let root = launch.rootfs.as_fd();
     for (i, mount) in launch.mounts.iter().enumerate() {
@@ -217,10 +226,26 @@ pub(super) fn wait(go: BorrowedFd<'_>) -> Step {
     }
 }
 
-/// Cuts this mount namespace off from the host's and attaches the container's root in it.
-fn attach_root(launch: &Launch) -> Step {
+/// Cuts this mount namespace off from the host's.
+fn keep_to_ourselves() -> Step {
     let private = Attributes { propagation: libc::MS_PRIVATE, recursive: true, ..Attributes::default() };
-    set_attributes(CWD, c"/", private).at(Stage::Root)?;
+    set_attributes(CWD, c"/", private).at(Stage::Root)
+}
+
+/// Puts a clone of what is inside a mount in the place of its descriptor. The mount itself is attached meanwhile, where the
+/// root is going to be.
+fn take_part(launch: &Launch, whole: &OwnedFd, inside: &OwnedFd, change: Attributes) -> Step {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(whole, c"", CWD, launch.attach_at.as_c_str(), flags).at(Stage::Mount)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let part = open_tree(inside, c"", flags).at(Stage::Mount)?;
+    set_attributes_of(part.as_fd(), change).at(Stage::Mount)?;
+    process::duplicate_onto(part.as_fd(), inside.as_raw_fd()).at(Stage::Mount)?;
+    rustix::mount::unmount(launch.attach_at.as_c_str(), rustix::mount::UnmountFlags::DETACH).at(Stage::Mount)
+}
+
+/// Attaches the container's root.
+fn attach_root(launch: &Launch) -> Step {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&launch.rootfs, c"", CWD, launch.attach_at.as_c_str(), flags).at(Stage::Root)
 }
@@ -231,7 +256,7 @@ fn make_mount(root: BorrowedFd<'_>, what: &What, target: &Target) -> Step {
         return Err(Failure { stage: Stage::MountOnProc, detail: 0, errno: Errno::PERM });
     }
     match what {
-        What::Tree(tree) => attach(tree.as_fd(), place.as_fd()),
+        What::Tree(tree) | What::Part { inside: tree, .. } => attach(tree.as_fd(), place.as_fd()),
         What::New { kind, options, attributes } => {
             let made = make_fs(kind, options, *attributes)?;
             attach(made.as_fd(), place.as_fd())

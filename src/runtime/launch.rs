@@ -31,7 +31,10 @@ use super::resources::cpu_list;
 use super::seccomp::{self, Program};
 use super::terminal::Pair;
 use super::user::{self, User};
-use super::{ContainerSpec, ProcessSpec, Seccomp, Stage, StartError, init, rlimits, spec, sysctls, terminal};
+use super::{
+    ContainerSpec, MountSource, MountSpec, ProcessSpec, Seccomp, Stage, StartError, UpperSpec, init, rlimits, spec,
+    sysctls, terminal,
+};
 use crate::name::ContainerId;
 use crate::sys::mount::{self, Attributes, Upper};
 use crate::sys::process::CStrings;
@@ -53,6 +56,16 @@ pub enum Error {
     Bind {
         /// Path on the host.
         path: PathBuf,
+        /// Path in the container.
+        target: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is to be mounted of layers is not there, or cannot be had.
+    #[error("cannot mount `/{}` of other layers on `{target}`", path.escape_ascii())]
+    Layers {
+        /// Path in them.
+        path: Vec<u8>,
         /// Path in the container.
         target: String,
         /// Why.
@@ -112,6 +125,9 @@ pub(super) struct Mount {
 pub(super) enum What {
     /// A detached clone of a host path.
     Tree(OwnedFd),
+    /// What is inside a detached mount: only one that is attached somewhere can be cloned in part (open_tree(2), before
+    /// Linux 6.15), so the child does.
+    Part { whole: OwnedFd, inside: OwnedFd, change: Attributes },
     /// A file system made in the child's namespaces.
     New { kind: CString, options: Vec<(CString, Option<CString>)>, attributes: MountAttrFlags },
 }
@@ -236,6 +252,8 @@ pub struct Launch {
     rules: Vec<Rule>,
     pub(super) keyring: CString,
     pub(super) netns: Option<OwnedFd>,
+    /// It stays in our network namespace.
+    pub(super) host_network: bool,
     pub(super) identity: Identity,
     /// The embedded init and its arguments, when it was asked for.
     pub(super) init: Option<Init>,
@@ -266,6 +284,13 @@ impl Launch {
         let paths =
             |list: Option<&Vec<String>>| list.into_iter().flatten().map(|p| relative(p)).collect::<Result<_, _>>();
         let mut mounts: Vec<Mount> = spec.mounts().iter().flatten().map(mount_of).collect::<Result<_, _>>()?;
+        let asked = spec::asked(container);
+        let own = mounts.len() - asked.len();
+        for (mount, asked) in mounts[own..].iter_mut().zip(asked) {
+            if let MountSource::Layers { layers, path, upper } = &asked.source {
+                *mount = mount_of_layers(asked, layers, path, upper.as_ref())?;
+            }
+        }
         let (stdio, terminal) = if container.process.terminal {
             let pair = terminal::in_new_devpts(&mut mounts).map_err(Error::Terminal)?;
             (pair.stdio().map_err(Error::Terminal)?, Some(pair))
@@ -287,6 +312,7 @@ impl Launch {
             attach_at: c_path(attach_at)?,
             rootfs,
             netns,
+            host_network: container.host_network,
             stdio,
             terminal,
         })
@@ -442,7 +468,7 @@ fn sysctls_of(container: &ContainerSpec) -> Result<Vec<Sysctl>, Error> {
         found.push(Sysctl { file, value: value.to_owned(), required });
         Ok(())
     };
-    for (key, value) in sysctls::DEFAULT {
+    for (key, value) in sysctls::DEFAULT.into_iter().filter(|_| !container.host_network) {
         add(key, value, false)?;
     }
     for (key, value) in &container.sysctls {
@@ -567,6 +593,30 @@ fn mount_of(mount: &oci_spec::runtime::Mount) -> Result<Mount, Error> {
     let stat = rustix::fs::fstat(&tree).map_err(|e| error(e.into()))?;
     let file = !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
     Ok(Mount { what: What::Tree(tree), target: target(&target_path, file, false)? })
+}
+
+/// Makes an overlay and finds what is mounted of it.
+fn mount_of_layers(
+    asked: &MountSpec,
+    layers: &[PathBuf],
+    path: &[u8],
+    upper: Option<&UpperSpec>,
+) -> Result<Mount, Error> {
+    let error = |e: io::Error| Error::Layers { path: path.to_vec(), target: asked.target.clone(), source: e };
+    let upper = upper.map(|u| Upper { upper: &u.upper, work: &u.work });
+    let whole = mount::overlay(layers, upper).map_err(error)?;
+    let set = if asked.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let change = Attributes { set, propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    if path.is_empty() {
+        mount::set_attributes_of(whole.as_fd(), change).map_err(error)?;
+        return Ok(Mount { what: What::Tree(whole), target: target(&asked.target, false, false)? });
+    }
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let inside = openat2(&whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how);
+    let inside = inside.map_err(|e| error(e.into()))?;
+    let stat = rustix::fs::fstat(&inside).map_err(|e| error(e.into()))?;
+    let file = !FileType::from_raw_mode(stat.st_mode).is_dir();
+    Ok(Mount { what: What::Part { whole, inside, change }, target: target(&asked.target, file, false)? })
 }
 
 /// Returns whether a target is one of Docker's own mounts, where no symbolic link of an image may lead elsewhere.

@@ -192,7 +192,7 @@ pub fn start(launch: &Launch, cgroup: BorrowedFd<'_>) -> io::Result<Started> {
     let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC)?;
     let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if launch.netns.is_none() {
+    if launch.netns.is_none() && !launch.host_network {
         namespaces |= libc::CLONE_NEWNET;
     }
     let flags = process::CLONE_CLEAR_SIGHAND | u64::from((namespaces | libc::CLONE_PARENT).cast_unsigned());
@@ -221,6 +221,9 @@ pub struct ContainerSpec {
     pub shm_size: u64,
     /// The pinned network namespace to join; `None` is a new one with nothing but `lo`.
     pub netns: Option<PathBuf>,
+    /// Stay in the network namespace of whoever starts it, without a pinned one; its kernel parameters are left alone.
+    #[serde(default)]
+    pub host_network: bool,
     /// The cgroup, relative to each hierarchy's root, such as `hoist-ab12/shop/0123456789ab`.
     pub cgroup: String,
     /// What its processes may use.
@@ -255,6 +258,15 @@ pub struct RootfsSpec {
     pub work: PathBuf,
     /// Mount the root read-only.
     pub read_only: bool,
+}
+
+/// The writable half of an overlay: two directories on the same file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpperSpec {
+    /// Takes what is written.
+    pub upper: PathBuf,
+    /// The kernel's own.
+    pub work: PathBuf,
 }
 
 /// A process to run in a container.
@@ -329,6 +341,15 @@ pub struct MountSpec {
 pub enum MountSource {
     /// A file or directory of the host.
     Bind(PathBuf),
+    /// Directories on top of each other, or what is at a path in them.
+    Layers {
+        /// The directories, base first.
+        layers: Vec<PathBuf>,
+        /// The path, without a slash at its beginning, which cannot lead out of them; empty is all.
+        path: Vec<u8>,
+        /// Takes what is written; without it nothing can be.
+        upper: Option<UpperSpec>,
+    },
     /// A fresh tmpfs.
     Tmpfs {
         /// Bytes, if bounded.

@@ -15,7 +15,7 @@ use oci_spec::runtime::{
 };
 
 use super::user::User;
-use super::{ContainerSpec, MountSource, ProcessSpec};
+use super::{ContainerSpec, MountSource, MountSpec, ProcessSpec};
 
 /// Version of the OCI runtime specification that the result follows.
 pub const OCI_VERSION: &str = "1.2.0";
@@ -63,14 +63,15 @@ pub enum Error {
 pub fn oci(spec: &ContainerSpec, user: &User, masked: &[String]) -> Result<Spec, Error> {
     let namespaces = [
         (LinuxNamespaceType::Pid, None),
-        (LinuxNamespaceType::Network, spec.netns.clone()),
         (LinuxNamespaceType::Ipc, None),
         (LinuxNamespaceType::Uts, None),
         (LinuxNamespaceType::Mount, None),
         (LinuxNamespaceType::Cgroup, None),
     ];
+    let network = (!spec.host_network).then(|| (LinuxNamespaceType::Network, spec.netns.clone()));
     let namespaces = namespaces
         .into_iter()
+        .chain(network)
         .map(|(kind, path)| {
             let mut builder = LinuxNamespaceBuilder::default().typ(kind);
             if let Some(path) = path {
@@ -165,9 +166,7 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
         let options = options.iter().filter(|o| !read_only(o)).map(ToString::to_string).collect();
         mounts.push(mount(target, kind, Path::new(kind), options)?);
     }
-    let mut asked: Vec<_> = spec.mounts.iter().collect();
-    asked.sort_by_key(|m| m.target.split('/').filter(|c| !c.is_empty()).count());
-    for wanted in asked {
+    for wanted in asked(spec) {
         let components: Vec<_> = wanted.target.split('/').filter(|c| !c.is_empty()).collect();
         if !wanted.target.starts_with('/') || components.is_empty() || components.contains(&"..") {
             return Err(Error::Target(wanted.target.clone()));
@@ -180,12 +179,21 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
             MountSource::Bind(path) => {
                 mount(&wanted.target, "bind", path, vec!["rbind".into(), "rprivate".into(), access.into()])?
             }
+            // What it is made of is for the launch: not every path is text.
+            MountSource::Layers { .. } => mount(&wanted.target, "overlay", Path::new("overlay"), vec![access.into()])?,
             MountSource::Tmpfs { size, mode, options } => {
                 mount(&wanted.target, "tmpfs", Path::new("tmpfs"), tmpfs(access, *size, *mode, options))?
             }
         });
     }
     Ok(mounts)
+}
+
+/// Returns the mounts that were asked for in the order in which they are made, which is after Docker's: by depth.
+pub(super) fn asked(spec: &ContainerSpec) -> Vec<&MountSpec> {
+    let mut asked: Vec<_> = spec.mounts.iter().collect();
+    asked.sort_by_key(|m| m.target.split('/').filter(|c| !c.is_empty()).count());
+    asked
 }
 
 /// Returns Docker's options of a tmpfs with those that were asked for in the place of the ones that they contradict.
@@ -217,7 +225,7 @@ fn mount(target: &str, kind: &str, source: &Path, options: Vec<String>) -> Resul
 mod tests {
     use super::*;
     use crate::name::ContainerId;
-    use crate::runtime::{MountSpec, RootfsSpec};
+    use crate::runtime::RootfsSpec;
 
     fn spec() -> ContainerSpec {
         ContainerSpec {
@@ -239,6 +247,7 @@ mod tests {
             ],
             shm_size: 64 << 20,
             netns: Some("/run/netns/x".into()),
+            host_network: false,
             cgroup: "hoist-ab12/shop/x".into(),
             resources: crate::runtime::resources::Resources::default(),
             oom_score_adj: None,
@@ -296,6 +305,34 @@ mod tests {
         assert_eq!(unmasked.linux().as_ref().and_then(|l| l.masked_paths().as_ref()).map(Vec::len), Some(0));
         let sys = unmasked.mounts().iter().flatten().find(|m| m.destination() == Path::new("/sys")).expect("there");
         assert!(sys.options().iter().flatten().any(|o| o == "ro"));
+    }
+
+    #[test]
+    fn the_hosts_network_is_no_namespace_of_the_containers() {
+        let of = |spec: &ContainerSpec| {
+            let oci = oci(spec, &root(), &[]).expect("valid");
+            let linux = oci.linux().clone().expect("there is one");
+            linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::Network)
+        };
+        assert!(of(&spec()) && of(&ContainerSpec { netns: None, ..spec() }));
+        assert!(!of(&ContainerSpec { netns: None, host_network: true, ..spec() }));
+        let json = serde_json::to_value(spec()).expect("it has a form");
+        let mut older = json.clone();
+        older.as_object_mut().expect("an object").remove("host_network").expect("it was there");
+        assert_eq!(serde_json::from_value::<ContainerSpec>(older).expect("understood"), spec());
+    }
+
+    #[test]
+    fn layers_are_mounted_by_their_place() {
+        let source = MountSource::Layers { layers: vec!["/l".into()], path: b"not\xfftext".to_vec(), upper: None };
+        let mounts = vec![MountSpec { source, target: "/x".into(), read_only: true }];
+        let spec = ContainerSpec { mounts, ..spec() };
+        let again: ContainerSpec =
+            serde_json::from_value(serde_json::to_value(&spec).expect("it has a form")).expect("understood");
+        assert_eq!(again, spec);
+        let oci = oci(&spec, &root(), &[]).expect("valid");
+        let last = oci.mounts().iter().flatten().last().expect("there are some");
+        assert_eq!((last.typ().as_deref(), last.destination().as_path()), (Some("overlay"), Path::new("/x")));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) fn in_new_devpts(mounts: &mut [Mount]) -> io::Result<Pair> {
     let made = match what {
         What::New { kind, options, attributes } => child::make_fs(kind, options, *attributes)
             .map_err(|failure| io::Error::from_raw_os_error(failure.errno.raw_os_error()))?,
-        What::Tree(_) => return Err(io::Error::other("the container's /dev/pts is not its own")),
+        What::Tree(_) | What::Part { .. } => return Err(io::Error::other("the container's /dev/pts is not its own")),
     };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let pair = Pair::of(openat(&made, c"ptmx", flags, Mode::empty())?)?;

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
@@ -110,6 +110,29 @@ pub fn enter_and_return<T>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T) 
     let result = work();
     setns(home.as_fd(), CloneFlags::CLONE_NEWNET).expect("a namespace that we came from can be entered");
     Ok(result)
+}
+
+/// Switches the loopback device of the calling thread's network namespace on (netdevice(7)). Allocates nothing, so that a
+/// child between clone and exec may call it.
+///
+/// # Errors
+/// What the kernel said.
+pub fn raise_loopback() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: an ifreq is a name and a union of numbers and pointers; all zeroes is a value of each.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call; name and flags are set.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Runs `work` on a thread that ends with it.

@@ -185,8 +185,8 @@ pub fn duplicate_onto(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
         // SAFETY: F_SETFD with no flags only clears close-on-exec of a descriptor that is borrowed, hence open.
         return check(c_long::from(unsafe { libc::fcntl(to, libc::F_SETFD, 0) })).map(drop);
     }
-    // SAFETY: this is called only in a child just before exec, where the numbers that are overwritten (0 to 9) belong to
-    // copies of the parent's descriptors that the child does not use any more.
+    // SAFETY: this is called only in a child before its exec, where the number that is overwritten belongs to a copy of a
+    // descriptor of the parent's whose file the child does not use any more.
     check(c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(drop)
 }
 

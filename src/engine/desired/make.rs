@@ -98,6 +98,7 @@ impl Chooser<'_> {
             unmasked: part.unmasked,
             privileged: part.privileged,
             netns: (!endpoints.is_empty()).then(|| inputs.paths.netns(&id)),
+            host_network: false,
             cgroup: format!("{}/{}/{}", inputs.engine.cgroup(), inputs.project.name, id.short()),
             resources,
             oom_score_adj,
