@@ -63,11 +63,12 @@ pub struct VolumeRow {
     pub place: PathBuf,
 }
 
-/// Returns the projects of these containers, sorted by name; only those that run count, unless `all`.
+/// Returns the projects of these containers, sorted by name; only those that run count, and no builds, unless `all`.
 #[must_use]
 pub fn projects(containers: &[(ContainerRecord, ContainerStatus)], all: bool) -> Vec<ProjectRow> {
     let mut rows: BTreeMap<&ProjectName, ProjectRow> = BTreeMap::new();
-    for (record, status) in containers.iter().filter(|(_, status)| all || ps::is_up(status)) {
+    let is_shown = |record: &ContainerRecord, status| all || (ps::is_up(status) && !record.policy.ends_with_client);
+    for (record, status) in containers.iter().filter(|(record, status)| is_shown(record, status)) {
         let new = || ProjectRow { name: record.project.clone(), states: BTreeMap::new(), files: Vec::new() };
         let row = rows.entry(&record.project).or_insert_with(new);
         *row.states.entry(ps::state(status)).or_default() += 1;
@@ -97,7 +98,8 @@ pub fn volumes(actual: &Actual, project: &ProjectName, services: &[String]) -> V
 }
 
 impl<B: Backend> Engine<B> {
-    /// Returns the projects that have containers, sorted by name; without `all` those that have one that runs.
+    /// Returns the projects that have containers, sorted by name; without `all` those that have one that runs and are no
+    /// builds.
     ///
     /// # Errors
     /// When a record cannot be read.
@@ -188,6 +190,8 @@ mod tests {
         containers.push(other);
         assert_eq!(projects(&containers, true).iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["other", "shop"]);
         assert_eq!(projects(&[], true), []);
+        containers.iter_mut().for_each(|(record, _)| record.policy.ends_with_client = true);
+        assert_eq!((projects(&containers, false).len(), projects(&containers, true).len()), (0, 2), "those of builds");
     }
 
     #[test]

@@ -152,6 +152,9 @@ pub struct Policy {
     /// What is kept of its output.
     #[serde(default)]
     pub log: LogPolicy,
+    /// It runs no longer than the client that started it is there, as the programs of a build do.
+    #[serde(default)]
+    pub ends_with_client: bool,
 }
 
 /// What is kept of a container's output.

@@ -128,6 +128,7 @@ impl Chooser<'_> {
                 stdin_once: one_off.is_some_and(|one_off| one_off.by_hand),
                 dns: service.lookup.dns.iter().map(|server| server.value).collect(),
                 log: container::log(service.logging),
+                ends_with_client: false,
             },
             spec: json(&spec),
             host_netns: inputs.host.netns,

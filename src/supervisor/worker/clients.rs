@@ -137,6 +137,7 @@ impl Worker {
         self.leave_taps(id);
         self.give_restarts_up(id);
         self.give_borrowed_back(id);
+        self.end_owned(id);
         if client.holds && !self.clients.values().any(|c| c.holds) {
             self.drop_unclaimed_ports();
         }

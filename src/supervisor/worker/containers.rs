@@ -73,6 +73,8 @@ pub(super) struct Container {
     pub(super) pause_waiters: Vec<Waiter>,
     /// The client that they are held for, and no longer than it is there.
     pub(super) borrower: Option<u64>,
+    /// The client that it runs for, if it ends with its client.
+    pub(super) owner: Option<u64>,
     pub(super) health: Option<Monitor>,
     /// The exec that asks for its health now.
     pub(super) probe: Option<i32>,
@@ -204,6 +206,7 @@ impl Worker {
             freezing: false,
             pause_waiters: Vec::new(),
             borrower: None,
+            owner: None,
             health: None,
             probe: None,
             told: Told::default(),
@@ -269,6 +272,7 @@ impl Worker {
         self.hold_ports(id);
         self.publish_names();
         self.open_resolver(id);
+        self.expect_owner(id);
         for index in 0..2 {
             self.pump(id, index);
         }
@@ -338,6 +342,7 @@ impl Worker {
         if let Err(e) = self.know(id) {
             return self.answer_failed(waiter, &e.to_string(), 125);
         }
+        self.own(id, waiter);
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.starting.is_some() {
             container.start_waiters.push(waiter);
@@ -782,7 +787,8 @@ impl Worker {
             }
             return self.answer_failed(waiter, "the container runs; stop it first", 1);
         }
-        for timer in [Timer::Restart(id.clone()), Timer::Kill(id.clone()), Timer::Probe(id.clone())] {
+        let timers = [Timer::Restart, Timer::Kill, Timer::Probe, Timer::Unowned];
+        for timer in timers.map(|of| of(id.clone())) {
             self.clear_timer(&timer);
         }
         fault::point("forget.begins");

@@ -16,6 +16,7 @@ mod events;
 mod fates;
 mod limits;
 mod names;
+mod owners;
 mod pause;
 mod ports;
 mod streams;
@@ -99,6 +100,8 @@ enum Timer {
     TellLost(ContainerId),
     /// A container's log waits for who reads its oldest file.
     Room(ContainerId),
+    /// A container that ends with its client may have none.
+    Unowned(ContainerId),
     /// What ends slowly was left for a moment in which it does not ([`later`]).
     Later,
 }
@@ -375,6 +378,7 @@ impl Worker {
                 Timer::Record => self.write_record(),
                 Timer::Status(id) => self.write_status_again(&id),
                 Timer::Room(id) => self.write_held(&id),
+                Timer::Unowned(id) => self.end_unowned(&id),
                 Timer::TellLost(id) => self.tell_lost(&id),
                 Timer::Later => later::take().perform(),
             }

@@ -194,6 +194,7 @@ impl Worker {
         if let Err(e) = self.know(id) {
             return self.answer_failed(waiter, &e.to_string(), 125);
         }
+        self.own(id, waiter);
         let Some(container) = self.containers.get(id) else { return };
         // Who was attached before gets the rest of what was said, also when that was the end.
         let late = from.is_some() && !container.is_alive();
