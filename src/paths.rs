@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::name::{ContainerId, NetworkId, ProjectName, VolumeName};
 
+/// How the name of the mark of a build ends; a project's name has no dot.
+pub(crate) const BUILD: &str = ".build";
+
 /// The two roots of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
@@ -132,6 +135,12 @@ impl Paths {
     #[must_use]
     pub fn project_before(&self, name: &ProjectName) -> PathBuf {
         self.project(name).join("before.json")
+    }
+
+    /// There as long as a project is that of a build.
+    #[must_use]
+    pub fn project_of_build(&self, name: &ProjectName) -> PathBuf {
+        self.projects().join(format!("{name}{BUILD}"))
     }
 
     /// The lock over kernel objects that projects share: addresses, firewall tables.

@@ -9,10 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::compose::model::{self, Healthcheck, Hook, Logging, Lookup, Restart, Service};
+use crate::runtime::ContainerSpec;
 use crate::state::record::{Attempts, HealthPolicy, HookRecord, Hooks, LogPolicy, RestartPolicy};
 
 /// Docker's search path for programs when neither image nor service sets one.
 pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Paths that every container has something mounted on, besides those of its own.
+const ALWAYS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// What an image says about containers made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -164,6 +168,14 @@ pub fn restart(restart: Restart) -> RestartPolicy {
 pub fn attempts(attempts: model::Attempts) -> Attempts {
     let model::Attempts { max, delay, window } = attempts;
     Attempts { max, delay_ms: delay.map(millis), window_ms: window.map(millis) }
+}
+
+/// Returns where something is mounted or made by every start of a container.
+#[must_use]
+pub fn places(spec: &ContainerSpec) -> Vec<String> {
+    let of_mounts = spec.mounts.iter().map(|mount| mount.target.clone());
+    let of_devices = spec.devices.iter().map(|device| device.target.clone());
+    ALWAYS.into_iter().map(str::to_owned).chain(of_mounts).chain(of_devices).collect()
 }
 
 /// Names of the signals by number from 1, as on x86 and ARM (signal(7)).

@@ -93,6 +93,21 @@ impl Local {
         Ok(Self { state, images, supervisors: Supervisors::default(), unclaimed: Cell::new(false) })
     }
 
+    /// Takes a project's lock unless another command has it.
+    pub(super) fn lock_if_free(&self, project: &ProjectName) -> Result<Option<ProjectLock>, Report> {
+        let lock = self.state.try_lock_project(project)?;
+        if lock.is_some() {
+            self.settle(project)?;
+        }
+        Ok(lock)
+    }
+
+    /// What commands before us have asked for is done, and what they left half made goes.
+    fn settle(&self, project: &ProjectName) -> Result<(), Report> {
+        client::settle(&self.state, project).map_err(|e| refused(&LinkError::from(e)))?;
+        Ok(self.state.empty_trash(project)?)
+    }
+
     /// Returns what the network driver needs to know of us.
     pub(super) fn network_host(&self) -> network::Host {
         network::Host {
@@ -226,8 +241,7 @@ impl Backend for Local {
     fn lock(&self, project: &ProjectName) -> Result<ProjectLock, Report> {
         let lock = self.state.lock_project(project)?;
         fault::point("project.locked");
-        client::settle(&self.state, project).map_err(|e| refused(&LinkError::from(e)))?;
-        self.state.empty_trash(project)?;
+        self.settle(project)?;
         Ok(lock)
     }
 

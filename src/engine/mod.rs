@@ -7,6 +7,7 @@
 
 pub mod actual;
 pub mod backend;
+pub mod building;
 mod choices;
 pub mod commands;
 pub mod commit;

@@ -35,26 +35,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// When it cannot be started, with docker's exit code for that; when the supervisor refuses.
     pub async fn start_attached(&self, container: &ContainerRef, console: Console) -> Result<Left, Report> {
-        let step = Step::Start(container.clone());
-        let mut attached = std::pin::pin!(self.backend.attach(container, console, true));
-        let mut start = std::pin::pin!(self.backend.perform(&step, &Silent));
-        fault::point("run.starts");
-        let (mut started, mut left) = (false, None);
-        loop {
-            tokio::select! {
-                biased; // whoever is to see its output is there before it begins
-                end = &mut attached, if left.is_none() => left = Some(end),
-                result = &mut start, if !started => {
-                    result.map_err(|error| not_started(&error))?;
-                    started = true;
-                    fault::point("run.started");
-                }
-            }
-            match left.take() {
-                Some(left) if started => return left,
-                waiting => left = waiting, // that it was refused is told by the start, which knows why
-            }
-        }
+        start_attached(&self.backend, container, console).await
     }
 
     /// Plans the removal of a container that has ended, with its anonymous volumes. Nothing to do when it has not, or is
@@ -68,6 +49,34 @@ impl<B: Backend> Engine<B> {
         let options = self.options(Grace::default(), Orphans::Ignored);
         let plan = existing::remove(&actual, |c| c.record.id == container.id && !c.is_up(), true, "run --rm", &options);
         Ok(self.prepared(plan, &container.project, "rm", OnFailure::Continue, lock))
+    }
+}
+
+/// As [`Engine::start_attached`], on a host that no engine has.
+pub(super) async fn start_attached(
+    backend: &impl Backend,
+    container: &ContainerRef,
+    console: Console,
+) -> Result<Left, Report> {
+    let step = Step::Start(container.clone());
+    let mut attached = std::pin::pin!(backend.attach(container, console, true));
+    let mut start = std::pin::pin!(backend.perform(&step, &Silent));
+    fault::point("run.starts");
+    let (mut started, mut left) = (false, None);
+    loop {
+        tokio::select! {
+            biased; // whoever is to see its output is there before it begins
+            end = &mut attached, if left.is_none() => left = Some(end),
+            result = &mut start, if !started => {
+                result.map_err(|error| not_started(&error))?;
+                started = true;
+                fault::point("run.started");
+            }
+        }
+        match left.take() {
+            Some(left) if started => return left,
+            waiting => left = waiting, // that it was refused is told by the start, which knows why
+        }
     }
 }
 

@@ -146,7 +146,8 @@ impl Supervisors {
         }
     }
 
-    fn existing(&self, project: &ProjectName) -> Option<Link> {
+    /// Returns the link to a project's supervisor if this process has one.
+    pub(super) fn existing(&self, project: &ProjectName) -> Option<Link> {
         self.links.borrow().get(project).filter(|link| !link.asks.is_closed()).cloned()
     }
 

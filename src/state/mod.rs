@@ -383,9 +383,50 @@ impl State {
     /// When the lock file cannot be made.
     pub fn lock_project(&self, project: &ProjectName) -> Result<ProjectLock, Error> {
         let lock = Lock::wait(&self.paths.project_lock(project))?;
+        self.locked(project, lock)
+    }
+
+    /// Takes the lock of a project unless another command holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn try_lock_project(&self, project: &ProjectName) -> Result<Option<ProjectLock>, Error> {
+        let lock = Lock::if_free(&self.paths.project_lock(project))?;
+        lock.map(|lock| self.locked(project, lock)).transpose()
+    }
+
+    fn locked(&self, project: &ProjectName, lock: Lock) -> Result<ProjectLock, Error> {
         let containers = self.paths.run_containers(project);
         make_dir(&containers)?;
         Ok(ProjectLock { _lock: lock, directory: self.paths.run_project(project), containers })
+    }
+
+    /// Returns the projects of builds: of those that run and of those that were killed.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn builds(&self) -> Result<Vec<ProjectName>, Error> {
+        let names = list_dir(&self.paths.projects())?;
+        let marked = names.iter().filter_map(|name| ProjectName::new(name.strip_suffix(crate::paths::BUILD)?).ok());
+        Ok(marked.collect())
+    }
+
+    /// Marks a project as that of a build, before anything else is made of it. The caller has its lock, or will take it and
+    /// mark it again: who finds a mark and a free lock takes both away.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn mark_build(&self, project: &ProjectName) -> Result<(), Error> {
+        make_dir(&self.paths.projects())?;
+        mark(&self.paths.project_of_build(project))
+    }
+
+    /// Takes the mark away, after all else. The caller has the lock.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn unmark_build(&self, project: &ProjectName) -> Result<(), Error> {
+        remove_file(&self.paths.project_of_build(project))
     }
 
     /// Returns the pid of the command that holds a project's lock, if one does.
@@ -446,6 +487,19 @@ impl Lock {
     /// # Errors
     /// When the file cannot be opened or locked.
     pub fn wait(path: &Path) -> Result<Self, Error> {
+        let never = || Error::Write { path: path.to_owned(), source: io::ErrorKind::WouldBlock.into() };
+        Self::take(path, rustix::fs::FlockOperation::LockExclusive)?.ok_or_else(never)
+    }
+
+    /// As [`Lock::wait`], but for one that somebody holds, which is `None`.
+    ///
+    /// # Errors
+    /// As [`Lock::wait`].
+    pub fn if_free(path: &Path) -> Result<Option<Self>, Error> {
+        Self::take(path, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take(path: &Path, how: rustix::fs::FlockOperation) -> Result<Option<Self>, Error> {
         let error = |source| Error::Write { path: path.to_owned(), source };
         let file = loop {
             if let Some(parent) = path.parent() {
@@ -453,8 +507,11 @@ impl Lock {
             }
             let file =
                 OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(error)?;
-            let lock = || rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
-            rustix::io::retry_on_intr(lock).map_err(|e| error(e.into()))?;
+            match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how)) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(error(e.into())),
+            }
             // A lock on a file that was removed meanwhile keeps nobody out.
             let ours = file.metadata().map_err(error)?;
             if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
@@ -464,7 +521,7 @@ impl Lock {
         if let Err(e) = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id())) {
             tracing::debug!("{}: {e}", path.display()); // a full disk must not keep `down` from making room
         }
-        Ok(Self { _file: file })
+        Ok(Some(Self { _file: file }))
     }
 }
 
@@ -716,6 +773,19 @@ mod tests {
     }
 
     #[test]
+    fn builds_are_those_that_are_marked() {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a temporary directory on a tmpfs");
+        let state = State::open(Paths::new(dir.path().join("root"), dir.path().join("run"))).expect("made");
+        let [one, two] = ["hoist-build-1", "hoist-build-2"].map(|name| ProjectName::new(name).expect("a name"));
+        make_dir(&state.paths().project(&two)).expect("a project's of that name");
+        state.mark_build(&one).expect("marked");
+        state.mark_build(&one).expect("marked again");
+        assert_eq!(state.builds().expect("listed"), std::slice::from_ref(&one));
+        state.unmark_build(&one).expect("unmarked");
+        assert_eq!(state.builds().expect("listed"), []);
+    }
+
+    #[test]
     fn what_a_killed_command_left_half_made_goes_with_the_next_lock_and_its_directory_too() {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a temporary directory on a tmpfs");
         let paths = Paths::new(dir.path().join("root"), dir.path().join("run"));
@@ -737,7 +807,8 @@ mod tests {
         left.sort();
         assert_eq!(left, [format!("a.json.{ours}.tmp"), "b.json".to_owned()]);
 
-        let other = state.lock_project(&blog).expect("locked");
+        assert!(state.try_lock_project(&shop).expect("it asked").is_none(), "somebody has it");
+        let other = state.try_lock_project(&blog).expect("it asked").expect("locked");
         fs::write(paths.run_containers(&blog).join("something"), "").expect("written");
         drop((lock, other));
         assert_eq!(list_dir(&paths.run_projects()).expect("listed"), ["blog"]);

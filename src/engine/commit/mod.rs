@@ -21,6 +21,7 @@ use super::Engine;
 use super::actual::{ActualContainer, pre_start};
 use super::backend::Backend;
 use super::commands::Target;
+use super::container;
 use super::step::ContainerRef;
 use crate::build::changes::Changes;
 use crate::diag::{Diagnostic, Report};
@@ -32,14 +33,10 @@ use crate::image::config::{History, ImageConfig};
 use crate::image::diff::Upper;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
-use crate::runtime::ContainerSpec;
 use crate::state::record::State;
 
 /// Docker makes no image of more layers, and neither do most others take one.
 const LAYERS_MAX: usize = 125;
-
-/// Paths that every container has something mounted on, besides those of its own.
-const ALWAYS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// What `commit` is asked for.
 #[derive(Debug)]
@@ -116,7 +113,7 @@ impl<B: Backend> Engine<B> {
             config.other.insert("author".to_owned(), author.clone().into());
             step.other.insert("author".to_owned(), author.into());
         }
-        let upper = Upper { places: places(&spec), path: spec.rootfs.upper, layers: spec.rootfs.layers };
+        let upper = Upper { places: container::places(&spec), path: spec.rootfs.upper, layers: spec.rootfs.layers };
         let Commit { reference, pause, .. } = commit;
         Ok(PreparedCommit { container, upper, config, step, reference, pause, _lock: lock })
     }
@@ -236,13 +233,6 @@ fn chosen<'a>(
             Err(Diagnostic::error(None, message).help("wait until it runs, and run the command again").into())
         }
     }
-}
-
-/// Returns where something is mounted or made by every start of a container.
-fn places(spec: &ContainerSpec) -> Vec<String> {
-    let of_mounts = spec.mounts.iter().map(|mount| mount.target.clone());
-    let of_devices = spec.devices.iter().map(|device| device.target.clone());
-    ALWAYS.into_iter().map(str::to_owned).chain(of_mounts).chain(of_devices).collect()
 }
 
 /// Says that something could not be asked of the supervisor.
