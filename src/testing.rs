@@ -30,3 +30,28 @@ pub(crate) fn is_root() -> bool {
     }
     root
 }
+
+/// Returns the string literals of a piece of Go, in their order.
+pub(crate) fn go_strings(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut chars = text.chars();
+    while let Some(open) = chars.next() {
+        if !matches!(open, '"' | '`') {
+            continue;
+        }
+        let mut literal = String::new();
+        loop {
+            match chars.next().expect("a literal is closed") {
+                c if c == open => break,
+                '\\' if open == '"' => literal.push(match chars.next().expect("something is escaped") {
+                    'n' => '\n',
+                    't' => '\t',
+                    c => c,
+                }),
+                c => literal.push(c),
+            }
+        }
+        all.push(literal);
+    }
+    all
+}

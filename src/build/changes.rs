@@ -74,7 +74,8 @@ mod tests {
             "env LATE=$MODE",
             "WORKDIR app",
             "USER www-data",
-            "EXPOSE 80 53/udp",
+            "ENV PORTS=\"80 53/udp\"",
+            "EXPOSE $PORTS",
             "VOLUME /data",
             "LABEL a=b \"c d\"=e",
             "STOPSIGNAL SIGQUIT",
@@ -89,7 +90,7 @@ mod tests {
             json!({
                 "User": "www-data",
                 "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
-                "Env": ["PATH=/opt/bin:/bin", "MODE=b", "LATE=b"],
+                "Env": ["PATH=/opt/bin:/bin", "MODE=b", "LATE=b", "PORTS=80 53/udp"],
                 "Entrypoint": ["serve"],
                 "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64},
                 "Volumes": {"/data": {}},

@@ -7,7 +7,7 @@
 use serde_json::json;
 
 use crate::build::context::clean;
-use crate::build::dockerfile::{Command, Healthcheck, Op, Text, expand};
+use crate::build::dockerfile::{Command, Healthcheck, Op, Text, expand, expand_words};
 use crate::diag::{Diagnostic, Span};
 use crate::image::config::{ContainerConfig, HealthcheckConfig};
 
@@ -20,11 +20,12 @@ pub(super) fn fail(span: Span, message: impl Into<String>) -> Failure {
 
 /// Expands a piece of an instruction with the variables of the configuration.
 pub(super) fn text(config: &ContainerConfig, escape: char, text: &Text) -> Result<String, Failure> {
-    let lookup = |name: &str| {
-        let mut found = config.env.iter().rev().filter_map(|e| e.split_once('=')).filter(|(key, _)| *key == name);
-        found.next().map(|(_, value)| value.to_owned())
-    };
-    expand(&text.raw, escape, &lookup).map_err(|e| fail(text.span, e))
+    expand(&text.raw, escape, &|name| variable(config, name)).map_err(|e| fail(text.span, e))
+}
+
+fn variable(config: &ContainerConfig, name: &str) -> Option<String> {
+    let mut found = config.env.iter().rev().filter_map(|e| e.split_once('=')).filter(|(key, _)| *key == name);
+    found.next().map(|(_, value)| value.to_owned())
 }
 
 /// Expands words; one that becomes empty is dropped.
@@ -35,6 +36,16 @@ pub(super) fn texts(config: &ContainerConfig, escape: char, texts: &[Text]) -> R
         if !value.is_empty() {
             all.push((value, one.span));
         }
+    }
+    Ok(all)
+}
+
+/// Expands words, and splits them at the blanks that come out of variables.
+fn words(config: &ContainerConfig, escape: char, texts: &[Text]) -> Result<Vec<(String, Span)>, Failure> {
+    let mut all = Vec::new();
+    for one in texts {
+        let words = expand_words(&one.raw, escape, &|name| variable(config, name)).map_err(|e| fail(one.span, e))?;
+        all.extend(words.into_iter().map(|word| (word, one.span)));
     }
     Ok(all)
 }
@@ -81,7 +92,7 @@ pub(super) fn apply(
             config.working_dir = format!("/{}", in_workdir(config, &wanted));
         }
         Op::Expose(ports) => {
-            for (port, span) in texts(config, escape, ports)? {
+            for (port, span) in words(config, escape, ports)? {
                 let unknown = || fail(span, format!("`{port}` is not a port such as `80`, `53/udp` or `8000-8010`"));
                 for port in expose(&port).ok_or_else(unknown)? {
                     config.exposed_ports.insert(port, json!({}));

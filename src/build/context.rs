@@ -51,13 +51,20 @@ impl Ignore {
     /// Reads what hides files of the context `dir`: the Dockerfile's own list beside it, else that of the context.
     ///
     /// # Errors
-    /// When one is there and cannot be read.
+    /// When one is there and cannot be read, or has a pattern that is none.
     pub(crate) fn load(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
         let mut own = dockerfile.as_os_str().to_owned();
         own.push(".dockerignore");
         for path in [Path::new(&own), &dir.join(".dockerignore")] {
             match std::fs::read(path) {
-                Ok(text) => return Ok(Self::parse(&text)),
+                Ok(text) => {
+                    return match mistake(&text) {
+                        Some(what) => {
+                            Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display())))
+                        }
+                        None => Ok(Self::parse(&text)),
+                    };
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
@@ -144,10 +151,10 @@ pub(crate) fn glob_matches(glob: &[u8], path: &[u8]) -> bool {
             let end = path.iter().position(|b| *b == b'/').unwrap_or(path.len());
             (0..=end).any(|i| glob_matches(rest, &path[i..]))
         }
-        [b'?', rest @ ..] => path.first().is_some_and(|b| *b != b'/') && glob_matches(rest, &path[1..]),
-        [b'[', rest @ ..] => match (class(rest, path.first().copied()), path) {
-            (Some((true, after)), [_, tail @ ..]) => glob_matches(after, tail),
-            _ => false,
+        [b'?', rest @ ..] => first(path).is_some_and(|(c, tail)| c != '/' && glob_matches(rest, tail)),
+        [b'[', rest @ ..] => match first(path).filter(|(c, _)| *c != '/') {
+            Some((c, tail)) => class(rest, c).is_some_and(|(fits, after)| fits && glob_matches(after, tail)),
+            None => false,
         },
         [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
             path.first() == Some(literal) && glob_matches(rest, &path[1..])
@@ -155,29 +162,69 @@ pub(crate) fn glob_matches(glob: &[u8], path: &[u8]) -> bool {
     }
 }
 
-/// Reads a class after its `[`: whether `byte` is in it, and what follows; `None` if it is never closed.
-fn class(glob: &[u8], byte: Option<u8>) -> Option<(bool, &[u8])> {
+/// Takes the first character off; a byte that is no UTF-8 is one by itself, as in Go.
+fn first(text: &[u8]) -> Option<(char, &[u8])> {
+    let chunk = text[..text.len().min(4)].utf8_chunks().next()?;
+    let c = chunk.valid().chars().next();
+    Some((c.unwrap_or(char::REPLACEMENT_CHARACTER), &text[c.map_or(1, char::len_utf8)..]))
+}
+
+/// Reads a class after its `[`: whether `c` is in it, and what follows; `None` if it is none.
+fn class(glob: &[u8], c: char) -> Option<(bool, &[u8])> {
     let (negated, mut rest) = match glob {
         [b'^', rest @ ..] => (true, rest),
         _ => (false, glob),
     };
-    let byte = byte.filter(|b| *b != b'/')?;
     let mut found = false;
-    let mut first = true;
     loop {
-        let (low, after) = match rest {
-            [b']', after @ ..] if !first => return Some((found != negated, after)),
-            [b'\\', c, after @ ..] | [c, after @ ..] => (*c, after),
-            [] => return None,
-        };
-        first = false;
+        let (low, after) = member(rest)?;
         let (high, after) = match after {
-            [b'-', c, after @ ..] if *c != b']' => (*c, after),
+            [b'-', after @ ..] => member(after)?,
             _ => (low, after),
         };
-        found |= (low..=high).contains(&byte);
+        found |= (low..=high).contains(&c);
         rest = after;
+        if let [b']', after @ ..] = rest {
+            return Some((found != negated, after));
+        }
     }
+}
+
+/// Reads a character of a class; what has a meaning there is escaped.
+fn member(glob: &[u8]) -> Option<(char, &[u8])> {
+    match glob {
+        [b'-' | b']', ..] => None,
+        [b'\\', rest @ ..] => first(rest),
+        _ => first(glob),
+    }
+}
+
+/// Returns whether Go's `filepath.Match` would take a pattern.
+fn is_glob(glob: &[u8]) -> bool {
+    match glob {
+        [] => true,
+        [b'\\', rest @ ..] => first(rest).is_some_and(|(_, rest)| is_glob(rest)),
+        [b'[', rest @ ..] => class(rest, 'x').is_some_and(|(_, rest)| is_glob(rest)),
+        [_, rest @ ..] => is_glob(rest),
+    }
+}
+
+/// Returns what is wrong with a `.dockerignore`, if something is.
+fn mistake(text: &[u8]) -> Option<String> {
+    let lines = text.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.starts_with(b"#"));
+    for (i, line) in lines {
+        let shown = String::from_utf8_lossy(line.trim_ascii());
+        if line.trim_ascii() == b"!" {
+            return Some(format!("line {} excepts nothing: write a pattern behind the `!`", i + 1));
+        }
+        if !is_glob(line.trim_ascii()) {
+            return Some(format!(
+                "line {}, `{shown}`, is no pattern: write `\\` before a `[` that begins no class",
+                i + 1
+            ));
+        }
+    }
+    None
 }
 
 /// A build context.
@@ -300,6 +347,7 @@ fn component_matches(part: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{go_strings, say, skip};
 
     #[test]
     fn patterns_match_as_in_docker() {
@@ -323,6 +371,10 @@ mod tests {
             ("[^a-c]x", "bx", false),
             ("[a-c]x", "dx", false),
             ("[a", "a", false),
+            ("[x-]", "x", false),
+            ("a?b", "a☺b", true),
+            ("[а-я]", "ж", true),
+            ("?", "\u{1f600}", true),
             ("a\\*", "a*", true),
             ("a\\*", "ab", false),
             ("*.md", "x/a.md", false),
@@ -360,7 +412,66 @@ mod tests {
             assert_eq!(shown.may_show_below(directory.as_bytes()), may, "{directory}");
         }
         assert!(Ignore::parse(b"!x/**/y\n").may_show_below(b"x/z/z"));
+        assert!(glob_matches(b"?[^a]", b"\xff\xfe"), "bytes that are no text");
         assert_eq!(clean(b"./a//b/../c/"), b"a/c");
         assert_eq!(clean(b"../../x"), b"x");
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_told_with_its_line() {
+        for (text, expected) in [
+            (&b"a\n[b\n"[..], Some("line 2, `[b`, is no pattern")),
+            (b"# [\n!\n", Some("line 2 excepts nothing")),
+            (b"a\\", Some("line 1")),
+            (b"[a-z]*\n!\\[\n", None),
+        ] {
+            let told = mistake(text);
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+        let dir = tempfile::tempdir().expect("writable");
+        std::fs::write(dir.path().join(".dockerignore"), "[").expect("writable");
+        assert!(Ignore::load(dir.path(), Path::new("/nonexistent/Dockerfile")).is_err());
+    }
+
+    /// Compares with moby's own tests (`docs/conformance.md`). `HOIST_CORPUS_PATTERNMATCHER` is the directory of a source
+    /// tree of moby/patternmatcher.
+    #[test]
+    fn patterns_match_as_in_moby() {
+        let Some(tree) = std::env::var_os("HOIST_CORPUS_PATTERNMATCHER") else {
+            return skip("HOIST_CORPUS_PATTERNMATCHER is not set");
+        };
+        let text = std::fs::read_to_string(Path::new(&tree).join("patternmatcher_test.go")).expect("readable");
+        let part = |from: &str, to: &str| {
+            let start = text.find(from).expect("there");
+            let end = start + text[start..].find(to).expect("there");
+            text[start..end].lines().map(str::trim).filter(|line| line.starts_with('{')).collect::<Vec<_>>()
+        };
+        let mut differing = Vec::new();
+        let mut total = 0;
+        let mut check = |line: &str, patterns: &[String], path: &str, expected: bool| {
+            total += 1;
+            let ignore = Ignore::of(patterns.iter().map(String::as_str));
+            let hidden = ignore.hides(&clean(path.as_bytes())).is_some();
+            if hidden != expected {
+                differing.push(line.to_owned());
+            }
+        };
+        for line in part("func TestMatches(", "t.Run(") {
+            let Some((mut patterns, path)) =
+                go_strings(line).split_last().map(|(path, all)| (all.to_vec(), path.clone()))
+            else {
+                continue;
+            };
+            patterns.retain(|pattern| !pattern.is_empty());
+            check(line, &patterns, &path, line.contains(", true}"));
+        }
+        for line in part("var matchTests = ", "\n}\n") {
+            let [pattern, path] = &go_strings(line)[..] else { panic!("{line}") };
+            check(line, std::slice::from_ref(pattern), path, line.contains(", true, nil}"));
+        }
+        say(&format!("patternmatcher_test.go: {} of {total}\n", total - differing.len()));
+        assert!(total > 100);
+        assert_eq!(differing, [""; 0]);
     }
 }

@@ -61,6 +61,12 @@ pub fn build(spec: &BuildSpec, store: &Store) -> Result<Built, Report> {
         Ok(parsed) => parsed,
         Err(diagnostics) => return Err(Report { diagnostics, sources, ..Report::default() }),
     };
+    if parsed.options.error {
+        let diagnostics = dockerfile::check(&parsed);
+        if !diagnostics.is_empty() {
+            return Err(Report { diagnostics, sources, ..Report::default() });
+        }
+    }
     let refused = later::refuse(&parsed);
     if !refused.is_empty() {
         return Err(Report { diagnostics: refused, sources, ..Report::default() });
@@ -865,6 +871,8 @@ mod tests {
             let error = s.error();
             assert!(error.contains(expected) && error.contains("Dockerfile:2:"), "{line}: {error}");
         }
+        fs::write(&s.spec.dockerfile, "# check=error=true\nFROM test:1\nCMD x\n").expect("writable");
+        assert!(s.error().contains("[JSONArgsRecommended]"), "{}", s.error());
         fs::write(&s.spec.dockerfile, "FROM tset:1\nCMD x\n").expect("writable");
         assert!(s.error().contains("did you mean `test:1`?"));
         assert_eq!(s.fixture.store.resolve("shop-web").expect("readable"), None);

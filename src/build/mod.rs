@@ -8,5 +8,8 @@ mod configure;
 pub(crate) mod context;
 pub mod dockerfile;
 pub mod execute;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod later;
 pub mod run;

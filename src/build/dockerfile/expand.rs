@@ -408,4 +408,78 @@ mod tests {
             assert!(expand(text, '\\', &lookup).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn modifiers_take_off_and_replace() {
+        let lookup = |name: &str| match name {
+            "A" => Some("a/b.tar.gz".to_owned()),
+            "P" => Some("*.".to_owned()),
+            "X" => Some("xx".to_owned()),
+            _ => None,
+        };
+        for (text, expected) in [
+            ("${A#*/}", "b.tar.gz"),
+            ("${A#*.}", "tar.gz"),
+            ("${A##*.}", "gz"),
+            ("${A%.*}", "a/b.tar"),
+            ("${A%%.*}", "a/b"),
+            ("${A%%*}", ""),
+            ("${A#$P}", "tar.gz"),
+            ("${A#x}", "a/b.tar.gz"),
+            ("${A#}", "a/b.tar.gz"),
+            ("${NO#x}", ""),
+            ("${A/./-}", "a/b-tar.gz"),
+            ("${A//./-}", "a/b-tar-gz"),
+            ("${A//?/$X}", "xxxxxxxxxxxxxxxxxxxx"),
+            ("${A/\\//:}", "a:b.tar.gz"),
+            ("${A//\\*/}", "a/b.tar.gz"),
+            ("${X//x/$1}", ""),
+            ("${X//x*/y}", "y"),
+            ("${X///-}", "-x-x-"),
+            ("${X//'x'/\"a b\"}", "a ba b"),
+            ("${X/#x/y}", "xx"),
+        ] {
+            assert_eq!(expand(text, '\\', &lookup).as_deref(), Ok(expected), "{text}");
+        }
+        assert_eq!(expand("${A/`//:}", '`', &lookup).as_deref(), Ok("a:b.tar.gz"));
+        for text in
+            ["${A:#x}", "${A:%x}", "${A:/x/y}", "${A/x}", "${A//x}", "${A#\\x}", "${A#x\\", "${A:=x}", "${#A}", "${A^}"]
+        {
+            assert!(expand(text, '\\', &lookup).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_split_at_blanks_that_are_not_quoted() {
+        let lookup = |name: &str| (name == "A").then(|| " 80  81 ".to_owned());
+        for (text, expected) in [
+            ("$A", &["80", "81"][..]),
+            ("x${A}y", &["x", "80", "81", "y"]),
+            ("\"$A\"", &[" 80  81 "]),
+            ("a\\ b c", &["a b", "c"]),
+            ("${NO:-a b}", &["a", "b"]),
+            ("''", &[]),
+        ] {
+            assert_eq!(expand_words(text, '\\', &lookup).expect("valid"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn quotes_mean_nothing_in_a_heredoc() {
+        let lookup = |name: &str| (name == "A").then(|| "1".to_owned());
+        for (text, expected) in
+            [("it's $A\n\"${A}\" '$A' \\$A \\\\\n", "it's 1\n\"1\" '1' $A \\\n"), ("${NO:-\"x\"}", "\"x\"")]
+        {
+            assert_eq!(expand_heredoc(text, &lookup).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_grows_without_end_is_refused() {
+        let lookup = |_: &str| Some("x".repeat(4000));
+        let nested = "${A//?/${A//?/${A}}}";
+        assert!(expand(nested, '\\', &lookup).expect_err("too long").contains("MiB"));
+        assert!(expand(&format!("${{A#{}}}", "*a".repeat(20_000)), '\\', &lookup).is_err());
+        assert!(expand(&"${A:-".repeat(100_000), '\\', &lookup).is_err());
+    }
 }

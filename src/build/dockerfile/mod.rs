@@ -11,7 +11,10 @@ use std::time::Duration;
 use crate::diag::{Diagnostic, Span};
 
 pub mod check;
+#[cfg(test)]
+mod conformance;
 mod expand;
+mod flags;
 mod instructions;
 mod lines;
 mod mounts;
@@ -19,7 +22,7 @@ mod mounts;
 mod tests;
 mod words;
 
-pub use check::check;
+pub use check::{check, check_with};
 pub use expand::{expand, expand_heredoc, expand_words};
 pub use mounts::{Mount, MountKind, Sharing};
 
@@ -276,7 +279,10 @@ pub fn parse(text: &str, file: u16) -> Result<Dockerfile, Vec<Diagnostic>> {
         let error = Diagnostic::error(Some(Span::new(file, 0, 0)), "the Dockerfile has no FROM instruction");
         parser.errors.push(error.help("begin it with the image to build on, such as `FROM debian:12`"));
     }
-    let (escape, warnings, options) = (lines.escape, lines.warnings, lines.options);
+    let (escape, mut warnings, options) = (lines.escape, lines.warnings, lines.options);
+    if options.skips(check::Rule::NoEmptyContinuation) {
+        warnings.clear();
+    }
     parser.finish(|findings| Dockerfile { globals, stages, escape, warnings, options, findings })
 }
 
