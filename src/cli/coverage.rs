@@ -12,8 +12,7 @@ use super::Root;
 /// Commands, or options of one, that are left out, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("bridge", "turns a project into files for Kubernetes: not what hoist is for"),
-    ("publish", "comes with pushing to registries"),
-    ("push", "comes with pushing to registries"),
+    ("publish", "a project as an artifact of a registry is still to come"),
 ];
 
 /// The part of the page that is made.

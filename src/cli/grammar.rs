@@ -15,14 +15,13 @@ const LATER: &[(&str, &str)] = &[
     ("container", "run a project's containers with: hoist up"),
     ("network", ""),
     ("publish", ""),
-    ("push", ""),
     ("serve", ""),
     ("system", ""),
     ("volume", ""),
 ];
 
 /// Commands on images that are to come.
-const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "push", "rm", "save", "tag"];
+const LATER_IMAGE: &[&str] = &["build", "history", "inspect", "prune", "rm", "save", "tag"];
 
 /// Options of docker compose's commands that are to come; the empty name has those before the command.
 const LATER_OPTIONS: &[(&str, &[&str])] =
@@ -138,7 +137,7 @@ mod tests {
             "hoist xyzzy",
             "hoist compose up",
             "hoist container ls",
-            "hoist push",
+            "hoist publish",
             "hoist image rm x",
             "hoist image load x.tar",
             "hoist up -p shop",
@@ -160,7 +159,7 @@ mod tests {
         help: leave `compose` out, as in: hoist up
         error: `hoist container` is not part of this version yet
         help: run a project's containers with: hoist up
-        error: `hoist push` is not part of this version yet
+        error: `hoist publish` is not part of this version yet
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`
         help: name the archive with: hoist image load -i FILE

@@ -1,4 +1,4 @@
-//! `hoist image ls`, `hoist image load` and `hoist image pull`.
+//! `hoist image ls`, `hoist image load`, `hoist image pull` and `hoist image push`.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
 use hoist::event::{Event, Silent, Sink};
 use hoist::image::pull::{self, Outcome, Wanted};
+use hoist::image::push::{self, Pushed};
 use hoist::image::reference::Reference;
 use hoist::image::registry::Client;
 use hoist::image::registry::settings::Settings;
@@ -43,6 +44,18 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "NAME[:TAG|@DIGEST]")]
         images: Vec<String>,
     },
+    /// Give images to their registries
+    Push {
+        /// Print the names of the images alone
+        #[arg(short, long)]
+        quiet: bool,
+        /// Push every tag that an image's name has here
+        #[arg(short, long)]
+        all_tags: bool,
+        /// The images
+        #[arg(required = true, value_name = "NAME[:TAG]")]
+        images: Vec<String>,
+    },
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit, Report> {
@@ -50,9 +63,12 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Resul
     let store = Store::open(&cx.paths().images())?;
     match command {
         Command::Ls { quiet } => list(cx, &store, *quiet)?,
-        Command::Load { .. } | Command::Pull { .. } if cx.dry_run() => {
-            return Err(Report::message("`hoist image load` and `hoist image pull` have no plan: leave --dry-run out"));
+        Command::Load { .. } | Command::Pull { .. } | Command::Push { .. } if cx.dry_run() => {
+            return Err(Report::message(
+                "`hoist image load`, `hoist image pull` and `hoist image push` have no plan: leave --dry-run out",
+            ));
         }
+        Command::Push { quiet, all_tags, images } => return push(cx, &store, *quiet, *all_tags, images).await,
         Command::Pull { quiet, platform, images } => {
             return pull(cx, &store, *quiet, platform.as_deref(), images).await;
         }
@@ -119,6 +135,62 @@ async fn pull<B: Backend>(
             }
             Outcome::Failed(error) => report.diagnostics.push(Diagnostic::from_error(&error)),
             Outcome::Left => {}
+        }
+    }
+    if report.diagnostics.is_empty() { Ok(Exit::Success) } else { Err(report) }
+}
+
+async fn push<B: Backend>(
+    cx: &Context<B>,
+    store: &Store,
+    quiet: bool,
+    all_tags: bool,
+    images: &[String],
+) -> Result<Exit, Report> {
+    let mut wanted: Vec<push::Wanted> = Vec::new();
+    let mut want = |name: String, reference: Reference| {
+        if wanted.iter().all(|wanted| wanted.reference != reference) {
+            wanted.push(push::Wanted { name, reference, required: true });
+        }
+    };
+    for name in images {
+        let reference = Reference::parse(name).map_err(image::Error::from)?;
+        if !all_tags {
+            want(name.clone(), reference);
+            continue;
+        }
+        if name.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
+            return Err(Report::message(format!("`{name}` has a tag, but --all-tags pushes all there are")));
+        }
+        let own = |tagged: &Reference| tagged.familiar_name() == reference.familiar_name() && tagged.digest().is_none();
+        let tags: Vec<Reference> =
+            store.list()?.into_iter().filter_map(|listed| listed.reference).filter(own).collect();
+        if tags.is_empty() {
+            return Err(image::Error::NotHere(name.clone()).into());
+        }
+        tags.into_iter().for_each(|tagged| want(tagged.familiar(), tagged));
+    }
+    let mut interrupts = Interrupts::listen();
+    let client = Client::new(Settings::new(|name| std::env::var(name).ok()).map_err(image::Error::from)?);
+    let now = jiff::Timestamp::now().as_second();
+    let silent = Silent;
+    let events: &dyn Sink = if quiet { &silent } else { cx.output() };
+    events.send(Event::Begin { verb: "push", total: wanted.len() });
+    let outcomes = tokio::select! {
+        outcomes = push::push(&client, store, &wanted, now, events) => Some(outcomes),
+        () = interrupts.next() => None,
+    };
+    events.send(Event::End);
+    let Some(outcomes) = outcomes else { return Ok(Exit::Interrupted) };
+    let mut report = Report::default();
+    for (wanted, outcome) in wanted.iter().zip(outcomes?) {
+        match outcome {
+            Ok(_) if quiet => cx.output().data(&format!("{}\n", wanted.reference)),
+            Ok(Pushed { digest, size }) => {
+                let tag = wanted.reference.tag().unwrap_or("latest");
+                cx.output().data(&format!("{tag}: digest: {digest} size: {size}\n"));
+            }
+            Err(error) => report.diagnostics.push(Diagnostic::from_error(&error)),
         }
     }
     if report.diagnostics.is_empty() { Ok(Exit::Success) } else { Err(report) }

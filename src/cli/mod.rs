@@ -34,6 +34,7 @@ mod plan;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod restart;
 mod rm;
 mod run;
@@ -165,6 +166,7 @@ enum Command {
     Watch(watch::Args),
     /// Fetch the images of services
     Pull(pull::Args),
+    Push(push::Args),
     /// Show what containers wrote
     Logs(logs::Args),
     /// Run a command in a running container
@@ -276,6 +278,7 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
             Command::Watch(_) if cx.dry_run() => Err(Report::message("`hoist watch` has no plan: leave --dry-run out")),
             Command::Watch(args) => watch::run(&cx, args).await,
             Command::Pull(args) => pull::run(&cx, args).await,
+            Command::Push(args) => push::run(&cx, args).await,
             Command::Logs(args) => logs::run(&cx, args).await,
             Command::Exec(_) if cx.dry_run() => Err(Report::message("`hoist exec` has no plan: leave --dry-run out")),
             Command::Exec(args) => exec::run(&cx, args).await,
@@ -451,6 +454,8 @@ mod tests {
             "hoist pull --ignore-buildable --ignore-pull-failures --include-deps -q --policy always web",
             "hoist up --pull always --quiet-pull -d",
             "hoist image pull -q --platform linux/arm64 nginx redis:7",
+            "hoist push --ignore-push-failures --include-deps -q web",
+            "hoist image push -q -a shop-web",
             "hoist version --short",
         ] {
             let parsed = parse(line.split(' '));

@@ -48,6 +48,17 @@ pub struct Fetch {
     pub required: bool,
 }
 
+/// An image that its registry shall have.
+#[derive(Debug, Clone)]
+pub struct Give {
+    /// Its name.
+    pub reference: String,
+    /// Where the file names it.
+    pub place: Option<Span>,
+    /// That it cannot be given is an error.
+    pub required: bool,
+}
+
 /// What became of it.
 #[derive(Debug)]
 pub enum Fetched {
@@ -155,6 +166,13 @@ pub trait Backend: Host {
     /// # Errors
     /// When none of them can be fetched for a reason of this host.
     fn fetch(&self, wanted: &[Fetch], events: &dyn Sink) -> impl Future<Output = Result<Vec<Fetched>, Report>>;
+
+    /// Gives images to their registries, all at once; returns why each of them could not be given, if it could not.
+    ///
+    /// # Errors
+    /// When none of them can be given for a reason of this host.
+    fn push(&self, wanted: &[Give], events: &dyn Sink)
+    -> impl Future<Output = Result<Vec<Option<Diagnostic>>, Report>>;
 
     /// Removes images that earlier builds of a project have left without a name, but for those that a container has.
     ///

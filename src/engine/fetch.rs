@@ -1,12 +1,13 @@
 //! Images of this host: whether one is here, what is known of it, and how it is fetched.
 
-use super::backend::{Fetch, Fetched, Presence};
+use super::backend::{Fetch, Fetched, Give, Presence};
 use super::inventory::ImageDetails;
 use crate::diag::{Diagnostic, Report};
 use crate::event::Sink;
 use crate::image::config::Platform;
 use crate::image::digest::Digest;
 use crate::image::pull::{self, Outcome, Wanted};
+use crate::image::push;
 use crate::image::reference::Reference;
 use crate::image::registry::Client;
 use crate::image::registry::settings::Settings;
@@ -67,6 +68,22 @@ pub(super) async fn fetch(store: &Store, wanted: &[Fetch], events: &dyn Sink) ->
         Outcome::Left => Fetched::Left,
     });
     Ok(told.collect())
+}
+
+pub(super) async fn push(store: &Store, wanted: &[Give], events: &dyn Sink) -> Result<Vec<Option<Diagnostic>>, Report> {
+    let one = |give: &Give| -> Result<push::Wanted, Report> {
+        let reference = Reference::parse(&give.reference)
+            .map_err(|e| Report::from(Diagnostic { span: give.place, ..Diagnostic::from_error(&e) }))?;
+        Ok(push::Wanted { name: give.reference.clone(), reference, required: give.required })
+    };
+    let all: Vec<push::Wanted> = wanted.iter().map(one).collect::<Result<_, _>>()?;
+    let settings = Settings::new(|name| std::env::var(name).ok()).map_err(image::Error::from)?;
+    let outcomes = push::push(&Client::new(settings), store, &all, now(), events).await?;
+    let failures = outcomes.into_iter().zip(wanted).map(|(outcome, give)| {
+        let error = outcome.err()?;
+        Some(Diagnostic { span: give.place, ..Diagnostic::from_error(&error) })
+    });
+    Ok(failures.collect())
 }
 
 pub(super) fn now() -> i64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
-use super::backend::{Backend, Building, Fetch, Fetched, Presence};
+use super::backend::{Backend, Building, Fetch, Fetched, Give, Presence};
 use super::up::hooks_with_images;
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report};
@@ -239,6 +239,65 @@ impl<B: Backend> Engine<B> {
             events.send(Event::Warning(format!(
                 "some service images must be built from source: hoist up --build {list}"
             )));
+        }
+        if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
+    }
+}
+
+/// What `push` is asked for.
+#[derive(Debug)]
+pub struct Push<'a> {
+    /// The model.
+    pub project: &'a Project,
+    /// The services; none is all.
+    pub services: &'a [String],
+    /// Also those that the named ones depend on.
+    pub include_deps: bool,
+    /// Images that cannot be given are warnings.
+    pub ignore_failures: bool,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Gives the images of services that are built and say how they are called to their registries.
+    ///
+    /// # Errors
+    /// Unknown services; images that could not be given, unless that is asked to be ignored.
+    pub async fn push(&self, request: &Push<'_>, events: &dyn Sink) -> Result<(), Report> {
+        let graph = Graph::of_project(request.project)?;
+        let graph = match request.include_deps {
+            true => graph.select(request.services)?,
+            false => graph.select_alone(request.services)?,
+        };
+        let mut wanted: Vec<Give> = Vec::new();
+        for service in graph.order().filter_map(|name| request.project.services.get(name)) {
+            match service.image.as_ref().filter(|_| service.build.is_some()) {
+                Some(image) if wanted.iter().any(|give| give.reference == image.value) => {}
+                Some(image) => wanted.push(Give {
+                    reference: image.value.clone(),
+                    place: Some(image.span),
+                    required: !request.ignore_failures,
+                }),
+                None => events.send(Event::Progress {
+                    subject: Subject::Image(service.name.to_string()),
+                    progress: Progress::Done("Skipped"),
+                    elapsed: Duration::ZERO,
+                    detail: None,
+                }),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        events.send(Event::Begin { verb: "push", total: wanted.len() });
+        let result = self.backend.push(&wanted, events).await;
+        events.send(Event::End);
+        let mut report = Report::default();
+        for diagnostic in result?.into_iter().flatten() {
+            if request.ignore_failures {
+                events.send(Event::Warning(diagnostic.message));
+            } else {
+                report.diagnostics.push(diagnostic);
+            }
         }
         if report.diagnostics.is_empty() { Ok(()) } else { Err(report) }
     }

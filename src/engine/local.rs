@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::actual::Actual;
-use super::backend::{Backend, Building, ExecRequest, Fetch, Fetched, Presence};
+use super::backend::{Backend, Building, ExecRequest, Fetch, Fetched, Give, Presence};
 use super::choices::LocalChoices;
 use super::console::{Console, Left};
 use super::container::ImageFacts;
@@ -283,6 +283,10 @@ impl Backend for Local {
 
     async fn fetch(&self, wanted: &[Fetch], events: &dyn Sink) -> Result<Vec<Fetched>, Report> {
         super::fetch::fetch(&self.images, wanted, events).await
+    }
+
+    async fn push(&self, wanted: &[Give], events: &dyn Sink) -> Result<Vec<Option<Diagnostic>>, Report> {
+        super::fetch::push(&self.images, wanted, events).await
     }
 
     fn prune_builds(&self, project: &ProjectName) -> Result<(), Report> {

@@ -345,12 +345,13 @@ fn a_layer_that_is_larger_than_allowed_is_stopped_on_the_way() {
     let bomb = gzip(&[tar().dir("./").end(), vec![0; 4 << 20]].concat());
     let dir = tempfile::tempdir().expect("a directory");
     let source = flate2::read::GzDecoder::new(&bomb[..]);
-    let error = unpack_stream_within(source, "l.tar", 1000, dir.path(), Limits { entries: 9, bytes: 1 << 30, ..small });
+    let error =
+        unpack_stream_within(source, "l.tar", 1000, dir.path(), Limits { entries: 9, bytes: 1 << 30, ..small }, None);
     let error = error.map(drop).expect_err("it grows too much").to_string();
     assert_eq!(error, "layer `l.tar` is larger than allowed: the limit is 1000 times its compressed size");
     let source = flate2::read::GzDecoder::new(&bomb[..]);
     let limits = Limits { entries: 9, bytes: 1 << 30, ..small };
-    unpack_stream_within(source, "l.tar", 10_000, dir.path(), limits).expect("no more than that");
+    unpack_stream_within(source, "l.tar", 10_000, dir.path(), limits, None).expect("no more than that");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Digests: `sha256:` and 64 hex digits, checked once; and a reader that computes one on the way.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -98,6 +98,38 @@ impl<R: Read> Read for HashingReader<R> {
         self.hash.update(&buf[..n]);
         self.count += n as u64;
         Ok(n)
+    }
+}
+
+/// Writes bytes on and hashes them.
+pub(crate) struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+    /// Bytes written so far.
+    pub(crate) count: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), count: 0 }
+    }
+
+    /// Returns the digest, and what was written to.
+    pub(crate) fn finish(self) -> (Digest, W) {
+        (Digest(hex(&self.hash.finalize())), self.inner)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf)?;
+        self.hash.update(&buf[..n]);
+        self.count += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -16,10 +16,11 @@ use crate::image::config::{
     ArchiveManifest, Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest, host_architecture,
 };
 use crate::image::digest::{Digest, HashingReader};
+use crate::image::frame::FRAME;
 use crate::image::reference::Reference;
 use crate::image::store::{Scratch, Store};
 use crate::image::tarball::{self, Kind, TarError, show};
-use crate::image::unpack::{Limits, Unpacked, unpack};
+use crate::image::unpack::{Limits, Unpacked, unpack_framed};
 use crate::image::{Error, is_full, platform};
 
 /// Largest document kept in memory, and largest sum of them (CVE-2020-1702).
@@ -286,9 +287,10 @@ impl Load<'_> {
     }
 }
 
-/// Decompresses on this thread, hashes and unpacks on another.
+/// Decompresses on this thread, hashes and unpacks on another; what else is needed to make the tar again is written beside
+/// the directory.
 pub(crate) fn unpack_stream(source: impl Read, name: &str, size: u64, fs: &Path) -> Result<(Unpacked, Digest), Error> {
-    unpack_stream_within(source, name, size, fs, Limits::default())
+    unpack_stream_within(source, name, size, fs, Limits::default(), Some(&fs.with_file_name(FRAME)))
 }
 
 /// As [`unpack_stream`], with limits.
@@ -298,6 +300,7 @@ pub(crate) fn unpack_stream_within(
     size: u64,
     fs: &Path,
     limits: Limits,
+    frame: Option<&Path>,
 ) -> Result<(Unpacked, Digest), Error> {
     let (sender, receiver): (SyncSender<io::Result<Vec<u8>>>, _) = sync_channel(4);
     let failed = |error: io::Error| match error.kind() {
@@ -307,7 +310,7 @@ pub(crate) fn unpack_stream_within(
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || {
             let mut source = HashingReader::new(ChunkReader { receiver, chunk: Vec::new(), at: 0 });
-            let unpacked = unpack(&mut source, name, fs, limits)?;
+            let unpacked = unpack_framed(&mut source, name, fs, limits, frame)?;
             Ok((unpacked, source.finish()))
         });
         let mut total = 0_u64;

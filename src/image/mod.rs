@@ -10,12 +10,14 @@ pub mod config;
 pub mod diff;
 pub mod digest;
 pub mod fixup;
+pub(crate) mod frame;
 mod ingest;
 pub mod load;
 mod mount;
 pub mod pin;
 pub mod platform;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod store;
@@ -166,6 +168,20 @@ pub enum Error {
         /// Megabytes.
         free: u64,
     },
+    /// There is no such image here.
+    #[error("image `{0}` is not in the store")]
+    NotHere(String),
+    /// A name that a digest ends, or none at all, cannot be given.
+    #[error("`{0}` cannot be pushed: a digest comes from what is pushed")]
+    PushDigest(String),
+    /// A layer's tar cannot be made again.
+    #[error("layer {layer} cannot be made again: {reason}")]
+    Remake {
+        /// The first digits of its digest.
+        layer: String,
+        /// Why not.
+        reason: String,
+    },
     /// An image's layers cannot be mounted.
     #[error("cannot mount image `{image}`")]
     Mount {
@@ -192,6 +208,11 @@ impl Explain for Error {
             Self::Archive(_) | Self::Missing(_) | Self::Digest { .. } => {
                 Some("get the archive again; nothing was loaded".into())
             }
+            Self::NotHere(_) => Some("build it, or see what is there with: hoist image ls".into()),
+            Self::PushDigest(_) => Some("name it by a tag".into()),
+            Self::Remake { .. } => Some(
+                "it was unpacked by an earlier version, or says two things of one file; build the image anew".into(),
+            ),
             Self::Reference(_)
             | Self::Store { .. }
             | Self::Damaged { .. }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! blobs/sha256/ab/<hex>            configurations and manifests, never changed
-//! layers/<diff id>/{fs/,meta.json} unpacked layers; `durable` beside them once they were synced
+//! layers/<diff id>/{fs/,meta.json} unpacked layers; `durable` beside them once they were synced, and `frame` (see there)
 //! layers/tmp/<n>, <n>.lock         being written; whoever gets the lock of a left-over removes it
 //! layers/tmp/.small-<pid>-<n>      a small file being written, left over when there is no such process
 //! layers/blobs/<hex>               one line: the diff id inside a compressed blob, to skip work
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fault;
-use crate::image::config::ImageConfig;
+use crate::image::config::{ImageConfig, Manifest};
 use crate::image::digest::{Digest, chain_ids};
 use crate::image::fixup::{self, Placed};
 use crate::image::reference::Reference;
@@ -95,6 +95,19 @@ pub struct Origin {
     pub digest: Digest,
     /// When that was last so, in seconds since the epoch.
     pub pulled: i64,
+}
+
+/// An image's manifest, as a registry has it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// One of the image's names.
+    pub(crate) reference: Reference,
+    /// It is the registry of that name.
+    pub(crate) pulled: bool,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) manifest: Manifest,
+    /// The layers' diff ids, base first, as many as the manifest has.
+    pub(crate) diffs: Vec<Digest>,
 }
 
 /// An image that was pulled and is to be named.
@@ -318,6 +331,44 @@ impl Store {
             return Ok(None);
         };
         Ok(Some(Origin { id, digest, pulled }))
+    }
+
+    /// Returns the manifests that are known of named images.
+    pub(crate) fn known(&self) -> Result<Vec<Known>, Error> {
+        let mut names = BTreeMap::new();
+        self.collect_refs(&self.root.join("refs"), &mut Vec::new(), &mut names)?;
+        let mut known = Vec::new();
+        for (reference, record) in names {
+            let Some(digest) = record.manifest else { continue };
+            let (Some(bytes), Some(config)) = (self.document(&digest)?, self.document(&record.image)?) else {
+                continue;
+            };
+            let manifest: Result<Manifest, _> = serde_json::from_slice(&bytes);
+            let config: Result<ImageConfig, _> = serde_json::from_slice(&config);
+            // They were checked when they came.
+            let (Ok(manifest), Ok(config)) = (manifest, config) else { continue };
+            let diffs = config.rootfs.diff_ids;
+            if diffs.len() == manifest.layers.len() {
+                known.push(Known { reference, pulled: record.pulled.is_some(), bytes, manifest, diffs });
+            }
+        }
+        Ok(known)
+    }
+
+    /// Writes down that a registry has an image under this name, if the name is still that image's.
+    pub(crate) fn note_pushed(
+        &self,
+        reference: &Reference,
+        id: &Digest,
+        manifest: &[u8],
+        now: i64,
+    ) -> Result<(), Error> {
+        if self.find(reference)?.as_ref() != Some(id) {
+            return Ok(());
+        }
+        let digest = self.put_blob(manifest)?;
+        let (manifest, resolved) = (Some(digest.clone()), Some(digest));
+        self.write_tag(reference, &RefRecord { image: id.clone(), manifest, resolved, pulled: Some(now) })
     }
 
     /// Returns when an image was given this name, in seconds since the epoch.
@@ -691,6 +742,11 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// Returns the place of something unfinished.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Makes an empty layer directory with `fs` in it and returns it.
     pub(crate) fn layer(&self, name: &str) -> Result<PathBuf, Error> {
         let dir = self.dir.join(name);

@@ -93,6 +93,10 @@ impl<R: Read> Reader<R> {
         self.inner
     }
 
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// Returns the next entry. Data of the one before that was not read is skipped.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extensions = Extensions::default();

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::image::digest::Digest;
+use crate::image::frame::Tap;
 use crate::image::tarball::{self, Entry, Kind, TarError, show};
 use crate::image::{Error, store_error};
 use crate::sys;
@@ -125,7 +126,23 @@ pub(crate) fn unescape(text: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// When the tar is damaged or hostile, or cannot be written; the directory is then the caller's to remove.
+#[cfg(test)]
 pub(crate) fn unpack(tar: impl Read, layer: &str, fs: &Path, limits: Limits) -> Result<Unpacked, Error> {
+    unpack_framed(tar, layer, fs, limits, None)
+}
+
+/// Unpacks `tar` into the empty directory `fs` and reads the source to its end; what else is needed to make the tar again
+/// is written to `frame`, unless it cannot be told.
+///
+/// # Errors
+/// When the tar is damaged or hostile, or cannot be written; the directory is then the caller's to remove.
+pub(crate) fn unpack_framed(
+    tar: impl Read,
+    layer: &str,
+    fs: &Path,
+    limits: Limits,
+    frame: Option<&Path>,
+) -> Result<Unpacked, Error> {
     let root = rustix::fs::open(fs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| store_error("open", fs)(e.into()))?;
     let free = rustix::fs::fstatvfs(&root).map_err(|e| store_error("measure", fs)(e.into()))?;
@@ -139,10 +156,11 @@ pub(crate) fn unpack(tar: impl Read, layer: &str, fs: &Path, limits: Limits) -> 
         times: BTreeMap::from([(Vec::new(), (0, 0))]),
         implied: BTreeSet::from([Vec::new()]),
         lower_links: BTreeMap::new(),
+        filled: None,
         out: Unpacked::default(),
         buffer: vec![0; 256 << 10],
     };
-    let mut reader = tarball::Reader::new(tar);
+    let mut reader = tarball::Reader::new(Tap::new(tar, frame)?);
     while let Some(entry) = reader.next().map_err(tar_error)? {
         tree.out.entries += 1;
         tree.out.bytes = tree.out.bytes.saturating_add(entry.size);
@@ -158,11 +176,22 @@ pub(crate) fn unpack(tar: impl Read, layer: &str, fs: &Path, limits: Limits) -> 
             let (what, path) = (format!("layer `{layer}`"), fs.to_owned());
             return Err(Error::NoRoom { what, path, kib: room >> 10, inodes: free.f_favail });
         }
+        if entry.kind == Kind::File {
+            reader.inner_mut().begin_content();
+        }
         tree.apply(&entry, &mut reader)?;
+        reader.inner_mut().end_content(tree.filled.take().as_deref());
     }
     // What follows the end of the archive counts for its digest.
-    io::copy(&mut reader.into_inner(), &mut io::sink()).map_err(|e| tar_error(e.into()))?;
-    tree.finish()
+    let mut rest = reader.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(|e| tar_error(e.into()))?;
+    let unpacked = tree.finish()?;
+    if let Some(path) = frame
+        && !rest.finish().map_err(store_error("write", path))?
+    {
+        std::fs::remove_file(path).map_err(store_error("remove", path))?;
+    }
+    Ok(unpacked)
 }
 
 /// Returns a name's components, or why it is refused.
@@ -196,6 +225,8 @@ struct Tree {
     times: BTreeMap<Vec<u8>, (i64, u32)>,
     implied: BTreeSet<Vec<u8>>,
     lower_links: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where the content of the last file went.
+    filled: Option<Vec<u8>>,
     out: Unpacked,
     buffer: Vec<u8>,
 }
@@ -440,6 +471,7 @@ impl Tree {
                 Err(e) => return Err(Error::Read(e)),
             }
         }
+        self.filled = Some(place.path.clone());
         self.attributes(&file, entry).map_err(|e| write(e.into()))?;
         rustix::fs::futimens(&file, &times(entry.mtime)).map_err(|e| write(e.into()))
     }

@@ -48,6 +48,7 @@ mod process;
 mod ps;
 mod publish;
 mod pull;
+mod push;
 mod recreate;
 mod release;
 mod restart;

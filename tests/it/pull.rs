@@ -380,7 +380,7 @@ fn what_does_not_pass_is_one_clear_error_and_leaves_nothing() {
     error: [REGISTRY] allows no further pull for now: toomanyrequests: You have reached your pull rate limit (100 pulls in 6 h, 0 left)
     help: log in with `docker login [REGISTRY]` for a higher limit, wait, or set HOIST_REGISTRY_MIRROR to a mirror
     error: [REGISTRY] sent nothing for 1 s while the manifest of `[REGISTRY]/app:1` was fetched
-    help: it was tried several times; check the network, then pull again
+    help: it was tried several times; check the network, then try again
     error: [REGISTRY] redirects the request for the manifest of `[REGISTRY]/app:1` again and again
     error: the manifest of `[REGISTRY]/app:1` from [REGISTRY] is larger than 4194304 bytes
     error: `[REGISTRY]/app:1` is stored on [REGISTRY] in the old manifest form, schema 1, which is not supported

@@ -80,22 +80,26 @@ pub enum Error {
         source: ConnectError,
     },
     /// The connection broke.
-    #[error("the connection to {host} broke while {what} was fetched")]
+    #[error("the connection to {host} broke while {what} was {verb}")]
     Broken {
         /// Which host.
         host: String,
-        /// What was fetched.
+        /// What was fetched or sent.
         what: String,
+        /// Which of the two.
+        verb: &'static str,
         /// How.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Nothing came for too long.
-    #[error("{host} sent nothing for {} s while {what} was fetched", .after.as_secs())]
+    #[error("{host} {} nothing for {} s while {what} was {verb}", if *.verb == "sent" { "took" } else { "sent" }, .after.as_secs())]
     Stalled {
         /// Which host.
         host: String,
-        /// What was fetched.
+        /// What was fetched or sent.
         what: String,
+        /// Which of the two.
+        verb: &'static str,
         /// For how long.
         after: Duration,
     },
@@ -360,7 +364,7 @@ impl Explain for Error {
             Self::RateLimited { .. } => "wait, or set HOIST_REGISTRY_MIRROR to a mirror".into(),
             Self::Unreachable { source, registry } => return source.help(registry),
             Self::Broken { .. } | Self::Stalled { .. } => {
-                "it was tried several times; check the network, then pull again".into()
+                "it was tried several times; check the network, then try again".into()
             }
             Self::Status { status: 500..=599, .. } => "the registry has a problem of its own; try again later".into(),
             Self::Status { status: 407, .. } => "put the proxy's user and password into HTTPS_PROXY".into(),

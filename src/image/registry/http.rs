@@ -1,6 +1,6 @@
 //! One HTTP request over a connection of our own: plain or TLS, straight or through a proxy, kept for the next one.
 //!
-//! The only file that names the HTTP and TLS crates. Knows nothing of registries, redirects and credentials.
+//! The only file that names the TLS crates, and beside `payload` the HTTP crates. Knows nothing of registries, redirects and credentials.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -26,6 +26,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use super::error::{ConnectError, Error, clean};
 use super::names;
+use super::payload::{Outgoing, Payload};
 use super::settings::{Proxy, Settings};
 use super::url::{Origin, Url, bracketed};
 
@@ -39,16 +40,16 @@ const CERTS_D: &str = "/etc/docker/certs.d";
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Outgoing>;
 
 /// What is asked.
 pub(super) struct Question<'a> {
-    /// `GET`, `HEAD` or `POST`.
+    /// `GET`, `HEAD`, `POST` or `PUT`.
     pub(super) method: &'static str,
     pub(super) url: &'a Url,
     pub(super) headers: Vec<(&'static str, String)>,
-    /// A form's text; sent with its content type.
-    pub(super) form: Option<String>,
+    /// What is sent.
+    pub(super) payload: Payload,
     /// What it is for, in words, for errors.
     pub(super) what: &'a str,
 }
@@ -68,6 +69,7 @@ pub(super) struct Answer<'h> {
     body: Incoming,
     host: String,
     what: String,
+    verb: &'static str,
     /// Goes back when the body has been read.
     connection: Option<(Origin, Sender)>,
     http: &'h Http,
@@ -91,11 +93,22 @@ impl Http {
                     .await
                     .map_err(|source| Error::Unreachable { registry: origin.authority(), source })?,
             };
-            let sent = async {
-                sender.ready().await?;
-                sender.send_request(self.request(question)).await
+            let ended = {
+                let mut sent = std::pin::pin!(async {
+                    sender.ready().await?;
+                    sender.send_request(self.request(question)).await
+                });
+                let mut gone = question.payload.sent();
+                loop {
+                    let ended = timeout(self.stall, &mut sent).await;
+                    // As long as something is taken, nothing stalls.
+                    let before = std::mem::replace(&mut gone, question.payload.sent());
+                    if ended.is_ok() || gone == before {
+                        break ended;
+                    }
+                }
             };
-            let broken = match timeout(self.stall, sent).await {
+            let broken = match ended {
                 Ok(Ok(response)) => {
                     let (head, body) = response.into_parts();
                     return Ok(Answer {
@@ -104,37 +117,42 @@ impl Http {
                         body,
                         host: origin.authority(),
                         what: question.what.to_owned(),
+                        verb: question.payload.verb(),
                         connection: Some((origin.clone(), sender)),
                         http: self,
                     });
                 }
-                // The other end had closed it while it was idle; nothing we ask changes anything, so ask again.
-                Ok(Err(_)) if reused => continue,
+                // The other end had closed it while it was idle; nothing we ask does harm the second time, so ask again. Of a
+                // file it may have got a part, which is then no upload to go on with.
+                Ok(Err(_)) if reused && question.payload.sent() == 0 => continue,
                 Ok(Err(error)) => error,
-                Err(_) => return Err(self.stalled(origin, question.what)),
+                Err(_) => return Err(self.stalled(origin, question)),
             };
             return Err(if broken.is_parse() {
                 Error::NotARegistry { host: origin.authority(), got: "something that is not HTTP".into() }
             } else {
-                Error::Broken { host: origin.authority(), what: question.what.to_owned(), source: cause(broken) }
+                let (what, verb) = (question.what.to_owned(), question.payload.verb());
+                Error::Broken { host: origin.authority(), what, verb, source: cause(broken) }
             });
         }
     }
 
-    fn stalled(&self, origin: &Origin, what: &str) -> Error {
-        Error::Stalled { host: origin.authority(), what: what.to_owned(), after: self.stall }
+    fn stalled(&self, origin: &Origin, question: &Question<'_>) -> Error {
+        let (what, verb) = (question.what.to_owned(), question.payload.verb());
+        Error::Stalled { host: origin.authority(), what, verb, after: self.stall }
     }
 
     fn proxy(&self, origin: &Origin) -> Option<&Proxy> {
         self.settings.proxies.of(origin.https, &origin.host, origin.port)
     }
 
-    fn request(&self, question: &Question<'_>) -> hyper::Request<Full<Bytes>> {
+    fn request(&self, question: &Question<'_>) -> hyper::Request<Outgoing> {
         let Url { origin, path } = question.url;
-        let mut request = hyper::Request::new(Full::new(Bytes::from(question.form.clone().unwrap_or_default())));
+        let mut request = hyper::Request::new(question.payload.body());
         *request.method_mut() = match question.method {
             "HEAD" => hyper::Method::HEAD,
             "POST" => hyper::Method::POST,
+            "PUT" => hyper::Method::PUT,
             _ => hyper::Method::GET,
         };
         // A proxy for plain http is told the whole URL (RFC 9112, section 3.2.2).
@@ -151,8 +169,8 @@ impl Http {
         set(header::HOST, &origin.authority());
         set(header::USER_AGENT, concat!("hoist/", env!("CARGO_PKG_VERSION")));
         set(header::ACCEPT_ENCODING, "identity");
-        if question.form.is_some() {
-            set(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(kind) = question.payload.kind() {
+            set(header::CONTENT_TYPE, kind);
         }
         if let Some(authorization) = proxy.and_then(|p| p.authorization.as_ref()) {
             set(header::PROXY_AUTHORIZATION, authorization);
@@ -356,12 +374,12 @@ impl Answer<'_> {
                 }
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
-                    let (host, what) = (self.host.clone(), self.what.clone());
-                    return Err(Error::Broken { host, what, source: cause(error) });
+                    let (host, what, verb) = (self.host.clone(), self.what.clone(), self.verb);
+                    return Err(Error::Broken { host, what, verb, source: cause(error) });
                 }
                 Err(_) => {
-                    let (host, what) = (self.host.clone(), self.what.clone());
-                    return Err(Error::Stalled { host, what, after: self.http.stall });
+                    let (host, what, verb) = (self.host.clone(), self.what.clone(), self.verb);
+                    return Err(Error::Stalled { host, what, verb, after: self.http.stall });
                 }
             };
             if let Ok(data) = frame.into_data() {

@@ -11,8 +11,10 @@ pub(crate) mod credentials;
 pub mod error;
 mod http;
 mod names;
+mod payload;
 pub mod settings;
 mod tokens;
+pub(crate) mod upload;
 mod url;
 
 use std::cell::{OnceCell, RefCell};
@@ -25,6 +27,7 @@ use serde::Deserialize;
 use self::credentials::{DockerConfig, Found};
 use self::error::{ConnectError, Error, clean};
 use self::http::{Answer, Http, Question};
+use self::payload::Payload;
 use self::settings::{Settings, is_loopback};
 use self::url::{Origin, Url, split_port};
 use crate::image::config::{Descriptor, INDEX_TYPES, MANIFEST_TYPES};
@@ -108,6 +111,20 @@ struct Subject<'a> {
     what: &'a str,
     /// A manifest, whose absence means that there is no such image.
     manifest: bool,
+    /// It is for a push, which may take blobs from these other repositories.
+    push: Option<&'a [String]>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+struct Ask<'a> {
+    method: &'static str,
+    /// Below the repository API's root, if no URL was given.
+    path: &'a str,
+    /// Where the registry has said.
+    url: Option<Url>,
+    range: Option<String>,
+    payload: Payload,
 }
 
 #[derive(Deserialize)]
@@ -196,7 +213,7 @@ impl Client {
     ) -> Result<Fetched, Error> {
         let image = reference.familiar();
         let what = format!("the manifest of `{image}`");
-        let subject = Subject { image: &image, what: &what, manifest: true };
+        let subject = Subject { image: &image, what: &what, manifest: true, push: None };
         let places = self.places(reference);
         self.first_of(&places, from, async |number, place| {
             self.retrying(async || {
@@ -227,7 +244,7 @@ impl Client {
     pub(crate) async fn head(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
         let image = reference.familiar();
         let what = format!("the manifest of `{image}`");
-        let subject = Subject { image: &image, what: &what, manifest: true };
+        let subject = Subject { image: &image, what: &what, manifest: true, push: None };
         let target = reference.tag().unwrap_or("latest");
         let places = self.places(reference);
         let found = self.first_of(&places, 0, async |_, place| {
@@ -290,7 +307,7 @@ impl Client {
         mut take: impl AsyncFnMut(Bytes) -> bool,
     ) -> Result<(), Error> {
         let image = reference.familiar();
-        let subject = Subject { image: &image, what, manifest: false };
+        let subject = Subject { image: &image, what, manifest: false, push: None };
         let places = self.places(reference);
         let (mut number, mut done, mut failures) = (from, 0, 0);
         loop {
@@ -418,13 +435,26 @@ impl Client {
         subject: &Subject<'_>,
         range: Option<String>,
     ) -> Result<Answer<'_>, Error> {
+        let ask = Ask { method, path, url: None, range, payload: Payload::Nothing };
+        self.request(&ask, place, reference, subject).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends a request, with what the place wants to see of us; returns the answer, if it is a success, and what gave it.
+    async fn request(
+        &self,
+        ask: &Ask<'_>,
+        place: &Place,
+        reference: &Reference,
+        subject: &Subject<'_>,
+    ) -> Result<(Answer<'_>, Url), Error> {
         let key = (place.name.clone(), reference.path().to_owned());
         let mut authorization = self.authorizations.borrow().get(&key).cloned();
         let mut renewed = false;
         loop {
-            let url = Url { origin: self.origin(place), path: format!("{}/v2/{path}", place.prefix) };
-            let result = self.follow(method, &url, place, subject, authorization.as_deref(), range.as_deref()).await;
-            let (mut answer, home) = match result {
+            let own = || Url { origin: self.origin(place), path: format!("{}/v2/{}", place.prefix, ask.path) };
+            let url = ask.url.clone().unwrap_or_else(own);
+            let result = self.follow(ask, &url, place, subject, authorization.as_deref()).await;
+            let (mut answer, at) = match result {
                 Err(Error::Unreachable { source: ConnectError::NotTls, .. })
                     if place.scheme == Scheme::Either && url.origin.https =>
                 {
@@ -434,7 +464,7 @@ impl Client {
                 other => other?,
             };
             match answer.status {
-                401 if home && !renewed => {
+                401 if at.origin == self.origin(place) && !renewed => {
                     renewed = true;
                     let asked: Vec<_> = answer.headers("www-authenticate").flat_map(challenge::parse).collect();
                     answer.read_some(ERROR_MAX).await;
@@ -445,41 +475,44 @@ impl Client {
                     self.authorizations.borrow_mut().insert(key.clone(), granted.clone());
                     authorization = Some(granted);
                 }
-                200 | 206 if !is_html(&answer) => return Ok(answer),
+                200 | 206 if !is_html(&answer) => return Ok((answer, at)),
+                201..=204 if !ask.reads() => return Ok((answer, at)),
                 _ => return Err(self.failure(place, answer, subject).await),
             }
         }
     }
 
-    /// Sends a request and follows redirects; the second value tells whether the place itself has answered.
+    /// Sends a request and follows redirects; returns what has answered, too.
     async fn follow(
         &self,
-        method: &'static str,
+        ask: &Ask<'_>,
         url: &Url,
         place: &Place,
         subject: &Subject<'_>,
         authorization: Option<&str>,
-        range: Option<&str>,
-    ) -> Result<(Answer<'_>, bool), Error> {
+    ) -> Result<(Answer<'_>, Url), Error> {
         let mut at = url.clone();
         let refuse = |how| Error::Redirect { host: place.name.clone(), what: subject.what.to_owned(), how };
         for _ in 0..REDIRECTS {
             let mut headers = Vec::new();
             // What is for the registry is not for where it sends us.
-            let home = at.origin == url.origin;
+            let home = at.origin == self.origin(place);
             if let Some(authorization) = authorization.filter(|_| home) {
                 headers.push(("authorization", authorization.to_owned()));
             }
             if subject.manifest {
                 headers.push(("accept", [INDEX_TYPES, MANIFEST_TYPES].concat().join(", ")));
             }
-            if let Some(range) = range {
-                headers.push(("range", range.to_owned()));
+            if let Some(range) = &ask.range {
+                headers.push(("range", range.clone()));
             }
-            let question = Question { method, url: &at, headers, form: None, what: subject.what };
+            let (method, payload) = (ask.method, ask.payload.clone());
+            let question = Question { method, url: &at, headers, payload, what: subject.what };
             let mut answer = self.http.ask(&question).await.map_err(|e| named(e, place, home))?;
-            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-                return Ok((answer, home));
+            // What is sent goes elsewhere only when that is said to be meant (RFC 9110, section 15.4).
+            let moved = matches!(answer.status, 307 | 308) || (ask.reads() && matches!(answer.status, 301..=303));
+            if !moved {
+                return Ok((answer, at));
             }
             let target = answer.header("location").and_then(|location| at.join(location));
             let target = target.ok_or_else(|| refuse("to no place that can be read"))?;
@@ -522,7 +555,7 @@ impl Client {
         let found = self.config.get().map(|config| config.find(&place.domain)).unwrap_or_default();
         if let Some(helper) = &found.helper {
             self.warnings.borrow_mut().insert(format!(
-                "the credentials for {} are kept by docker-credential-{}, which hoist cannot ask yet: it pulls without them",
+                "the credentials for {} are kept by docker-credential-{}, which hoist cannot ask yet: it goes on without them",
                 place.name,
                 clean(helper)
             ));
@@ -547,10 +580,20 @@ impl Client {
                 Error::Status { host: registry, what: subject.what.to_owned(), status, message, retry_after }
             }
             _ if html => Error::NotARegistry { host: registry, got: format!("a web page (status {status})") },
+            404 if subject.push.is_some() => {
+                Error::Status { host: registry, what: subject.what.to_owned(), status, message, retry_after }
+            }
             404 if subject.manifest => Error::NotFound { hub: place.domain == HUB, registry, image },
             404 => Error::Missing { registry, what: subject.what.to_owned() },
             _ => Error::Status { host: registry, what: subject.what.to_owned(), status, message, retry_after },
         }
+    }
+}
+
+impl Ask<'_> {
+    /// Changes nothing.
+    fn reads(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD")
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::credentials::{Credentials, encode};
 use super::http::{Answer, Question};
+use super::payload::Payload;
 use super::settings::is_loopback;
 use super::url::Url;
 use super::{Client, ERROR_MAX, Error, Place, REDIRECTS, Subject, TOKEN_MAX, said};
@@ -73,7 +74,16 @@ impl Client {
         if credentials.is_some() && open {
             return Err(Error::InsecureRealm { registry: place.name.clone(), realm: url.to_string() });
         }
-        let scope = bearer.get("scope").map_or_else(|| format!("repository:{}:pull", reference.path()), str::to_owned);
+        let path = reference.path();
+        let scope = match (subject.push, bearer.get("scope")) {
+            // One token for all that a push asks for, whatever was asked first.
+            (Some(others), _) => {
+                let others = others.iter().filter(|other| *other != path).map(|o| format!(" repository:{o}:pull"));
+                format!("repository:{path}:pull,push{}", others.collect::<String>())
+            }
+            (None, Some(scope)) => scope.to_owned(),
+            (None, None) => format!("repository:{path}:pull"),
+        };
         let mut fields = Vec::new();
         if let Some(service) = bearer.get("service") {
             fields.push(("service", service));
@@ -136,7 +146,8 @@ impl Client {
             let headers = header.iter().filter(|_| home).map(|h| ("authorization", h.clone())).collect();
             let method = if form.is_some() { "POST" } else { "GET" };
             let what = "a token";
-            let mut answer = self.http.ask(&Question { method, url: &at, headers, form: form.clone(), what }).await?;
+            let payload = Payload::form(form.clone());
+            let mut answer = self.http.ask(&Question { method, url: &at, headers, payload, what }).await?;
             let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308) && form.is_none();
             let target = answer.header("location").filter(|_| moved).and_then(|location| at.join(location));
             match target {

@@ -381,17 +381,17 @@ impl FakeRegistry {
             let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
-            let body = String::from_utf8_lossy(&body).into_owned();
-            let asked = Asked { method: method.to_owned(), path: path.to_owned(), headers, body };
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let asked = Asked { method: method.to_owned(), path: path.to_owned(), headers, body: text };
             self.state().asked.push(asked.clone());
-            if !self.answer(reader.get_mut(), &asked)? {
+            if !self.answer(reader.get_mut(), &asked, &body)? {
                 return Ok(());
             }
         }
     }
 
     /// Answers; returns whether the connection stays.
-    fn answer(&self, wire: &mut Box<dyn Wire>, asked: &Asked) -> io::Result<bool> {
+    fn answer(&self, wire: &mut Box<dyn Wire>, asked: &Asked, given: &[u8]) -> io::Result<bool> {
         // A proxy is asked with the whole URL.
         let path =
             asked.path.split_once("://").map_or(asked.path.as_str(), |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
@@ -420,6 +420,18 @@ impl FakeRegistry {
             let challenges: Vec<_> = guard.challenges.iter().map(|c| ("WWW-Authenticate", c.clone())).collect();
             let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
             return whole(wire, 401, &challenges, body.as_bytes());
+        }
+        if matches!(asked.method.as_str(), "POST" | "PUT") {
+            match fault {
+                Some(Fault::Cut(_)) => return Ok(false),
+                Some(Fault::Stall(_)) => {
+                    let _ = wire.read(&mut [0]); // until the client leaves
+                    return Ok(false);
+                }
+                _ => {}
+            }
+            let (status, headers) = self.take(&asked.method, path, asked.headers.get("content-type"), given);
+            return whole(wire, status, &headers, b"");
         }
         let found = self.state().content.get(path.strip_prefix("/v2/").unwrap_or(path)).cloned();
         let Some((media_type, mut body)) = found else {
@@ -472,6 +484,57 @@ impl FakeRegistry {
             let _ = wire.read(&mut [0]);
         }
         Ok(cut.is_none() && stall.is_none())
+    }
+}
+
+impl FakeRegistry {
+    /// Takes what is pushed, or takes it from another repository.
+    fn take(
+        &self,
+        method: &str,
+        path: &str,
+        kind: Option<&String>,
+        given: &[u8],
+    ) -> (u16, Vec<(&'static str, String)>) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let field = |name: &str| {
+            let value = query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            value.map(|value| value.replace("%3A", ":"))
+        };
+        let path = path.strip_prefix("/v2/").unwrap_or(path);
+        let repository = path.split("/blobs/").next().unwrap_or_default();
+        match (method, path.rsplit_once("/manifests/")) {
+            ("PUT", Some((repository, tag))) => {
+                for name in [tag.to_owned(), digest(given)] {
+                    self.put(&format!("{repository}/manifests/{name}"), kind.map_or("", String::as_str), given);
+                }
+                (201, vec![("Docker-Content-Digest", digest(given))])
+            }
+            ("PUT", None) if field("digest") == Some(digest(given)) => {
+                self.put(&format!("{repository}/blobs/{}", digest(given)), "application/octet-stream", given);
+                (201, Vec::new())
+            }
+            ("PUT", None) => (400, Vec::new()),
+            _ => {
+                let mounted = field("mount").zip(field("from"));
+                let content = mounted.and_then(|(blob, from)| {
+                    let found = self.state().content.get(&format!("{from}/blobs/{blob}")).cloned();
+                    found.map(|(_, content)| (blob, content))
+                });
+                match content {
+                    Some((blob, content)) => {
+                        self.put(&format!("{repository}/blobs/{blob}"), "application/octet-stream", &content);
+                        (201, Vec::new())
+                    }
+                    None => (202, vec![("Location", format!("/v2/{repository}/blobs/uploads/1?_state=x"))]),
+                }
+            }
+        }
+    }
+
+    /// Returns what is at a path below `/v2/`.
+    pub(crate) fn content(&self, path: &str) -> Option<Vec<u8>> {
+        self.state().content.get(path).map(|(_, content)| content.clone())
     }
 }
 
