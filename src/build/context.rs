@@ -137,29 +137,67 @@ pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-/// Matches a whole path: `*` and `?` stay within a component, `**` crosses them, `[a-z]` and `\` as in Go.
+/// Matches a whole path: `*` and `?` stay within a component, `**` crosses them, `[a-z]` and `\` as in Go. It takes as long as
+/// pattern times path, whatever stars there are.
 pub(crate) fn glob_matches(glob: &[u8], path: &[u8]) -> bool {
-    match glob {
-        [] => path.is_empty(),
-        // `**/` is any number of directories, none too; `**` at the end is anything.
-        [b'*', b'*', b'/', rest @ ..] => {
-            glob_matches(rest, path)
-                || path.iter().enumerate().any(|(i, b)| *b == b'/' && glob_matches(rest, &path[i + 1..]))
-        }
-        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|i| glob_matches(rest, &path[i..])),
-        [b'*', rest @ ..] => {
-            let end = path.iter().position(|b| *b == b'/').unwrap_or(path.len());
-            (0..=end).any(|i| glob_matches(rest, &path[i..]))
-        }
-        [b'?', rest @ ..] => first(path).is_some_and(|(c, tail)| c != '/' && glob_matches(rest, tail)),
-        [b'[', rest @ ..] => match first(path).filter(|(c, _)| *c != '/') {
-            Some((c, tail)) => class(rest, c).is_some_and(|(fits, after)| fits && glob_matches(after, tail)),
-            None => false,
-        },
-        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
-            path.first() == Some(literal) && glob_matches(rest, &path[1..])
-        }
+    // Where in the path what was read of the pattern can end.
+    let mut ends = vec![false; path.len() + 1];
+    ends[0] = true;
+    let mut rest = glob;
+    while !rest.is_empty() && ends.contains(&true) {
+        let mut next = vec![false; path.len() + 1];
+        let places = (0..=path.len()).filter(|i| ends[*i]);
+        rest = match rest {
+            // `**/` is any number of directories, none too; `**` at the end is anything.
+            [b'*', b'*', after @ ..] => {
+                let after = after.strip_prefix(b"/").map_or((after, false), |after| (after, true));
+                let from = places.min().unwrap_or_default();
+                for i in from..=path.len() {
+                    next[i] = ends[i] || !after.1 || i > from && path[i - 1] == b'/';
+                }
+                after.0
+            }
+            [b'*', after @ ..] => {
+                for i in places {
+                    let end = path[i..].iter().position(|b| *b == b'/').map_or(path.len(), |n| i + n);
+                    // Those behind one that was here already are there already.
+                    for place in next[i..=end].iter_mut().take_while(|place| !**place) {
+                        *place = true;
+                    }
+                }
+                after
+            }
+            [b'?', after @ ..] => {
+                for i in places {
+                    if let Some((_, tail)) = first(&path[i..]).filter(|(c, _)| *c != '/') {
+                        next[path.len() - tail.len()] = true;
+                    }
+                }
+                after
+            }
+            [b'[', class_and_rest @ ..] => {
+                let Some((_, after)) = class(class_and_rest, 'x') else { return false };
+                for i in places {
+                    let Some((c, tail)) = first(&path[i..]).filter(|(c, _)| *c != '/') else { continue };
+                    if class(class_and_rest, c).is_some_and(|(fits, _)| fits) {
+                        next[path.len() - tail.len()] = true;
+                    }
+                }
+                after
+            }
+            [b'\\', literal, after @ ..] | [literal, after @ ..] => {
+                for i in places {
+                    if path.get(i) == Some(literal) {
+                        next[i + 1] = true;
+                    }
+                }
+                after
+            }
+            [] => break,
+        };
+        ends = next;
     }
+    ends[path.len()]
 }
 
 /// Takes the first character off; a byte that is no UTF-8 is one by itself, as in Go.
@@ -200,12 +238,16 @@ fn member(glob: &[u8]) -> Option<(char, &[u8])> {
 }
 
 /// Returns whether Go's `filepath.Match` would take a pattern.
-fn is_glob(glob: &[u8]) -> bool {
-    match glob {
-        [] => true,
-        [b'\\', rest @ ..] => first(rest).is_some_and(|(_, rest)| is_glob(rest)),
-        [b'[', rest @ ..] => class(rest, 'x').is_some_and(|(_, rest)| is_glob(rest)),
-        [_, rest @ ..] => is_glob(rest),
+fn is_glob(mut glob: &[u8]) -> bool {
+    loop {
+        let rest = match glob {
+            [] => return true,
+            [b'\\', rest @ ..] => first(rest).map(|(_, rest)| rest),
+            [b'[', rest @ ..] => class(rest, 'x').map(|(_, rest)| rest),
+            [_, rest @ ..] => Some(rest),
+        };
+        let Some(rest) = rest else { return false };
+        glob = rest;
     }
 }
 
@@ -413,6 +455,10 @@ mod tests {
         }
         assert!(Ignore::parse(b"!x/**/y\n").may_show_below(b"x/z/z"));
         assert!(glob_matches(b"?[^a]", b"\xff\xfe"), "bytes that are no text");
+        // What went through all ways to read the stars would not come back.
+        assert!(!glob_matches(&b"*a".repeat(200), &b"a".repeat(199)));
+        assert!(glob_matches(&b"**a".repeat(200), &b"/a".repeat(200)));
+        assert!(is_glob(&b"a".repeat(1 << 20)));
         assert_eq!(clean(b"./a//b/../c/"), b"a/c");
         assert_eq!(clean(b"../../x"), b"x");
     }
