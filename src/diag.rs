@@ -371,6 +371,32 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// How much of one is shown, in characters.
+const LONGEST: usize = 300;
+/// Returns a line without anything that a terminal acts upon, and not all of a long one.
+#[must_use]
+pub fn harmless(line: &str) -> String {
+    let mut text = String::new();
+    let line = line.trim_end();
+    for (number, c) in line.chars().enumerate() {
+        if number == LONGEST {
+            text.push('…');
+            break;
+        }
+        match c {
+            '\t' => text.push_str("    "),
+            // Also what turns the direction of text around.
+            c if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                text.extend(c.escape_unicode());
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,5 +439,21 @@ mod tests {
         assert_eq!(nearest("imgae", ["image", "init"]), Some("image"));
         assert_eq!(nearest("xyz", ["image", "init"]), None);
         assert_eq!(nearest("dbb", ["db", "web"]), Some("db"));
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        for (line, expected) in [
+            ("ready\r", "ready"),
+            ("a\tb", "a    b"),
+            ("\x1b[2J\x1b]0;title\x07red", "\\u{1b}[2J\\u{1b}]0;title\\u{7}red"),
+            ("\u{9b}2J \u{202e}evil", "\\u{9b}2J \\u{202e}evil"),
+            ("back\x08\x7f", "back\\u{8}\\u{7f}"),
+            ("grün ✔", "grün ✔"),
+        ] {
+            assert_eq!(harmless(line), expected);
+        }
+        let long = harmless(&"x".repeat(1000));
+        assert_eq!((long.chars().count(), long.ends_with("x…")), (LONGEST + 1, true));
     }
 }

@@ -15,6 +15,8 @@ pub enum Subject {
     Image(String),
     /// A project, by its name.
     Project(String),
+    /// A step of a build, by its place and its line.
+    Step(String),
 }
 
 impl Subject {
@@ -27,6 +29,7 @@ impl Subject {
             Self::Container(_) => "Container",
             Self::Image(_) => "Image",
             Self::Project(_) => "Project",
+            Self::Step(_) => "Step",
         }
     }
 
@@ -38,7 +41,8 @@ impl Subject {
             | Self::Volume(name)
             | Self::Container(name)
             | Self::Image(name)
-            | Self::Project(name) => name,
+            | Self::Project(name)
+            | Self::Step(name) => name,
         }
     }
 }
@@ -88,6 +92,13 @@ pub enum Event {
     Hook {
         /// Its container, by the name that its logs are shown under.
         container: String,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A program of a subject has said a line, in which nothing acts upon a terminal.
+    Said {
+        /// Whose it is.
+        subject: Subject,
         /// The line, without its end.
         line: String,
     },

@@ -7,6 +7,7 @@
 
 use crate::build::configure;
 use crate::build::dockerfile::{self, Instruction};
+use crate::build::stages::Args;
 use crate::diag::{Report, Sources};
 use crate::image::config::ContainerConfig;
 
@@ -40,11 +41,9 @@ impl Changes {
     pub fn apply(&self, config: &mut ContainerConfig) -> Result<(), Report> {
         let mut cmd_is_ours = false;
         for instruction in &self.instructions {
-            configure::apply(config, self.escape, &mut cmd_is_ours, &instruction.op).map_err(|failure| Report {
-                diagnostics: vec![*failure],
-                sources: self.sources.clone(),
-                ..Report::default()
-            })?;
+            configure::apply(config, &Args::new(), self.escape, &mut cmd_is_ours, &instruction.op).map_err(
+                |failure| Report { diagnostics: vec![*failure], sources: self.sources.clone(), ..Report::default() },
+            )?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 use serde_json::json;
 
 use crate::build::context::clean;
-use crate::build::dockerfile::{Command, Healthcheck, Op, Text, expand, expand_words};
+use crate::build::dockerfile::{Command, Healthcheck, Heredoc, Op, Text, expand, expand_heredoc, expand_words};
+use crate::build::stages::Args;
 use crate::diag::{Diagnostic, Span};
 use crate::image::config::{ContainerConfig, HealthcheckConfig};
 
@@ -18,24 +19,33 @@ pub(super) fn fail(span: Span, message: impl Into<String>) -> Failure {
     Box::new(Diagnostic::error(Some(span), message))
 }
 
-/// Expands a piece of an instruction with the variables of the configuration.
-pub(super) fn text(config: &ContainerConfig, escape: char, text: &Text) -> Result<String, Failure> {
-    expand(&text.raw, escape, &|name| variable(config, name)).map_err(|e| fail(text.span, e))
-}
-
-fn variable(config: &ContainerConfig, name: &str) -> Option<String> {
+/// Returns the value of a variable: `ENV` wins over an `ARG` of the same name, wherever they stand.
+fn value(config: &ContainerConfig, args: &Args, name: &str) -> Option<String> {
     let mut found = config.env.iter().rev().filter_map(|e| e.split_once('=')).filter(|(key, _)| *key == name);
-    found.next().map(|(_, value)| value.to_owned())
+    found.next().map(|(_, value)| value.to_owned()).or_else(|| args.get(name).cloned().flatten())
 }
 
-/// Expands words; one that becomes empty is dropped.
-pub(super) fn texts(config: &ContainerConfig, escape: char, texts: &[Text]) -> Result<Vec<(String, Span)>, Failure> {
+/// Expands a piece of an instruction with the variables of this place.
+pub(super) fn text(config: &ContainerConfig, args: &Args, escape: char, text: &Text) -> Result<String, Failure> {
+    expand(&text.raw, escape, &|name| value(config, args, name)).map_err(|e| fail(text.span, e))
+}
+
+/// Replaces the variables of a heredoc that is copied.
+pub(super) fn body(config: &ContainerConfig, args: &Args, heredoc: &Heredoc) -> Result<String, Failure> {
+    expand_heredoc(&heredoc.content, &|name| value(config, args, name)).map_err(|e| fail(heredoc.span, e))
+}
+
+/// Expands words; one that becomes empty is dropped, and one may become several.
+pub(super) fn texts(
+    config: &ContainerConfig,
+    args: &Args,
+    escape: char,
+    texts: &[Text],
+) -> Result<Vec<(String, Span)>, Failure> {
     let mut all = Vec::new();
     for one in texts {
-        let value = text(config, escape, one)?;
-        if !value.is_empty() {
-            all.push((value, one.span));
-        }
+        let words = expand_words(&one.raw, escape, &|name| value(config, args, name)).map_err(|e| fail(one.span, e))?;
+        all.extend(words.into_iter().filter(|word| !word.is_empty()).map(|word| (word, one.span)));
     }
     Ok(all)
 }
@@ -59,6 +69,7 @@ pub(super) fn in_workdir(config: &ContainerConfig, path: &str) -> String {
 /// Applies an instruction; what makes a layer is the caller's. `cmd_is_ours` is whether a CMD came before.
 pub(super) fn apply(
     config: &mut ContainerConfig,
+    args: &Args,
     escape: char,
     cmd_is_ours: &mut bool,
     op: &Op,
@@ -77,32 +88,32 @@ pub(super) fn apply(
                 config.cmd = None;
             }
         }
-        Op::Env(pairs) => env(config, escape, pairs)?,
+        Op::Env(pairs) => env(config, args, escape, pairs)?,
         Op::Label(pairs) => {
             for (key, value) in pairs {
-                let (key, value) = (text(config, escape, key)?, text(config, escape, value)?);
+                let (key, value) = (text(config, args, escape, key)?, text(config, args, escape, value)?);
                 config.labels.insert(key, value);
             }
         }
         Op::Workdir(path) => {
-            let wanted = text(config, escape, path)?;
+            let wanted = text(config, args, escape, path)?;
             if wanted.is_empty() {
                 return Err(fail(path.span, "WORKDIR is empty"));
             }
             config.working_dir = format!("/{}", in_workdir(config, &wanted));
         }
         Op::Expose(ports) => {
-            for (port, span) in words(config, escape, ports)? {
+            for (port, span) in texts(config, args, escape, ports)? {
                 let unknown = || fail(span, format!("`{port}` is not a port such as `80`, `53/udp` or `8000-8010`"));
                 for port in expose(&port).ok_or_else(unknown)? {
                     config.exposed_ports.insert(port, json!({}));
                 }
             }
         }
-        Op::User(user) => config.user = text(config, escape, user)?,
-        Op::StopSignal(signal) => config.stop_signal = Some(text(config, escape, signal)?),
+        Op::User(user) => config.user = text(config, args, escape, user)?,
+        Op::StopSignal(signal) => config.stop_signal = Some(text(config, args, escape, signal)?),
         Op::Volume(paths) => {
-            for (path, _) in texts(config, escape, paths)? {
+            for (path, _) in texts(config, args, escape, paths)? {
                 config.volumes.insert(path, json!({}));
             }
         }
@@ -113,11 +124,11 @@ pub(super) fn apply(
     Ok(())
 }
 
-fn env(config: &mut ContainerConfig, escape: char, pairs: &[(Text, Text)]) -> Result<(), Failure> {
+fn env(config: &mut ContainerConfig, args: &Args, escape: char, pairs: &[(Text, Text)]) -> Result<(), Failure> {
     let mut new = Vec::new();
     for (key, value) in pairs {
         // A variable set on this line is not seen on this line.
-        new.push((text(config, escape, key)?, text(config, escape, value)?));
+        new.push((text(config, args, escape, key)?, text(config, args, escape, value)?));
     }
     for (key, value) in new {
         let entry = format!("{key}={value}");
@@ -147,7 +158,7 @@ fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
 }
 
 /// Returns a command as it is stored: the shell form is wrapped in the shell of this place.
-fn argv(config: &ContainerConfig, command: &Command) -> Vec<String> {
+pub(super) fn argv(config: &ContainerConfig, command: &Command) -> Vec<String> {
     match command {
         Command::Exec(words) => words.clone(),
         Command::Shell(line) => {

@@ -269,11 +269,15 @@ fn mistake(text: &[u8]) -> Option<String> {
     None
 }
 
-/// A build context.
+/// A tree of files that is copied from: a build context, or the files of an image.
 #[derive(Debug)]
 pub(crate) struct Context {
     root: OwnedFd,
     pub(crate) ignore: Ignore,
+    /// What messages call it.
+    pub(crate) title: String,
+    /// It is an image's: links in it lead to its own root, and its files keep their owner.
+    pub(crate) is_image: bool,
 }
 
 /// Something in the context.
@@ -293,18 +297,24 @@ impl Found {
 }
 
 impl Context {
-    /// Opens the context; `dockerfile` may have an ignore file of its own beside it, which wins.
+    /// Opens a build context; `dockerfile` may have an ignore file of its own beside it, which wins.
     pub(crate) fn open(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
         let ignore = Ignore::load(dir, dockerfile)?;
-        Ok(Self { root, ignore })
+        Ok(Self { root, ignore, title: "the build context".into(), is_image: false })
     }
 
-    /// Opens a path below the context. A link that leaves it fails with `EXDEV` (openat2(2), `RESOLVE_BENEATH`).
+    /// Returns a context that is the files of an image or a stage, from the root of a mount of them.
+    pub(crate) fn of_image(root: OwnedFd, title: String) -> Self {
+        Self { root, ignore: Ignore::default(), title, is_image: true }
+    }
+
+    /// Opens a path below the root. A link that leaves a build context fails with `EXDEV` (openat2(2), `RESOLVE_BENEATH`).
     fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let within = if self.is_image { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
+        let resolve = within | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..64 {
             match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => {}
@@ -312,6 +322,13 @@ impl Context {
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    /// Returns the extended attributes of a file that are part of it: what it may do, and what users wrote.
+    pub(crate) fn xattrs(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let all = crate::sys::tree::xattrs(self.at(path, OFlags::RDONLY | OFlags::NONBLOCK)?)?;
+        let all = all.into_iter().map(|(name, value)| (name.into_bytes(), value));
+        Ok(all.filter(|(name, _)| name == b"security.capability" || name.starts_with(b"user.")).collect())
     }
 
     /// Returns what a path leads to, links followed.

@@ -1,15 +1,26 @@
-//! Builds images from Dockerfiles that only copy and configure: no container, one layer for each `COPY`.
+//! Builds images from Dockerfiles.
 //!
-//! The same context, Dockerfile and base give the same image id: layer tars are sorted and carry only what matters, and
-//! times come from the files.
+//! Text → tree ([`dockerfile`]) → stages that are needed ([`stages`]) → each carried out ([`execute`](mod@execute)), with what
+//! only changes the configuration ([`configure`]), what copies ([`copying`]) and what runs ([`running`], through the seam
+//! [`run`]).
+//!
+//! The same context, Dockerfile and base give the same image id as far as programs do: layer tars are sorted and carry only
+//! what matters, and times come from the files.
 
 pub mod changes;
+mod chmod;
 mod configure;
 pub(crate) mod context;
+mod copying;
 pub mod dockerfile;
 pub mod execute;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-mod later;
 pub mod run;
+mod running;
+mod stage;
+mod stages;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! `hoist build`: build the images of services.
 
-use hoist::diag::Report;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hoist::compose::model::Project;
+use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
 use hoist::engine::images::Build;
 use hoist::event::{Silent, Sink};
@@ -68,10 +72,7 @@ impl Args {
     fn refused(&self) -> Option<&'static str> {
         let is_on = |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
         [
-            (!self.build_arg.is_empty(), "--build-arg"),
-            (self.check, "--check"),
             (self.push, "--push"),
-            (!self.ssh.is_empty(), "--ssh"),
             (self.print, "--print"),
             (is_on(&self.provenance), "--provenance"),
             (is_on(&self.sbom), "--sbom"),
@@ -80,11 +81,68 @@ impl Args {
         .find_map(|(given, name)| given.then_some(name))
     }
 
-    /// Returns the options that change nothing here: nothing is kept between builds, and no step runs.
-    fn idle(&self) -> impl Iterator<Item = &'static str> {
-        let all = [(self.memory.is_some(), "--memory"), (self.builder.is_some(), "--builder")];
-        all.into_iter().filter_map(|(given, name)| given.then_some(name))
+    /// Changes the builds of the project as the command line says.
+    ///
+    /// # Errors
+    /// When an option cannot be understood.
+    fn apply(&self, project: &mut Project) -> Result<(), Report> {
+        let memory = self.memory.as_deref().map(bytes).transpose()?;
+        let args = build_args(&self.build_arg);
+        let agents = agents(&self.ssh)?;
+        for build in project.services.values_mut().filter_map(|service| service.build.as_mut()) {
+            for (name, value) in &args {
+                match value {
+                    Some(value) => drop(build.args.insert(name.clone(), value.clone())),
+                    None => drop(build.args.shift_remove(name)),
+                }
+            }
+            build.no_cache |= self.no_cache;
+            build.ssh.extend(agents.clone());
+            build.memory = memory.or(build.memory);
+        }
+        Ok(())
     }
+}
+
+/// Reads `NAME=value`, or `NAME` for the value that it has here; `None` when it has none.
+pub(super) fn build_args(given: &[String]) -> BTreeMap<String, Option<String>> {
+    let value = |text: &String| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.clone(), std::env::var(text).ok()),
+    };
+    given.iter().map(value).collect()
+}
+
+/// Reads `ID=PATH`, or `ID` for the agent of the environment.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn agents(given: &[String]) -> Result<BTreeMap<String, PathBuf>, Report> {
+    let mut found = BTreeMap::new();
+    for text in given {
+        let (id, path) = match text.split_once('=') {
+            Some((id, path)) => (id, path.to_owned()),
+            None => {
+                let socket = std::env::var("SSH_AUTH_SOCK").map_err(|_| {
+                    let help = "start one: `eval $(ssh-agent)`, then `ssh-add`; or write `--ssh ID=SOCKET`";
+                    Report::from(
+                        Diagnostic::error(None, format!("there is no SSH agent for `--ssh {text}`")).help(help),
+                    )
+                })?;
+                (text.as_str(), socket)
+            }
+        };
+        found.insert(id.to_owned(), PathBuf::from(path));
+    }
+    Ok(found)
+}
+
+/// Reads a number of bytes, as `512m`.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn bytes(text: &str) -> Result<u64, Report> {
+    hoist::compose::bytes(text).map_err(|why| Diagnostic::error(None, why).help("write it as `512m` or `2g`").into())
 }
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit, Report> {
@@ -92,15 +150,17 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         return Err(Report::message("`hoist build` has no plan: leave --dry-run out"));
     }
     if let Some(option) = args.refused() {
-        return Err(Report::message(format!(
-            "{option} is not supported yet: this version builds with `FROM` and `COPY`"
-        )));
+        return Err(Report::message(format!("{option} is not supported yet")));
     }
-    for option in args.idle() {
-        cx.output().send(hoist::event::Event::Warning(format!("{option} has no effect in this version")));
+    if args.builder.is_some() {
+        cx.output().send(hoist::event::Event::Warning("--builder has no effect: there is one".to_owned()));
     }
     let mut interrupts = Interrupts::listen();
-    let (project, sources) = cx.load_for(&args.services)?;
+    let (mut project, sources) = cx.load_for(&args.services)?;
+    args.apply(&mut project)?;
+    if args.check {
+        return check(cx, &project, args);
+    }
     let engine = cx.engine()?;
     let request = Build {
         project: &project,
@@ -117,4 +177,19 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         cx.output().send(hoist::event::Event::Warning("No services to build".to_owned()));
     }
     result.map(|_| Exit::Success).map_err(with_sources(sources))
+}
+
+/// Tells what is wrong with the Dockerfiles, or could be written better.
+fn check<B: Backend>(cx: &Context<B>, project: &Project, args: &Args) -> Result<Exit, Report> {
+    let mut clean = true;
+    for (service, report) in hoist::engine::builds::check(project, &args.services)? {
+        match report.diagnostics.is_empty() {
+            true => cx.output().data(&format!("{service}: check complete, no warnings found.\n")),
+            false => {
+                clean = false;
+                cx.output().data(&format!("{service}:\n{}\n", report.render(false)));
+            }
+        }
+    }
+    Ok(if clean { Exit::Success } else { Exit::Code(1) })
 }

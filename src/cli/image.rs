@@ -19,6 +19,8 @@ use super::{Context, Exit, Interrupts};
 /// Work with images
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<super::image_build::Args>),
     /// List images
     #[command(alias = "list")]
     Ls {
@@ -60,8 +62,12 @@ pub(crate) enum Command {
 
 pub(crate) async fn run<B: Backend>(cx: &Context<B>, command: &Command) -> Result<Exit, Report> {
     cx.require_root()?;
+    if let Command::Build(args) = command {
+        return super::image_build::run(cx, args).await;
+    }
     let store = Store::open(&cx.paths().images())?;
     match command {
+        Command::Build(_) => {} // done
         Command::Ls { quiet } => list(cx, &store, *quiet)?,
         Command::Load { .. } | Command::Pull { .. } | Command::Push { .. } if cx.dry_run() => {
             return Err(Report::message(

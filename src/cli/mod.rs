@@ -21,6 +21,7 @@ mod format;
 mod grammar;
 mod graph;
 mod image;
+mod image_build;
 mod images;
 mod kill;
 mod logs;

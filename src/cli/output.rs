@@ -214,6 +214,25 @@ impl Output {
         drop(ticks); // without the thread the block is drawn at events alone
     }
 
+    /// Shows a line of a program: all of them in plain progress, the last one in a block.
+    fn said(&self, subject: &Subject, line: &str) {
+        match self.mode {
+            ProgressMode::Quiet => {}
+            ProgressMode::Plain | ProgressMode::Auto => {
+                // The place of a step says which it is; its line was told when it began.
+                let place = subject.name().split_inclusive(']').next().unwrap_or_default();
+                self.err(&format!(" {place} | {line}\n"));
+            }
+            ProgressMode::Tty => {
+                if let Some(board) = self.board.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+                    && let Some(row) = board.lines.get_mut(subject)
+                {
+                    row.word = line.to_owned(); // drawn with the next tick
+                }
+            }
+        }
+    }
+
     fn progress(&self, subject: Subject, progress: Progress, elapsed: Duration, detail: Option<&str>) {
         let is_start = matches!(progress, Progress::Working("Starting") | Progress::Done("Started"));
         if is_start && self.hide_starts.load(Ordering::Relaxed) {
@@ -263,6 +282,7 @@ impl Sink for Output {
                 }
             }
             Event::Hook { .. } => {} // for who is attached: see `LogPrinter::hook`
+            Event::Said { subject, line } => self.said(&subject, &line),
             Event::Warning(text) => self.warning(&text),
             Event::End => {
                 let board = self.board.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -74,6 +74,8 @@ pub use config::{config, service_hash};
 pub use facets::{Facet, FacetValue, Written, facets, is_inert};
 use model::Project;
 pub use print::Format;
+pub use short::hosts::parse as short_host;
+pub use short::units::bytes;
 pub use variables::Variable;
 
 /// Environment variables.

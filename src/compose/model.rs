@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here reads or decides.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -514,14 +515,71 @@ pub struct EnvFile {
 }
 
 /// `build`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Build {
     /// Absolute directory.
     pub context: PathBuf,
     /// Absolute path of the Dockerfile.
     pub dockerfile: PathBuf,
+    /// `dockerfile_inline`: the Dockerfile itself.
+    pub inline: Option<String>,
+    /// `args` that have a value.
+    pub args: IndexMap<String, String>,
+    /// `labels`.
+    pub labels: IndexMap<String, String>,
+    /// `tags`: further names.
+    pub tags: Vec<String>,
+    /// `target`: the stage; `None` is the last one.
+    pub target: Option<String>,
+    /// `additional_contexts`, by name.
+    pub contexts: IndexMap<String, BuildContext>,
+    /// `secrets`; the last part of a target is the id.
+    pub secrets: Vec<Grant>,
+    /// `ssh`: sockets of agents by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `no_cache`: every step is carried out.
+    pub no_cache: bool,
+    /// `no_cache_filter`: in these stages.
+    pub no_cache_filter: Vec<String>,
+    /// `pull`: the registry is asked for newer base images.
+    pub pull: bool,
+    /// `network` of what runs.
+    pub network: BuildNetwork,
+    /// `extra_hosts`.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// `shm_size`, bytes.
+    pub shm_size: Option<u64>,
+    /// `ulimits`, by name.
+    pub ulimits: IndexMap<String, Ulimit>,
+    /// Bytes of memory that what runs may use.
+    pub memory: Option<u64>,
+    /// `privileged`.
+    pub privileged: bool,
     /// Place of the key.
     pub span: Span,
+}
+
+/// A further tree of files for a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildContext {
+    /// An absolute directory.
+    Directory(PathBuf),
+    /// An image, by its reference.
+    Image(String),
+    /// The image of another service.
+    Service(ServiceName),
+}
+
+/// The network of what runs while an image is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BuildNetwork {
+    /// One with a way out.
+    #[default]
+    Default,
+    /// None at all.
+    None,
+    /// The host's.
+    Host,
 }
 
 /// One published or exposed port.

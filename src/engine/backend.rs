@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::compose::model::{Build, Service};
+use crate::build::execute::BuildSpec;
+use crate::compose::model::{Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::Actual;
 use crate::engine::console::{Console, Left};
@@ -13,7 +14,7 @@ use crate::engine::execute::Host;
 use crate::engine::inventory::ImageDetails;
 use crate::engine::step::ContainerRef;
 use crate::event::Sink;
-use crate::image::store::Store;
+use crate::image::store::{Image, Store};
 use crate::name::{EngineId, ProjectName};
 use crate::network::PublishedPort;
 use crate::paths::Paths;
@@ -155,8 +156,9 @@ pub trait Backend: Host {
     /// When the supervisor cannot be reached.
     fn give_back(&self, container: &ContainerRef) -> impl Future<Output = Result<bool, Report>>;
 
-    /// Returns the image that a build starts from, if there is one, and the place that says so.
-    fn base_image(&self, build: &Build) -> Option<(String, String)>;
+    /// Returns the images that the build of a service needs and that are not built themselves, each with the place that says
+    /// so.
+    fn base_images(&self, project: &Project, service: &Service) -> Vec<(String, String)>;
 
     /// Returns the time, in seconds since the epoch.
     fn now(&self) -> i64;
@@ -180,6 +182,12 @@ pub trait Backend: Host {
     /// When the store is damaged or cannot be written.
     fn prune_builds(&self, project: &ProjectName) -> Result<(), Report>;
 
+    /// Builds an image.
+    ///
+    /// # Errors
+    /// All mistakes of the Dockerfile with their places, or the first thing that fails while it is carried out.
+    fn build_image(&self, spec: &BuildSpec, events: &dyn Sink) -> impl Future<Output = Result<Image, Report>>;
+
     /// Finds the service's image, building it if the service says how and `building` allows it.
     ///
     /// The reference of a service with `build` and without `image` is `<project>-<service>`.
@@ -188,7 +196,7 @@ pub trait Backend: Host {
     /// When there is no such image and it cannot be had.
     fn image(
         &self,
-        project: &ProjectName,
+        project: &Project,
         service: &Service,
         building: Building,
         events: &dyn Sink,

@@ -160,6 +160,7 @@ impl<'a> Building<'a> {
             path: creation.spec.rootfs.upper.clone(),
             layers: job.layers.clone(),
             places: container::places(&creation.spec),
+            epoch: None,
         };
         for change in wished.networks {
             if !actual.network(&change.spec.id).is_some_and(|network| network.present) {

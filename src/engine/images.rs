@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::Engine;
 use super::backend::{Backend, Building, Fetch, Fetched, Give, Presence};
+use super::builds;
 use super::up::hooks_with_images;
-use crate::compose::model::{self, Project, PullPolicy, Service};
-use crate::diag::{Diagnostic, Report};
+use crate::build::execute::{BuildSpec, images_needed};
+use crate::compose::model::{Project, PullPolicy, Service};
+use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::graph::Graph;
 use crate::event::{Event, Progress, Sink, Subject};
+use crate::image::store::Image;
 
 /// What `pull` is asked for.
 #[derive(Debug)]
@@ -98,18 +101,19 @@ impl<B: Backend> Engine<B> {
             }
         }
         let surely = services.iter().filter(|service| built_anyway(service));
-        self.add_bases(surely.copied(), building, pulling, &mut wanted)?;
+        self.add_bases(project, surely.copied(), building, pulling, &mut wanted)?;
         self.fetch(&wanted, events).await?;
         // What could be neither found nor fetched is built.
         let mut bases = Vec::new();
         let others = services.iter().filter(|service| !built_anyway(service));
-        self.add_bases(others.copied(), building, pulling, &mut bases)?;
+        self.add_bases(project, others.copied(), building, pulling, &mut bases)?;
         self.fetch(&bases, events).await.map(drop)
     }
 
     /// Adds the base images that builds need and that are not here.
     fn add_bases<'s>(
         &self,
+        project: &Project,
         services: impl Iterator<Item = &'s Service>,
         building: Building,
         pulling: Option<PullPolicy>,
@@ -128,9 +132,10 @@ impl<B: Backend> Engine<B> {
             if !(is_new || always) {
                 continue;
             }
-            let Some((reference, line)) = self.backend.base_image(build) else { continue };
-            if matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
-                want(wanted, base(build, reference, line));
+            for (reference, line) in self.backend.base_images(project, service) {
+                if build.pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
+                    want(wanted, base(Some(build.span), reference, line));
+                }
             }
         }
         Ok(())
@@ -166,18 +171,36 @@ impl<B: Backend> Engine<B> {
         };
         let services = graph.order().filter_map(|name| request.project.services.get(name));
         let built: Vec<&Service> = services.filter(|service| service.build.is_some()).collect();
+        let built = builds::in_order(request.project, &built)?;
         let mut bases = Vec::new();
-        for build in built.iter().filter_map(|service| service.build.as_ref()) {
-            let Some((reference, line)) = self.backend.base_image(build) else { continue };
-            if request.pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
-                want(&mut bases, base(build, reference, line));
+        for (service, build) in built.iter().filter_map(|service| Some((service, service.build.as_ref()?))) {
+            for (reference, line) in self.backend.base_images(request.project, service) {
+                let absent = || Ok::<_, Report>(matches!(self.backend.presence(&reference, None)?, Presence::Absent));
+                if request.pull || build.pull || absent()? {
+                    want(&mut bases, base(Some(build.span), reference, line));
+                }
             }
         }
         self.fetch(&bases, events).await?;
         for service in &built {
-            self.backend.image(&request.project.name, service, Building::Always, events).await?;
+            self.backend.image(request.project, service, Building::Always, events).await?;
         }
         Ok(built.len())
+    }
+
+    /// Builds one image, after fetching what it is built upon.
+    ///
+    /// # Errors
+    /// Base images that could not be had; what is wrong with the Dockerfile; what fails.
+    pub async fn build_image(&self, spec: &BuildSpec, pull: bool, events: &dyn Sink) -> Result<Image, Report> {
+        let mut bases = Vec::new();
+        for (reference, line) in images_needed(spec) {
+            if pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
+                want(&mut bases, base(None, reference, line));
+            }
+        }
+        self.fetch(&bases, events).await?;
+        self.backend.build_image(spec, events).await
     }
 
     /// Fetches the images of services.
@@ -316,8 +339,8 @@ fn failure(wanted: &Fetch, diagnostic: Diagnostic) -> Diagnostic {
 }
 
 /// Returns what is fetched for a build, at whose line of the Dockerfile it is named.
-fn base(build: &model::Build, reference: String, line: String) -> Fetch {
-    Fetch { reference, platform: None, place: Some(build.span), base_of: Some(line), required: true }
+fn base(place: Option<Span>, reference: String, line: String) -> Fetch {
+    Fetch { reference, platform: None, place, base_of: Some(line), required: true }
 }
 
 fn fetch_of(service: &Service) -> Option<Fetch> {

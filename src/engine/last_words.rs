@@ -10,15 +10,13 @@ use super::backend::Backend;
 use super::execute::Outcome;
 use super::logs;
 use super::step::{ContainerRef, Plan, Planned, Reason, Step};
-use crate::diag::Quote;
+use crate::diag::{Quote, harmless};
 use crate::name::{ContainerName, ProjectName};
 
 /// How many lines are shown.
 const LINES: usize = 10;
 /// How many for who has asked to wait.
 const LINES_OF_WAIT: usize = 20;
-/// How much of one is shown, in characters.
-const LONGEST: usize = 300;
 
 impl<B: Backend> Engine<B> {
     /// Returns what the containers said last that a plan has waited for in vain. `began` is when it did, in nanoseconds since
@@ -65,7 +63,7 @@ impl<B: Backend> Engine<B> {
                     [] => format!("the health check of {name} says nothing ({how})"),
                     _ => format!("the health check of {name} says ({how}):"),
                 },
-                lines: last.iter().map(|line| shown(line)).collect(),
+                lines: last.iter().map(|line| harmless(line)).collect(),
             });
         }
         let since = found.status.started.map_or(began, |started| started.min(began));
@@ -75,52 +73,8 @@ impl<B: Backend> Engine<B> {
         });
         if !last.is_empty() {
             let title = format!("the last lines of {name}:");
-            quotes.push(Quote { title, lines: last.iter().map(|line| shown(line)).collect() });
+            quotes.push(Quote { title, lines: last.iter().map(|line| harmless(line)).collect() });
         }
         quotes
-    }
-}
-
-/// Returns a line without anything that a terminal acts upon, and not all of a long one.
-fn shown(line: &str) -> String {
-    let mut text = String::new();
-    let line = line.trim_end();
-    for (number, c) in line.chars().enumerate() {
-        if number == LONGEST {
-            text.push('…');
-            break;
-        }
-        match c {
-            '\t' => text.push_str("    "),
-            // Also what turns the direction of text around.
-            c if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                text.extend(c.escape_unicode());
-            }
-            c => text.push(c),
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_steers_the_terminal() {
-        for (line, expected) in [
-            ("ready\r", "ready"),
-            ("a\tb", "a    b"),
-            ("\x1b[2J\x1b]0;title\x07red", "\\u{1b}[2J\\u{1b}]0;title\\u{7}red"),
-            ("\u{9b}2J \u{202e}evil", "\\u{9b}2J \\u{202e}evil"),
-            ("back\x08\x7f", "back\\u{8}\\u{7f}"),
-            ("grün ✔", "grün ✔"),
-        ] {
-            assert_eq!(shown(line), expected);
-        }
-        let long = shown(&"x".repeat(1000));
-        assert_eq!((long.chars().count(), long.ends_with("x…")), (LONGEST + 1, true));
     }
 }

@@ -4,13 +4,15 @@
 //! `choices.rs`, execs and attached clients in `sessions.rs`. Here is what a command needs besides: locks, images, ports.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::actual::Actual;
 use super::backend::{Backend, Building, ExecRequest, Fetch, Fetched, Give, Presence};
+use super::building::Building as Programs;
+use super::builds;
 use super::choices::LocalChoices;
 use super::console::{Console, Left};
 use super::container::ImageFacts;
@@ -20,11 +22,10 @@ use super::inventory::ImageDetails;
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
-use crate::compose::model::{Build, Healthcheck, Service};
+use crate::compose::model::{Healthcheck, Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
-use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
 use crate::name::{EngineId, ProjectName};
 use crate::network::ports::Conflict;
@@ -178,6 +179,26 @@ impl Local {
         Diagnostic::error(None, message).help(help)
     }
 
+    /// Builds an image and tells of it by that name.
+    async fn build(&self, mut spec: BuildSpec, name: &str, events: &dyn Sink) -> Result<Image, Report> {
+        let (subject, begun) = (Subject::Image(name.to_owned()), Instant::now());
+        let tell = |progress| {
+            let subject = subject.clone();
+            events.send(Event::Progress { subject, progress, elapsed: begun.elapsed(), detail: None });
+        };
+        events.send(Event::Begin { verb: "build", total: 1 });
+        tell(Progress::Working("Building"));
+        spec.epoch = builds::epoch(&spec, std::env::var("SOURCE_DATE_EPOCH").ok())?;
+        let result = build::build(&spec, &self.images, &Programs::new(self), events).await;
+        tell(if result.is_ok() { Progress::Done("Built") } else { Progress::Failed });
+        events.send(Event::End);
+        let built = result?;
+        if !built.warnings.diagnostics.is_empty() {
+            events.send(Event::Warning(built.warnings.render(false)));
+        }
+        Ok(built.image)
+    }
+
     fn facts(reference: &str, image: Image) -> ImageFacts {
         let config = image.config.config;
         let positive = |ns: i64| u64::try_from(ns).ok().filter(|n| *n > 0).map(Duration::from_nanos);
@@ -273,8 +294,15 @@ impl Backend for Local {
         }
     }
 
-    fn base_image(&self, build: &Build) -> Option<(String, String)> {
-        build::base_image(&build.dockerfile)
+    fn base_images(&self, project: &Project, service: &Service) -> Vec<(String, String)> {
+        match builds::spec(project, service) {
+            Ok(Some(spec)) => {
+                let mut needed = build::images_needed(&spec);
+                needed.retain(|(image, _)| !builds::is_of_service(project, service, image));
+                needed
+            }
+            Ok(None) | Err(_) => Vec::new(), // the build will say what is wrong
+        }
     }
 
     fn now(&self) -> i64 {
@@ -301,51 +329,28 @@ impl Backend for Local {
         Ok(())
     }
 
+    async fn build_image(&self, spec: &BuildSpec, events: &dyn Sink) -> Result<Image, Report> {
+        let name = spec.title.clone();
+        Self::build(self, spec.clone(), &name, events).await
+    }
+
     async fn image(
         &self,
-        project: &ProjectName,
+        project: &Project,
         service: &Service,
         building: Building,
         events: &dyn Sink,
     ) -> Result<ImageFacts, Report> {
-        let built = format!("{project}-{}", service.name);
-        let reference = service.image.as_ref().map_or(built.as_str(), |i| i.value.as_str());
+        let reference = builds::reference(&project.name, service);
+        let reference = reference.as_str();
         let found = self.images.resolve(reference)?;
         match (&service.build, building, found) {
             (None, _, Some(image)) | (Some(_), Building::Missing | Building::Never, Some(image)) => {
                 Ok(Self::facts(reference, image))
             }
-            (Some(build), Building::Missing | Building::Always, _) => {
-                let subject = Subject::Image(reference.to_owned());
-                let begun = std::time::Instant::now();
-                let tell = |progress, detail| {
-                    let subject = subject.clone();
-                    events.send(Event::Progress { subject, progress, elapsed: begun.elapsed(), detail });
-                };
-                tell(Progress::Working("Building"), None);
-                let labels = BTreeMap::from([
-                    (PROJECT_LABEL.to_owned(), project.to_string()),
-                    ("com.docker.compose.service".to_owned(), service.name.to_string()),
-                ]);
-                let spec = BuildSpec {
-                    context: build.context.clone(),
-                    dockerfile: build.dockerfile.clone(),
-                    tag: Reference::parse(reference)?,
-                    labels,
-                };
-                match build::build(&spec, &self.images) {
-                    Ok(built) => {
-                        tell(Progress::Done("Built"), None);
-                        if !built.warnings.diagnostics.is_empty() {
-                            events.send(Event::Warning(built.warnings.render(false)));
-                        }
-                        Ok(Self::facts(reference, built.image))
-                    }
-                    Err(report) => {
-                        tell(Progress::Failed, None);
-                        Err(report)
-                    }
-                }
+            (Some(_), Building::Missing | Building::Always, _) => {
+                let spec = builds::spec(project, service)?.ok_or_else(|| Report::message("it is not to be built"))?;
+                Ok(Self::facts(reference, self.build(spec, reference, events).await?))
             }
             (Some(build), Building::Never, None) => Err(Diagnostic::error(
                 Some(build.span),

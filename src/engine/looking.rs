@@ -70,7 +70,7 @@ impl<B: Backend> Engine<B> {
                 let cmd = vec!["the image's command".to_owned()];
                 ImageFacts { reference, id, cmd, healthcheck: health.then_some(check), ..ImageFacts::default() }
             } else {
-                self.backend.image(&project.name, service, Building::Never, &Silent).await?
+                self.backend.image(project, service, Building::Never, &Silent).await?
             };
             match hook {
                 None => drop(seen.of.insert(service.name.clone(), facts)),

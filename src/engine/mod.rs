@@ -8,6 +8,7 @@
 pub mod actual;
 pub mod backend;
 pub mod building;
+pub mod builds;
 mod choices;
 pub mod commands;
 pub mod commit;

@@ -426,7 +426,9 @@ impl Sink for Words {
                 format!("{} {} Error {}", subject.kind(), subject.name(), detail.unwrap_or_default())
             }
             Event::Warning(text) => text,
-            Event::Begin { .. } | Event::Transfer { .. } | Event::Hook { .. } | Event::End => return,
+            Event::Begin { .. } | Event::Transfer { .. } | Event::Hook { .. } | Event::Said { .. } | Event::End => {
+                return;
+            }
         };
         self.0.lock().expect("not poisoned").push(text);
     }

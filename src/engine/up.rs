@@ -13,7 +13,7 @@ use super::execute::OnFailure;
 use super::graph::Graph;
 use super::plan::{Options, Orphans, Reach};
 use super::step::{Plan, Step};
-use super::{Engine, Grace, Prepared, commands, plan, rollback, summary, update};
+use super::{Engine, Grace, Prepared, builds, commands, plan, rollback, summary, update};
 use crate::compose::model::{self, Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span, nearest};
 use crate::event::Sink;
@@ -158,13 +158,13 @@ impl<B: Backend> Engine<B> {
         let (built, found): (Vec<&Service>, Vec<&Service>) = services.partition(|service| service.build.is_some());
         let (mut images, mut missing) = (Images::default(), Report::default());
         for service in found {
-            match self.backend.image(&project.name, service, request.building, events).await {
+            match self.backend.image(project, service, request.building, events).await {
                 Ok(facts) => drop(images.of.insert(service.name.clone(), facts)),
                 Err(report) => missing.diagnostics.extend(report.diagnostics),
             }
         }
         for (hook, image) in hooks_with_images(project, graph) {
-            match self.backend.image(&project.name, hook, Building::Never, events).await {
+            match self.backend.image(project, hook, Building::Never, events).await {
                 Ok(facts) => drop(images.of_hooks.insert(image.to_owned(), facts)),
                 Err(report) => missing.diagnostics.extend(report.diagnostics),
             }
@@ -172,11 +172,11 @@ impl<B: Backend> Engine<B> {
         if !missing.diagnostics.is_empty() {
             return Err(missing);
         }
-        for service in built {
+        for service in builds::in_order(project, &built)? {
             let is_policy = service.fetching.policy == Some(PullPolicy::Build);
             let is_asked = is_policy && request.pulling.is_none() && request.building == Building::Missing;
             let building = if is_asked { Building::Always } else { request.building };
-            let facts = self.backend.image(&project.name, service, building, events).await?;
+            let facts = self.backend.image(project, service, building, events).await?;
             images.of.insert(service.name.clone(), facts);
         }
         Ok(images)

@@ -5,23 +5,18 @@
 //! set last.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::thread::Builder;
 
 use crate::fault;
+use crate::image::Error;
 use crate::image::config::{History, ImageConfig};
-use crate::image::diff::{self, Upper, Written};
+use crate::image::diff::{self, Upper};
 use crate::image::digest::Digest;
+use crate::image::piped::unpack_written;
 use crate::image::reference::Reference;
 use crate::image::store::{Scratch, Store};
 use crate::image::unpack::Unpacked;
-use crate::image::{Error, load, store_error};
-
-/// Stack of the thread that goes through the directory, in bytes: it calls itself for each level, of which there may be many.
-const STACK: usize = 16 << 20;
 
 /// A layer that was read and is not in the store yet.
 #[derive(Debug)]
@@ -33,13 +28,6 @@ pub struct Layer {
     warnings: Vec<String>,
 }
 
-fn is_broken_pipe(error: &Error) -> bool {
-    match error {
-        Error::Layer { source, .. } | Error::Store { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
-        _ => false,
-    }
-}
-
 impl Layer {
     /// Reads a writable directory. When `stop` is set meanwhile, it ends soon, with an error.
     ///
@@ -49,26 +37,8 @@ impl Layer {
         store.sweep()?;
         let scratch = store.scratch()?;
         let dir = scratch.layer("commit")?;
-        let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| store_error("read", &upper.path)(e.into()))?;
-        let write = || -> Result<Written, Error> {
-            let mut out = BufWriter::with_capacity(256 << 10, File::from(to));
-            let written = diff::write(upper, &mut out, stop)?;
-            out.flush().map_err(store_error("read", &upper.path))?;
-            Ok(written)
-        };
-        let read = std::thread::scope(|scope| {
-            let writer = Builder::new().stack_size(STACK).spawn_scoped(scope, write);
-            let writer = writer.map_err(store_error("read", &upper.path))?;
-            let unpacked = load::unpack_stream(File::from(from), "commit", u64::MAX, &dir.join("fs"));
-            let died = |_| store_error("read", &upper.path)(io::Error::other("the thread that reads it has panicked"));
-            match (writer.join().map_err(died)?, unpacked) {
-                // When the store is at fault, the writer has only seen a broken pipe.
-                (Err(error), Err(of_store)) if is_broken_pipe(&error) => Err(of_store),
-                (written, unpacked) => Ok((written?, unpacked?)),
-            }
-        });
-        let (written, (unpacked, digest)) = read?;
+        let (written, unpacked, digest) =
+            unpack_written("commit", &upper.path, &dir.join("fs"), |out| diff::write(upper, out, stop))?;
         fault::point("commit.read");
         let mut warnings: Vec<String> = written.warnings.into_iter().collect();
         warnings.extend(unpacked.warnings.iter().cloned());
@@ -122,7 +92,7 @@ mod tests {
 
     fn upper(path: &Path, layers: &[PathBuf]) -> Upper {
         std::fs::create_dir(path).expect("a directory");
-        Upper { path: path.to_owned(), layers: layers.to_vec(), places: Vec::new() }
+        Upper { path: path.to_owned(), layers: layers.to_vec(), places: Vec::new(), epoch: None }
     }
 
     fn read(store: &Store, upper: &Upper) -> Result<Layer, Error> {

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::image::digest::Digest;
 use crate::image::fixup::View;
 use crate::image::tarball::{Entry, Kind, show};
 use crate::image::unpack::DEPTH_MAX;
@@ -45,6 +46,8 @@ pub struct Upper {
     pub layers: Vec<PathBuf>,
     /// Where something is mounted: absolute paths in the container, links in them not resolved.
     pub places: Vec<String>,
+    /// No time of an entry is later, in seconds since the epoch.
+    pub epoch: Option<i64>,
 }
 
 /// What was written.
@@ -52,6 +55,8 @@ pub struct Upper {
 pub(crate) struct Written {
     /// Number of entries; none is a layer that changes nothing.
     pub(crate) entries: u64,
+    /// Digest of all but times.
+    pub(crate) content: Option<Digest>,
     /// Sentences for the user, each once.
     pub(crate) warnings: BTreeSet<String>,
 }
@@ -82,13 +87,14 @@ pub(crate) fn write(upper: &Upper, out: impl Write, stop: &AtomicBool) -> Result
         mounted: None,
         links: HashMap::new(),
         waiting: Vec::new(),
-        out: Writer::new(Stopping { out, stop }),
+        epoch: upper.epoch,
+        out: Writer::hashing(Stopping { out, stop }),
         written: Written::default(),
     };
     walk.children(&root, b"", From::Upper)?;
     let Walk { out, written, .. } = walk;
-    out.finish().map_err(|e| read_error(b"", e))?;
-    Ok(written)
+    let content = out.finish_hashed().map_err(|e| read_error(b"", e))?;
+    Ok(Written { content: Some(content), ..written })
 }
 
 /// Where a directory is read.
@@ -114,6 +120,8 @@ struct Walk<W> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Directories that are written with the first thing in them.
     waiting: Vec<Entry>,
+    /// No time is later.
+    epoch: Option<i64>,
     out: Writer<W>,
     written: Written,
 }
@@ -128,7 +136,9 @@ impl<W: Write> Walk<W> {
 
     fn put_now(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<(), Error> {
         self.written.entries += 1;
-        self.out.entry(entry, data).map_err(|e| read_error(&entry.name, e))
+        let time = self.epoch.map_or(entry.mtime.0, |epoch| entry.mtime.0.min(epoch));
+        let entry = Entry { mtime: (time, entry.mtime.1), ..entry.clone() };
+        self.out.entry(&entry, data).map_err(|e| read_error(&entry.name, e))
     }
 
     fn children(&mut self, directory: &OwnedFd, path: &[u8], from: From) -> Result<(), Error> {
@@ -430,6 +440,7 @@ mod tests {
                 path: self.dir.path().join("upper"),
                 layers: vec![self.dir.path().join("lower")],
                 places: self.places.clone(),
+                epoch: None,
             }
         }
 
@@ -659,7 +670,7 @@ mod tests {
     fn it_stops_when_it_is_told_to() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("f"), "").expect("written");
-        let upper = Upper { path: dir.path().to_owned(), layers: Vec::new(), places: Vec::new() };
+        let upper = Upper { path: dir.path().to_owned(), layers: Vec::new(), places: Vec::new(), epoch: None };
         let error = write(&upper, io::sink(), &AtomicBool::new(true)).expect_err("told to");
         assert_eq!(error.to_string(), "cannot read `/f` of the container");
     }

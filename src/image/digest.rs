@@ -48,6 +48,11 @@ impl Digest {
         Self(hex(&Sha256::digest(bytes)))
     }
 
+    /// Returns the digest of all that was hashed.
+    pub(crate) fn from_hash(hash: Sha256) -> Self {
+        Self(hex(&hash.finalize()))
+    }
+
     /// Returns the 64 hex digits.
     #[must_use]
     pub fn hex(&self) -> &str {

@@ -404,6 +404,29 @@ fn looks_like_tar(head: &[u8], size: u64) -> bool {
     !matches!(tarball::Reader::new(block).next(), Err(TarError::Bad(reason)) if reason.contains("checksum"))
 }
 
+/// Returns the tar that a file is, decompressed; `None` when it is none.
+///
+/// # Errors
+/// When it cannot be read, or is compressed in a way that we do not read.
+pub(crate) fn archive(file: std::fs::File, size: u64) -> Result<Option<Box<dyn Read>>, Error> {
+    let mut source = io::BufReader::with_capacity(CHUNK, file);
+    let head = source.fill_buf().map_err(Error::Read)?;
+    if let Some(name) = unread(head) {
+        return Err(Error::Archive(format!("it is compressed with {name}; unpack it first, or use gzip or zstd")));
+    }
+    let compression = sniff(head);
+    let mut tar = decompress(source, compression)?;
+    let mut head = Vec::new();
+    // What cannot be decompressed is no archive.
+    if tar.by_ref().take(512).read_to_end(&mut head).is_err() {
+        return Ok(None);
+    }
+    let size = if compression == Compression::None { size } else { head.len() as u64 };
+    // Of a file of zeros nobody can tell that it is an empty archive.
+    let is_tar = head.iter().any(|b| *b != 0) && looks_like_tar(&head, size);
+    Ok(is_tar.then(|| -> Box<dyn Read> { Box::new(io::Cursor::new(head).chain(tar)) }))
+}
+
 pub(crate) fn decompress<'a>(source: impl BufRead + 'a, compression: Compression) -> Result<Box<dyn Read + 'a>, Error> {
     Ok(match compression {
         Compression::None => Box::new(source),

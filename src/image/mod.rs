@@ -15,11 +15,13 @@ mod ingest;
 pub mod load;
 mod mount;
 pub mod pin;
+pub(crate) mod piped;
 pub mod platform;
 pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod registry;
+pub(crate) mod steps;
 pub mod store;
 pub(crate) mod tarball;
 pub mod unpack;
@@ -238,7 +240,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Turns an I/O error into one that names what was tried in the store, and where.
-fn store_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn store_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::Store { action, path, source }
 }

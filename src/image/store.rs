@@ -7,6 +7,9 @@
 //! layers/tmp/.small-<pid>-<n>      a small file being written, left over when there is no such process
 //! layers/blobs/<hex>               one line: the diff id inside a compressed blob, to skip work
 //! fixups/<chain id>/fs/            what a layer needs on top of it in one particular chain
+//! build/steps/<hex>                which layer a step of a build gave, by the digest of all that it depends on
+//! build/locks/<xx>                 locked by who carries out a step whose digest begins so
+//! build/mounts/<hex>/{fs/,meta.json} a cache of `RUN --mount=type=cache`
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
 //! refs/<host>/<path>/_digests/<hex> the same for what was pulled by its digest
 //! refs/_images/<hex>               every image, also without a name
@@ -702,7 +705,7 @@ impl Store {
 
     /// Writes a small file by rename, so that a reader sees the old one or the new one. It is written where unfinished things
     /// are, so that a sweep finds what a crash leaves, whatever place it was for.
-    fn replace(&self, dir: &Path, name: &str, bytes: &[u8], durable: bool) -> Result<(), Error> {
+    pub(super) fn replace(&self, dir: &Path, name: &str, bytes: &[u8], durable: bool) -> Result<(), Error> {
         make_dirs(dir)?;
         make_dirs(&self.tmp())?;
         let tmp = self.tmp().join(format!("{SMALL}{}-{}", std::process::id(), random_name()));

@@ -1,29 +1,74 @@
 //! Writes entries as a tar: ustar, with pax records for what does not fit (POSIX.1-2017 `pax`). The other side of `tarball`.
+//!
+//! A writer can also tell the digest of all that is in the entries but their times: two layers with the same one differ in
+//! nothing that matters to who builds upon them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use sha2::{Digest as _, Sha256};
+
+use crate::image::digest::Digest;
 use crate::image::tarball::{Entry, Kind};
 
 const BLOCK: usize = 512;
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 128 << 10;
 
 /// A tar that is being written.
 pub(crate) struct Writer<W> {
     out: W,
+    /// What the digest is made of, if somebody wants it.
+    content: Option<Sha256>,
 }
 
 impl<W: Write> Writer<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out }
+        Self { out, content: None }
+    }
+
+    /// Returns a writer that tells the digest of what it wrote.
+    pub(crate) fn hashing(out: W) -> Self {
+        Self { out, content: Some(Sha256::new()) }
     }
 
     /// Ends the archive.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.finish_hashed().map(drop)
+    }
+
+    /// Ends the archive; returns the digest of all but times. A writer that was not told to hash has that of nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn finish_hashed(mut self) -> io::Result<Digest> {
         self.out.write_all(&[0; 2 * BLOCK])?;
-        self.out.flush()
+        self.out.flush()?;
+        Ok(Digest::from_hash(self.content.unwrap_or_default()))
+    }
+
+    /// Takes note of what is in an entry, but for its time and its data.
+    fn note(&mut self, entry: &Entry) {
+        let Some(hash) = &mut self.content else { return };
+        let text = |hash: &mut Sha256, bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        let Entry { name, kind, link, mode, uid, gid, mtime: _, size, device, xattrs } = entry;
+        text(hash, name);
+        text(hash, link);
+        let numbers = [u64::from(letter(*kind)), (*mode).into(), (*uid).into(), (*gid).into(), *size];
+        let devices = [u64::from(device.0), device.1.into(), xattrs.len() as u64];
+        for number in numbers.into_iter().chain(devices) {
+            hash.update(number.to_le_bytes());
+        }
+        for (key, value) in xattrs {
+            text(hash, key);
+            text(hash, value);
+        }
     }
 
     fn pad(&mut self, size: u64) -> io::Result<()> {
@@ -40,6 +85,7 @@ impl<W: Write> Writer<W> {
         if entry.kind == Kind::Directory {
             name.push(b'/');
         }
+        self.note(entry);
         let mut records = Vec::new();
         if name.len() > 100 {
             record(&mut records, b"path", &name);
@@ -67,18 +113,20 @@ impl<W: Write> Writer<W> {
             self.out.write_all(&records)?;
             self.pad(records.len() as u64)?;
         }
-        let letter = match entry.kind {
-            Kind::File => b'0',
-            Kind::Hardlink => b'1',
-            Kind::Symlink => b'2',
-            Kind::Char => b'3',
-            Kind::Block => b'4',
-            Kind::Directory => b'5',
-            Kind::Fifo => b'6',
-        };
-        self.out.write_all(&header(letter, &name, entry))?;
+        self.out.write_all(&header(letter(entry.kind), &name, entry))?;
         if entry.kind == Kind::File {
-            io::copy(data, &mut self.out)?;
+            let mut buffer = vec![0; CHUNK.min(usize::try_from(entry.size).unwrap_or(CHUNK).max(1))];
+            loop {
+                match data.read(&mut buffer)? {
+                    0 => break,
+                    n => {
+                        if let Some(hash) = &mut self.content {
+                            hash.update(&buffer[..n]);
+                        }
+                        self.out.write_all(&buffer[..n])?;
+                    }
+                }
+            }
             self.pad(entry.size)?;
         }
         Ok(())
@@ -104,6 +152,18 @@ impl Read for Exactly {
         }
         self.left -= read as u64;
         Ok(read)
+    }
+}
+
+fn letter(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => b'0',
+        Kind::Hardlink => b'1',
+        Kind::Symlink => b'2',
+        Kind::Char => b'3',
+        Kind::Block => b'4',
+        Kind::Directory => b'5',
+        Kind::Fifo => b'6',
     }
 }
 

@@ -1,7 +1,9 @@
 //! `build:`.
 
+use nix::sys::signal::Signal;
+
 use super::support::project::TestProject;
-use super::support::require_root;
+use super::support::{Secs as _, require_root};
 
 const COMPOSE: &str = "
 services:
@@ -63,21 +65,171 @@ fn a_changed_context_is_seen_with_build_and_only_then() {
 }
 
 #[test]
-fn a_run_is_refused_with_its_line() {
+fn a_run_that_fails_is_shown_with_its_line_and_its_last_words() {
     require_root!();
-    let shop = project("FROM busybox\nCOPY server.sh .\nRUN apk add curl\nCMD [\"sh\"]\n");
+    let shop = project("FROM busybox\nCOPY server.sh .\nRUN echo one; echo two >&2; exit 3\nCMD [\"sh\"]\n");
     let message = shop.redact(&shop.hoist(&["up", "-d"]).fails());
-    insta::assert_snapshot!(message, @r#"
+    insta::assert_snapshot!(message, @r"
      Image shop-app Building 
+     Step app [stage-0 1/3] COPY server.sh . Building 
+     Step app [stage-0 1/3] COPY server.sh . Built 
+     Step app [stage-0 2/3] RUN echo one; echo two >&2; exit 3 Building 
+     app [stage-0 2/3] | one
+     app [stage-0 2/3] | two
+     Step app [stage-0 2/3] RUN echo one; echo two >&2; exit 3 Error 
      Image shop-app Error 
-    error: RUN is not supported yet; it comes in a later version
+    error: the command failed: exit code 3
      --> [DIR]/app/Dockerfile:3:1
       |
-    3 | RUN apk add curl
-      | ^^^
-    "#);
+    3 | RUN echo one; echo two >&2; exit 3
+      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+    last output of app [stage-0 2/3] RUN echo one; echo two >&2; exit 3
+      > one
+      > two
+    ");
     assert_eq!(shop.records(), []);
     assert!(!shop.hoist(&["image", "ls"]).ok().contains("shop-app"));
+    shop.write("app/Dockerfile", "FROM busybox\nRUN [\"/no/such\"]\n");
+    let message = shop.hoist(&["build"]).fails();
+    assert!(message.contains("Dockerfile:2:"), "{message}");
+}
+
+const STAGES: &str = r#"ARG BASE=busybox
+FROM $BASE AS builder
+ARG KIND=prod
+ENV PLACE=/made
+WORKDIR /work
+COPY conf/ conf/
+RUN --mount=type=cache,target=/cache echo "$KIND $(id -u) $PWD $HOME" > /cache/last && mkdir $PLACE && cat conf/a > $PLACE/a && cp /cache/last $PLACE/
+RUN <<EOF
+set -e
+echo from-a-heredoc > /made/heredoc
+test ! -e /cache/last
+EOF
+FROM busybox AS unused
+RUN exit 1
+FROM busybox
+RUN mkdir -p /srv && echo ran > /srv/own && ln -s own /srv/link && chown 33:33 /srv/own && chmod 640 /srv/own
+RUN --mount=type=bind,source=conf,target=/bound --mount=type=bind,from=builder,source=/made,target=/of-builder,rw cat /bound/deep/b /of-builder/a > /srv/bound; echo thrown away > /of-builder/a; ! touch /bound/x
+RUN rm /etc/passwd && echo 'web:x:33:33::/:/bin/sh' > /etc/passwd
+COPY --from=builder /made /srv/made
+USER web
+RUN id -un > /tmp/who
+CMD ["sleep", "1000"]
+"#;
+
+#[test]
+fn stages_run_what_they_say_and_steps_are_known_the_next_time() {
+    require_root!();
+    let shop = project(STAGES);
+    shop.up();
+    let shell = |command: &str| shop.shell("app", command);
+    assert_eq!(shell("cat /srv/made/a /srv/made/last /srv/made/heredoc"), "a\nprod 0 /work /root\nfrom-a-heredoc");
+    assert_eq!(shell("stat -c '%u:%g %a' /srv/own; readlink /srv/link"), "33:33 640\nown");
+    assert_eq!(shell("cat /srv/bound; cat /tmp/who; cat /etc/passwd"), "b\na\nweb\nweb:x:33:33::/:/bin/sh");
+    // Nothing of what a container needs to run is in the image.
+    assert_eq!(shell("ls -A /cache /bound /of-builder /dev/pipes 2>/dev/null; echo"), "");
+    shop.hoist(&["down"]).ok();
+    let built = |shop: &TestProject| shop.hoist(&["--progress", "plain", "build"]).code(0).stderr;
+    let id = |shop: &TestProject| {
+        let all = shop.hoist(&["image", "ls"]).ok();
+        all.lines().find(|line| line.starts_with("shop-app")).expect("listed").to_owned()
+    };
+    let (first, said) = (id(&shop), built(&shop));
+    assert_eq!(said.matches(" Cached").count(), said.matches("Step app").count(), "{said}");
+    assert_eq!(id(&shop), first);
+    // A changed file: what copies it is done again, and what depends on that; not the rest.
+    shop.write("app/conf/a", "changed\n");
+    let said = built(&shop);
+    let is = |place: &str, word: &str| said.lines().any(|l| l.contains(place) && l.trim_end().ends_with(word));
+    assert!(is("[builder 4/6] COPY", "Built") && is("[builder 5/6] RUN", "Built"), "{said}");
+    assert!(is("[stage-2 1/7] RUN", "Cached") && is("[stage-2 2/7] RUN", "Built"), "{said}");
+    assert_ne!(id(&shop), first);
+}
+
+#[test]
+fn a_run_with_the_same_output_stops_what_follows() {
+    require_root!();
+    let shop = project(
+        "FROM busybox\nCOPY conf /conf\nRUN wc -c < /conf/a > /size && rm -r /conf\nRUN date +%s%N > /moment\nCMD [\"sleep\", \"1000\"]\n",
+    );
+    shop.up();
+    let moment = shop.shell("app", "cat /size /moment");
+    shop.hoist(&["down"]).ok();
+    // The layer of `COPY` is another, that of the first `RUN` is not.
+    shop.write("app/conf/deep/b", "c\n");
+    shop.hoist(&["up", "-d", "--build"]).ok();
+    let then = shop.shell("app", "cat /size /moment");
+    assert_eq!(then.lines().next(), moment.lines().next());
+    shop.hoist(&["build", "--no-cache"]).ok();
+    shop.hoist(&["up", "-d"]).ok();
+    assert_ne!(shop.shell("app", "cat /moment"), then.lines().nth(1).unwrap_or_default(), "each step was done again");
+}
+
+#[test]
+fn secrets_are_given_and_kept() {
+    require_root!();
+    let compose = "
+services:
+  app:
+    build:
+      context: ./app
+      secrets: [token, {source: other, target: named}]
+      args: [VISIBLE=yes]
+secrets:
+  token: {file: ./token.txt}
+  other: {environment: OTHER}
+";
+    let shop = TestProject::new("shop", compose);
+    shop.write("token.txt", "gehe1m-token");
+    shop.write(".env", "OTHER=gehe1m-other\n");
+    shop.write(
+        "app/Dockerfile",
+        r#"FROM busybox
+ARG VISIBLE
+RUN --mount=type=secret,id=token --mount=type=secret,id=named,env=NAMED,required=true test "$(cat /run/secrets/token)" = "$(printf gehe1m; echo -token)" && test "$NAMED" = "$(printf gehe1m; echo -other)" && stat -c %a /run/secrets/token > /mode && echo $VISIBLE >> /mode
+CMD ["cat", "/mode"]
+"#,
+    );
+    let said = shop.hoist(&["--progress", "plain", "build"]).code(0).stderr;
+    assert!(!said.contains("gehe1m-"), "{said}");
+    assert_eq!(shop.hoist(&["run", "--rm", "-T", "app"]).ok(), "400\nyes\n");
+    for place in [shop.host().root(), shop.host().run().to_owned()] {
+        let found = std::process::Command::new("grep").args(["-rlF", "gehe1m-"]).arg(&place).output().expect("runs");
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "in {}", place.display());
+    }
+    // One that was not given and is required.
+    shop.write("app/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=tokne,required=true true\n");
+    let message = shop.hoist(&["build"]).fails();
+    assert!(message.contains("was not given the secret `tokne`") && message.contains("Dockerfile:2:"), "{message}");
+}
+
+#[test]
+fn two_builds_at_once_share_their_work_and_a_killed_one_leaves_nothing() {
+    require_root!();
+    let shop = project("FROM busybox\nRUN sleep 1; date +%s%N > /moment\nCMD [\"cat\", \"/moment\"]\n");
+    shop.hoist(&["version"]).ok();
+    let before = shop.host().objects();
+    let one = shop.spawn(&["image", "build", "-t", "one", "app"]);
+    let two = shop.spawn(&["image", "build", "-t", "two", "app"]);
+    let _ = one.finish(60.secs()).code(0);
+    let _ = two.finish(60.secs()).code(0);
+    let listed = shop.hoist(&["image", "ls"]).ok();
+    let id = |name: &str| {
+        let line = listed.lines().find(|line| line.starts_with(name)).expect("listed");
+        line.split_whitespace().nth(2).map(str::to_owned)
+    };
+    assert_eq!(id("one "), id("two "), "{listed}");
+    shop.write("app/Dockerfile", "FROM busybox\nRUN echo it has begun; sleep 1000\n");
+    let mut killed = shop.spawn(&["--progress", "plain", "image", "build", "-t", "three", "app"]);
+    killed.wait_for("its program", |line| line.contains("| it has begun"));
+    killed.signal(Signal::SIGKILL);
+    let _ = killed.finish(10.secs());
+    // Its program ends with it, and the next build takes the rest away.
+    shop.write("app/Dockerfile", "FROM busybox\nRUN true\n");
+    shop.hoist(&["image", "build", "-t", "four", "app"]).ok();
+    shop.host().is_again(&before);
 }
 
 #[test]
@@ -139,8 +291,8 @@ services:
     assert_eq!(tagged(), [true, true]);
     assert_eq!(shop.hoist(&["build", "-q"]).code(0).stderr, "");
     assert_eq!(shop.records().len(), 0);
-    let refused = shop.hoist(&["build", "--build-arg", "A=1"]).fails();
-    assert!(refused.contains("--build-arg is not supported yet"), "{refused}");
+    let refused = shop.hoist(&["build", "--push"]).fails();
+    assert!(refused.contains("--push is not supported yet"), "{refused}");
     let unknown = shop.hoist(&["build", "nope"]).fails();
     assert!(unknown.contains("no such service: nope"), "{unknown}");
     shop.write("app/Dockerfile", "FROM busybox\nCOPY nothing /\n");

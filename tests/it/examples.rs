@@ -49,6 +49,28 @@ fn nginx_node_redis_counts_hits_and_leaves_nothing() {
 }
 
 #[test]
+fn node_builds_pages_that_nginx_serves() {
+    require_root!("nginx", "node");
+    let site = TestProject::of_example("node-nginx-build", &["nginx", "node"]);
+    let before = site.host().objects();
+    let said = site.hoist(&["--progress", "plain", "up", "-d"]).code(0).stderr;
+    assert!(said.contains("| index.md -> index.html"), "{said}");
+    let first = page("127.0.0.1:8080", "/");
+    assert!(first.contains("<title>Notes</title>") && first.contains("<em>Markdown</em>"), "{first}");
+    let _ = site.hoist(&["exec", "-T", "web", "node", "--version"]).fails();
+    // An edit of a page is seen, and no more is done for it than it takes.
+    site.write("site/content/other.md", "# Edited\n");
+    let said = site.hoist(&["--progress", "plain", "up", "-d", "--build"]).code(0).stderr;
+    let steps: Vec<&str> = said.lines().filter(|line| line.contains("Step") && !line.contains("Building")).collect();
+    let known = steps.iter().filter(|line| line.trim_end().ends_with("Cached")).count();
+    assert_eq!((known, steps.len()), (3, 6), "{said}");
+    assert!(page("127.0.0.1:8080", "/other.html").contains("Edited"));
+    assert_eq!(page("127.0.0.1:8080", "/"), first);
+    site.down();
+    site.host().is_again(&before);
+}
+
+#[test]
 fn postgres_is_filled_once_and_keeps_its_data() {
     require_root!("postgres");
     let shop = TestProject::of_example("postgres", &["postgres"]);

@@ -15,13 +15,21 @@ const MODE: u32 = 0o444;
 impl Binder<'_> {
     /// Binds what a service is given as files.
     pub(super) fn grants(&mut self, map: &Map, root: &Node, service: &ServiceName) -> Vec<Grant> {
+        let owner = format!("service `{service}`");
         let mut found = Vec::new();
         for (section, kind, directory) in [("configs", "config", ""), ("secrets", "secret", "/run/secrets")] {
             for item in map.value(section).map_or(&[][..], Node::items) {
-                found.extend(self.grant(item, root, section, kind, directory, service));
+                found.extend(self.grant(item, root, section, kind, directory, &owner));
             }
         }
         found
+    }
+
+    /// Binds the secrets that the build of a service is given.
+    pub(super) fn grants_of_build(&mut self, map: &Map, root: &Node, service: &ServiceName) -> Vec<Grant> {
+        let owner = format!("the build of service `{service}`");
+        let items = map.value("build").and_then(|build| build.get("secrets")).map_or(&[][..], Node::items);
+        items.iter().filter_map(|item| self.grant(item, root, "secrets", "secret", "/run/secrets", &owner)).collect()
     }
 
     fn grant(
@@ -31,7 +39,7 @@ impl Binder<'_> {
         section: &str,
         kind: &str,
         directory: &str,
-        service: &ServiceName,
+        owner: &str,
     ) -> Option<Grant> {
         let map = item.as_map()?;
         let source = text(map, "source")?;
@@ -46,7 +54,7 @@ impl Binder<'_> {
             let written = entry.value.as_text().filter(|text| !text.is_empty())?;
             let number = written.parse::<u32>().ok().filter(|_| written.bytes().all(|b| b.is_ascii_digit()));
             if number.is_none() {
-                let message = format!("`{key}` of {title} of service `{service}` is not a number: `{written}`");
+                let message = format!("`{key}` of {title} of {owner} is not a number: `{written}`");
                 self.unmet(entry.place(), message).help = Some(format!("write `{key}: \"1000\"`"));
             }
             number

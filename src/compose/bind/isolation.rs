@@ -76,7 +76,7 @@ impl Binder<'_> {
     }
 }
 
-fn ulimits(map: &Map) -> IndexMap<String, Ulimit> {
+pub(super) fn ulimits(map: &Map) -> IndexMap<String, Ulimit> {
     let entries = map.value("ulimits").and_then(Node::as_map).into_iter().flatten();
     let limit = |(name, entry): (&String, &Entry)| {
         let (soft, hard, span) = match &entry.value.kind {

@@ -29,7 +29,7 @@ impl Binder<'_> {
         lookup
     }
 
-    fn extra_hosts(&mut self, map: &Map, owner: &str) -> Vec<ExtraHost> {
+    pub(super) fn extra_hosts(&mut self, map: &Map, owner: &str) -> Vec<ExtraHost> {
         let mut found: Vec<ExtraHost> = Vec::new();
         for Spanned { value, span } in texts(map, "extra_hosts") {
             match hosts::parse(&value) {

@@ -18,6 +18,7 @@ use super::yaml::{Kind, Map, Node};
 use crate::diag::{Diagnostic, Span};
 use crate::name::{ProjectName, ServiceName};
 
+mod build;
 mod grants;
 mod hooks;
 mod isolation;
@@ -63,6 +64,9 @@ impl Binder<'_> {
                     let map = entry.value.as_map().unwrap_or(&empty);
                     let mut service = self.service(&name, map, entry.key);
                     service.grants = self.grants(map, root, &name);
+                    if let Some(build) = &mut service.build {
+                        build.secrets = self.grants_of_build(map, root, &name);
+                    }
                     declared.services.insert(name, service);
                 }
                 Err(error) => self.out.push(Diagnostic::error(Some(entry.key), error.to_string())),

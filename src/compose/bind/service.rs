@@ -1,15 +1,12 @@
 //! One service.
 
-use std::path::PathBuf;
-
 use indexmap::IndexMap;
 
 use super::{Binder, boolean, duration, int, labels, plain_texts, spanned, text, texts};
 use crate::compose::Written;
 use crate::compose::model::{
-    Build, Condition, Dependency, Fetching, Healthcheck, PullPolicy, Service, ServiceNetwork, Spanned, pull_policy,
+    Condition, Dependency, Fetching, Healthcheck, PullPolicy, Service, ServiceNetwork, Spanned, pull_policy,
 };
-use crate::compose::paths;
 use crate::compose::short::pull;
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Map, Node};
@@ -26,7 +23,7 @@ impl Binder<'_> {
             name: name.clone(),
             span,
             image: spanned(map, "image"),
-            build: map.written("build").and_then(|entry| self.build(entry)),
+            build: map.written("build").and_then(|entry| self.build(entry, &owner)),
             command: words(map, "command"),
             entrypoint: words(map, "entrypoint"),
             environment: environment(map),
@@ -85,20 +82,6 @@ impl Binder<'_> {
                     Some(pull::HELP.into());
             })
             .ok()
-    }
-
-    fn build(&mut self, entry: &Entry) -> Option<Build> {
-        let map = entry.value.as_map()?;
-        let context = map.written("context");
-        let written = context.and_then(|context| context.value.as_text()).unwrap_or(".");
-        if paths::is_remote(written) {
-            let at = context.map_or(entry.key, Entry::place);
-            self.unmet(at, "a build context that is not a local directory is not supported yet");
-            return None;
-        }
-        let context = PathBuf::from(written);
-        let dockerfile = text(map, "dockerfile").unwrap_or_else(|| "Dockerfile".into());
-        Some(Build { dockerfile: paths::clean(&context.join(dockerfile)), context, span: entry.key })
     }
 
     fn depends_on(&mut self, map: &Map) -> IndexMap<ServiceName, Dependency> {

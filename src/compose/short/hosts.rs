@@ -12,7 +12,7 @@ pub(crate) type Host = (String, Vec<Option<IpAddr>>);
 ///
 /// # Errors
 /// A sentence about what is wrong.
-pub(crate) fn parse(text: &str) -> Result<Host, String> {
+pub fn parse(text: &str) -> Result<Host, String> {
     let Some((host, addresses)) = text.split_once('=').or_else(|| text.split_once(':')) else {
         return Err(format!("`{text}` names no address"));
     };

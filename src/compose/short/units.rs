@@ -108,7 +108,7 @@ pub(crate) fn go_duration(duration: Duration) -> String {
 ///
 /// # Errors
 /// A sentence about what is wrong.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     size(text, 1024)
 }
 

@@ -113,7 +113,8 @@ impl<B: Backend> Engine<B> {
             config.other.insert("author".to_owned(), author.clone().into());
             step.other.insert("author".to_owned(), author.into());
         }
-        let upper = Upper { places: container::places(&spec), path: spec.rootfs.upper, layers: spec.rootfs.layers };
+        let places = container::places(&spec);
+        let upper = Upper { places, path: spec.rootfs.upper, layers: spec.rootfs.layers, epoch: None };
         let Commit { reference, pause, .. } = commit;
         Ok(PreparedCommit { container, upper, config, step, reference, pause, _lock: lock })
     }

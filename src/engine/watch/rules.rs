@@ -328,7 +328,7 @@ pub(super) mod tests {
     }
 
     fn watched(name: &str, rules: Vec<WatchRule>) -> Service {
-        let build = Build { context: "/p".into(), dockerfile: "/p/Dockerfile".into(), span: Span::default() };
+        let build = Build { context: "/p".into(), dockerfile: "/p/Dockerfile".into(), ..Build::default() };
         Service { watch: rules, build: Some(build), ..service(name) }
     }
 

@@ -1,0 +1,458 @@
+//! `RUN`: from the instruction to a [`Job`], and from what it wrote to a layer.
+//!
+//! The key of a `RUN` is all that its program can see: the layers below, program, environment, user, directory, network and
+//! what is mounted. Secrets, SSH agents and tmpfs do not enter, nor do the proxy variables. A directory of the build context
+//! that is mounted is a layer like one of `COPY`, so that its content enters, and nobody sees what `.dockerignore` hides.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe;
+
+use crate::build::configure::{self, Failure, fail};
+use crate::build::context::{Ignore, clean};
+use crate::build::copying::{Copying, Source, of_store, pieces};
+use crate::build::dockerfile::{Command, Mount, MountKind, Run, Script, Sharing, Text};
+use crate::build::execute::{Build, Files, PROXIES, Secret};
+use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner};
+use crate::build::stage::{ASK_AGAIN, Stage, key};
+use crate::diag::{Diagnostic, Quote, Report, Span, harmless};
+use crate::event::{Event, Progress, Sink, Subject};
+use crate::fault;
+use crate::image::config::ContainerConfig;
+use crate::image::diff;
+use crate::image::digest::Digest;
+use crate::image::fixup::View;
+use crate::image::piped::unpack_written;
+use crate::image::steps::{StepLock, StepRecord};
+use crate::runtime::DEFAULT_PATH;
+
+/// How many of the last lines are shown when a program fails.
+const LAST_LINES: usize = 20;
+/// Longest line that is shown, in bytes.
+const LINE_MAX: usize = 4096;
+/// Where the program is that a heredoc is, in the container.
+const PIPES: &str = "/dev/pipes";
+
+/// What is mounted, and what of it enters the key.
+struct Mounted {
+    mounts: Vec<JobMount>,
+    env: Vec<String>,
+    inputs: Vec<Value>,
+    /// Caches that nobody else may use meanwhile.
+    locks: Vec<StepLock>,
+}
+
+impl<R: Runner> Build<'_, R> {
+    /// Carries out a `RUN`.
+    pub(super) async fn run(&self, stage: &Stage, run: &Run, span: Span, title: &str) -> Result<StepRecord, Failure> {
+        let begun = Instant::now();
+        let mounted = self.mounts(stage, run).await?;
+        let config = &stage.config.config;
+        let mut mounts = mounted.mounts;
+        let argv = argv(config, run, &mut mounts);
+        let network = self.network(stage, run)?;
+        let env = self.environment(stage);
+        let inputs = json!({
+            "form": "run/1",
+            "layers": stage.diff_ids(),
+            "argv": argv,
+            "env": env,
+            "user": config.user,
+            "directory": config.working_dir,
+            "network": format!("{network:?}"),
+            "mounts": mounted.inputs,
+            "hosts": format!("{:?}", self.spec.extra_hosts),
+            "privileged": self.spec.privileged,
+            "epoch": self.spec.epoch,
+        });
+        let proxies =
+            PROXIES.iter().filter(|name| !env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == **name)));
+        let proxies = proxies.filter_map(|name| Some(format!("{name}={}", self.spec.args.get(*name)?.as_ref()?)));
+        let job = Job {
+            argv,
+            env: env.iter().cloned().chain(proxies).chain(mounted.env).collect(),
+            user: config.user.clone(),
+            working_dir: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
+            layers: stage.layers.clone(),
+            mounts,
+            network,
+            extra_hosts: self.spec.extra_hosts.clone(),
+            shm_size: self.spec.shm_size,
+            ulimits: self.spec.ulimits.clone(),
+            memory: self.spec.memory,
+            privileged: self.spec.privileged,
+        };
+        let locks = mounted.locks;
+        let key = key(&inputs);
+        let made = self.step(stage.number, &key, span, async || {
+            self.tell(title, Progress::Working("Building"), begun);
+            let record = self.run_job(&job, self.spec.no_cache, span, title).await;
+            drop(locks);
+            if record.is_err() {
+                self.tell(title, Progress::Failed, begun);
+            }
+            record
+        });
+        let (record, known) = made.await?;
+        self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
+        Ok(record)
+    }
+
+    /// Runs the program, and makes a layer of what it wrote.
+    async fn run_job(&self, job: &Job, fresh: bool, span: Span, title: &str) -> Result<StepRecord, Failure> {
+        let no_pipe = |e: std::io::Error| fail(span, format!("cannot make a pipe: {e}"));
+        let (output, input) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| no_pipe(e.into()))?;
+        fault::point("build.run-begins");
+        let (said, ran) = tokio::join!(listen(output, self.events, title), self.runner.run(job, input));
+        let said = said.map_err(no_pipe)?;
+        let Ran { code, upper, container } = ran.map_err(|report| self.refused(report, said.clone(), span, title))?;
+        fault::point("build.run-ended");
+        let made = match code {
+            0 => self.layer_of(&upper, fresh, span),
+            code => Err(self.failed(code, said, span, title)),
+        };
+        if let Err(error) = self.runner.forget(container).await {
+            tracing::warn!("{}", error.render(false)); // the next build tries again
+        }
+        made
+    }
+
+    fn layer_of(&self, upper: &diff::Upper, fresh: bool, span: Span) -> Result<StepRecord, Failure> {
+        let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?;
+        let stop = AtomicBool::new(false);
+        let upper = diff::Upper { epoch: self.spec.epoch, ..upper.clone() };
+        let written = unpack_written("RUN", &upper.path, &dir.join("fs"), |out| diff::write(&upper, out, &stop));
+        let (written, unpacked, diff_id) = written.map_err(of_store(span))?;
+        fault::point("build.layer-unpacked");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let newest = self.spec.epoch.or(i64::try_from(now).ok());
+        for warning in &written.warnings {
+            self.events.send(Event::Warning(warning.clone()));
+        }
+        match written.content.filter(|_| written.entries > 0) {
+            None => Ok(StepRecord { layer: None, newest: None }),
+            Some(content) => {
+                let adopt = || {
+                    self.store.adopt_layer(&dir, &diff_id, &unpacked)?;
+                    Ok(StepRecord { layer: Some(diff_id.clone()), newest })
+                };
+                self.keep(&content, adopt, fresh).map_err(of_store(span))
+            }
+        }
+    }
+
+    /// Says that a program ended otherwise than well, with the last that it said.
+    fn failed(&self, code: i32, said: Vec<String>, span: Span, title: &str) -> Failure {
+        let message = match code {
+            127 => "the command was not found: exit code 127".to_owned(),
+            137 => "the command was killed: exit code 137, which may mean that it had too little memory".to_owned(),
+            code => format!("the command failed: exit code {code}"),
+        };
+        if !said.is_empty() {
+            self.quotes.borrow_mut().push(Quote { title: format!("last output of {title}"), lines: said });
+        }
+        Box::new(Diagnostic::error(Some(span), message))
+    }
+
+    fn refused(&self, report: Report, said: Vec<String>, span: Span, title: &str) -> Failure {
+        if !said.is_empty() {
+            self.quotes.borrow_mut().push(Quote { title: format!("last output of {title}"), lines: said });
+        }
+        self.quotes.borrow_mut().extend(report.quotes);
+        let first = report.diagnostics.into_iter().next();
+        let first = first.unwrap_or_else(|| Diagnostic::error(None, "the command could not be run"));
+        Box::new(Diagnostic { span: Some(span), ..first })
+    }
+
+    fn network(&self, stage: &Stage, run: &Run) -> Result<JobNetwork, Failure> {
+        let Some(network) = &run.network else { return Ok(self.spec.network) };
+        match self.text(stage, network)?.as_str() {
+            "default" => Ok(self.spec.network),
+            "none" => Ok(JobNetwork::None),
+            "host" if self.spec.network == JobNetwork::Host => Ok(JobNetwork::Host),
+            "host" => {
+                let help = "give the whole build the host's network, with `build.network: host` or --network host";
+                Err(Box::new(fail(network.span, "a RUN may not take the host's network by itself").help(help)))
+            }
+            other => Err(fail(network.span, format!("`{other}` is not a network of a RUN: default, none or host"))),
+        }
+    }
+
+    /// Returns the environment of a `RUN`: that of the image, and what `ARG`s say.
+    fn environment(&self, stage: &Stage) -> Vec<String> {
+        let mut env = stage.config.config.env.clone();
+        let has =
+            |env: &[String], name: &str| env.iter().any(|e| e.split_once('=').is_some_and(|(key, _)| key == name));
+        for (name, value) in &stage.args {
+            if let Some(value) = value.as_ref().filter(|_| !has(&env, name)) {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        if !has(&env, "PATH") {
+            env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        env
+    }
+
+    async fn mounts(&self, stage: &Stage, run: &Run) -> Result<Mounted, Failure> {
+        let mut mounted = Mounted { mounts: Vec::new(), env: Vec::new(), inputs: Vec::new(), locks: Vec::new() };
+        for text in &run.mounts {
+            let value = self.text(stage, text)?;
+            let mount = Mount::parse(&value).map_err(|e| fail(text.span, e))?;
+            match mount.kind {
+                MountKind::Bind => self.bind(stage, &mount, text, &mut mounted).await?,
+                MountKind::Cache => self.cache(stage, &mount, text, &mut mounted).await?,
+                MountKind::Tmpfs => {
+                    let target = self.target(stage, &mount, text)?;
+                    mounted.inputs.push(json!(["tmpfs", target]));
+                    let source = JobSource::Tmpfs { size: mount.size };
+                    mounted.mounts.push(JobMount { source, target, read_only: false });
+                }
+                MountKind::Secret => self.secret(stage, &mount, text, &mut mounted)?,
+                MountKind::Ssh => self.agent(&mount, text, &mut mounted)?,
+            }
+        }
+        Ok(mounted)
+    }
+
+    /// Returns the absolute path that something is mounted at.
+    fn target(&self, stage: &Stage, mount: &Mount, text: &Text) -> Result<String, Failure> {
+        let Some(target) = mount.target.as_ref().filter(|t| !t.is_empty()) else {
+            return Err(fail(text.span, "the mount needs a `target`"));
+        };
+        match configure::in_workdir(&stage.config.config, target) {
+            path if path.is_empty() => Err(fail(text.span, "nothing can be mounted at the root directory")),
+            path => Ok(format!("/{path}")),
+        }
+    }
+
+    async fn bind(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
+        let target = self.target(stage, mount, text)?;
+        let files = match &mount.from {
+            None => Files { root: self.context().await?, layers: None },
+            Some(from) => {
+                let origin = self.stages.origin(from, text.span, stage.number)?;
+                self.files(&origin, text.span).await?
+            }
+        };
+        let source = mount.source.clone().unwrap_or_default();
+        let (layers, ids, path) = match files.layers {
+            Some((layers, ids)) => (layers, ids, clean(source.as_bytes())),
+            None => self.context_layer(stage, files, &source, text.span).await?,
+        };
+        mounted.inputs.push(json!(["bind", target, mount.read_only, ids, String::from_utf8_lossy(&path)]));
+        let source = JobSource::Layers { layers, path };
+        mounted.mounts.push(JobMount { source, target, read_only: mount.read_only });
+        Ok(())
+    }
+
+    /// Makes a layer of a file or directory of a context, to be mounted.
+    async fn context_layer(
+        &self,
+        stage: &Stage,
+        files: Files,
+        source: &str,
+        span: Span,
+    ) -> Result<(Vec<std::path::PathBuf>, Vec<String>, Vec<u8>), Failure> {
+        let path = clean(source.as_bytes());
+        let found =
+            files.root.find(&path).map_err(|_| fail(span, format!("`{source}` is not in {}", files.root.title)))?;
+        let is_dir = found.kind() == rustix::fs::FileType::Directory;
+        let text = String::from_utf8_lossy(&path).into_owned();
+        let copying = Copying {
+            keyword: "RUN",
+            sources: vec![Source::Path { text, root: files.root, span }],
+            dest: if is_dir { "/mounted/" } else { "/mounted" },
+            path: "mounted",
+            dest_span: span,
+            owner: None,
+            chmod: None,
+            parents: false,
+            exclude: Ignore::default(),
+        };
+        let view = View::of(&[]).map_err(of_store(span))?;
+        let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
+        let (record, _) = self.layer(stage.number, &pieces, span, None).await?;
+        let layer = record.layer.ok_or_else(|| fail(span, "nothing is there to mount"))?;
+        Ok((vec![self.store.layer_fs(&layer)], vec![layer.to_string()], b"mounted".to_vec()))
+    }
+
+    async fn cache(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
+        if mount.from.is_some() {
+            let help = "leave `from` out: the cache is empty at first";
+            return Err(Box::new(fail(text.span, "a cache that begins as a copy is not supported yet").help(help)));
+        }
+        let target = self.target(stage, mount, text)?;
+        let mut id = mount.id.clone().unwrap_or_else(|| target.clone());
+        let (mode, uid, gid) = (mount.mode.unwrap_or(0o755), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        // One that is not shared is used by one program at a time: others wait for it, or get another one.
+        let lock = |id: &str| {
+            let key = Digest::of(format!("cache {id}").as_bytes());
+            self.store.lock_step(&key).map_err(of_store(text.span))
+        };
+        match mount.sharing {
+            Sharing::Shared => {}
+            Sharing::Locked => loop {
+                if let Some(locked) = lock(&id)? {
+                    mounted.locks.push(locked);
+                    break;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            },
+            Sharing::Private => {
+                for number in 1.. {
+                    if let Some(locked) = lock(&id)? {
+                        mounted.locks.push(locked);
+                        break;
+                    }
+                    id = format!("{}#{number}", mount.id.as_ref().unwrap_or(&target));
+                }
+            }
+        }
+        let path = self.store.cache_mount(&id, mode, uid, gid).map_err(of_store(text.span))?;
+        mounted.inputs.push(json!(["cache", target, mount.id]));
+        mounted.mounts.push(JobMount { source: JobSource::Path(path), target, read_only: mount.read_only });
+        Ok(())
+    }
+
+    fn secret(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
+        let name = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let Some(id) = mount.id.clone().or_else(|| mount.target.as_ref().map(name)).filter(|id| !id.is_empty()) else {
+            return Err(fail(text.span, "a secret needs an `id`"));
+        };
+        let Some(secret) = self.spec.secrets.get(&id) else {
+            if mount.required {
+                let help = format!("name it in `build.secrets`, or give it with --secret id={id},src=FILE");
+                return Err(Box::new(fail(text.span, format!("the build was not given the secret `{id}`")).help(help)));
+            }
+            return Ok(());
+        };
+        let content = match secret {
+            Secret::Value(value) => value.clone(),
+            Secret::File(path) => std::fs::read(path)
+                .map_err(|e| fail(text.span, format!("cannot read secret `{id}`, `{}`: {e}", path.display())))?,
+        };
+        mounted.inputs.push(json!(["secret", id, mount.target, mount.env]));
+        if let Some(variable) = &mount.env {
+            let value = String::from_utf8(content.clone())
+                .map_err(|_| fail(text.span, format!("secret `{id}` is not text, so that no variable can have it")))?;
+            mounted.env.push(format!("{variable}={value}"));
+        }
+        if mount.env.is_none() || mount.target.is_some() {
+            let target = match &mount.target {
+                Some(_) => self.target(stage, mount, text)?,
+                None => format!("/run/secrets/{id}"),
+            };
+            let (mode, uid, gid) = (mount.mode.unwrap_or(0o400), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+            let source = JobSource::Secret { content, mode, uid, gid };
+            mounted.mounts.push(JobMount { source, target, read_only: true });
+        }
+        Ok(())
+    }
+
+    fn agent(&self, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
+        let id = mount.id.clone().unwrap_or_else(|| "default".into());
+        let Some(socket) = self.spec.ssh.get(&id) else {
+            if mount.required {
+                let help = format!("name it in `build.ssh`, or give it with --ssh {id}");
+                let message = format!("the build was not given the SSH agent `{id}`");
+                return Err(Box::new(fail(text.span, message).help(help)));
+            }
+            return Ok(());
+        };
+        let number = mounted.env.iter().filter(|e| e.starts_with("SSH_AUTH_SOCK=")).count();
+        let target = mount.target.clone().unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{number}"));
+        if number == 0 {
+            mounted.env.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        mounted.inputs.push(json!(["ssh", id, target]));
+        mounted.mounts.push(JobMount { source: JobSource::Path(socket.clone()), target, read_only: false });
+        Ok(())
+    }
+}
+
+/// Returns program and arguments: the shell form is a text for the shell of this place.
+fn argv(config: &ContainerConfig, run: &Run, mounts: &mut Vec<JobMount>) -> Vec<String> {
+    match run.script() {
+        Script::Exec(words) => words.to_vec(),
+        Script::Shell(text) => configure::argv(config, &Command::Shell(text)),
+        Script::Program(heredoc) => {
+            let target = format!("{PIPES}/{}", heredoc.name);
+            let content = heredoc.content.clone().into_bytes();
+            let source = JobSource::Secret { content, mode: 0o755, uid: 0, gid: 0 };
+            mounts.push(JobMount { source, target: target.clone(), read_only: true });
+            vec![target]
+        }
+    }
+}
+
+/// Reads what a program says: every line is told, the last ones are returned.
+async fn listen(output: OwnedFd, events: &dyn Sink, title: &str) -> std::io::Result<Vec<String>> {
+    let mut reader = BufReader::new(pipe::Receiver::from_owned_fd(output)?);
+    let mut last = VecDeque::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let ended = read_line(&mut reader, &mut line).await?;
+        if !line.is_empty() {
+            let text = plain(&line);
+            events.send(Event::Said { subject: Subject::Step(title.to_owned()), line: text.clone() });
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(text);
+        }
+        if ended {
+            return Ok(last.into());
+        }
+    }
+}
+
+/// Reads one line, with its end; one that is very long comes in pieces. Returns whether nothing more comes.
+async fn read_line(reader: &mut BufReader<pipe::Receiver>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    loop {
+        let bytes = reader.fill_buf().await?;
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1).min(LINE_MAX);
+        line.extend_from_slice(&bytes[..end]);
+        let whole = line.ends_with(b"\n") || line.len() >= LINE_MAX;
+        reader.consume(end);
+        if whole {
+            return Ok(false);
+        }
+    }
+}
+
+/// Returns a line as it can be shown: without what acts upon a terminal. Of a line that was drawn over, the last remains.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches(['\n', '\r']);
+    let text = text.rsplit('\r').next().unwrap_or_default();
+    harmless(&unstyled(text))
+}
+
+/// Takes colours and movements of the cursor away: ECMA-48, control sequences.
+fn unstyled(text: &str) -> String {
+    let mut all = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => {
+                if chars.clone().next() == Some('[') {
+                    chars.next();
+                    chars.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
+                }
+            }
+            c => all.push(c),
+        }
+    }
+    all
+}

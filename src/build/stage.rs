@@ -1,0 +1,432 @@
+//! One stage of a build: its instructions from first to last, and what each of them adds.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::build::chmod::Chmod;
+use crate::build::configure::{self, Failure, fail};
+use crate::build::context::{Context, Ignore};
+use crate::build::copying::{self, Copying, Pieces, Source, of_store, pieces};
+use crate::build::dockerfile::{self, Copy, Instruction, Op, Text};
+use crate::build::execute::Build;
+use crate::build::run::Runner;
+use crate::build::stages::Args;
+use crate::diag::Span;
+use crate::event::Progress;
+use crate::fault;
+use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
+use crate::image::digest::Digest;
+use crate::image::fixup::View;
+use crate::image::piped::unpack_written;
+use crate::image::steps::StepRecord;
+use crate::image::store::Image;
+use crate::image::{Error, load, store_error};
+use crate::runtime::DEFAULT_PATH;
+use crate::sys;
+
+/// How often it is asked whether a step that another build carries out is done.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a stage has come to.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    pub(super) number: usize,
+    pub(super) config: ImageConfig,
+    /// Directories of its layers, base first.
+    pub(super) layers: Vec<PathBuf>,
+    /// Values of its `ARG`s.
+    pub(super) args: Args,
+    /// Time of what is newest in it, in seconds since the epoch.
+    pub(super) newest: Option<i64>,
+    /// How many entries of the history are the base's.
+    pub(super) inherited: usize,
+    cmd_is_ours: bool,
+    /// `ONBUILD`s of the base, to be done first.
+    triggers: Vec<String>,
+}
+
+impl Stage {
+    /// Returns a stage without a file.
+    pub(super) fn scratch() -> Self {
+        let config = ImageConfig {
+            architecture: host_architecture().into(),
+            variant: None,
+            os: "linux".into(),
+            created: None,
+            // As BuildKit begins.
+            config: ContainerConfig {
+                env: vec![format!("PATH={DEFAULT_PATH}")],
+                working_dir: "/".into(),
+                ..ContainerConfig::default()
+            },
+            rootfs: RootFs { kind: "layers".into(), diff_ids: Vec::new() },
+            history: Vec::new(),
+            other: Map::new(),
+        };
+        Self::begin(config, Vec::new())
+    }
+
+    fn begin(mut config: ImageConfig, layers: Vec<PathBuf>) -> Self {
+        let triggers = std::mem::take(&mut config.config.on_build);
+        let inherited = config.history.len();
+        Self { number: 0, config, layers, args: Args::new(), newest: None, inherited, cmd_is_ours: false, triggers }
+    }
+
+    /// Returns a stage that begins as an image.
+    pub(super) fn of_image(image: Image) -> Self {
+        Self::begin(image.config, image.layers)
+    }
+
+    /// Returns a stage that goes on from another one.
+    pub(super) fn upon(base: &Self) -> Self {
+        let mut stage = Self { cmd_is_ours: false, ..base.clone() };
+        stage.triggers = std::mem::take(&mut stage.config.config.on_build);
+        stage
+    }
+
+    /// Returns the digests of its layers as texts.
+    pub(super) fn diff_ids(&self) -> Vec<String> {
+        self.config.rootfs.diff_ids.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Returns the digest of a step's inputs.
+pub(super) fn key(inputs: &Value) -> Digest {
+    Digest::of(inputs.to_string().as_bytes())
+}
+
+impl<R: Runner> Build<'_, R> {
+    /// Carries out the instructions of a stage.
+    pub(super) async fn carry_out(&self, stage: &mut Stage) -> Result<(), Failure> {
+        let instructions = &self.file.stages[stage.number].instructions;
+        for trigger in std::mem::take(&mut stage.triggers) {
+            let file = self.sources.borrow_mut().add("ONBUILD", trigger.as_str());
+            let (instruction, _) = dockerfile::parse_trigger(&trigger, file).map_err(|mut errors| {
+                let mut first = errors.swap_remove(0);
+                first.notes.push((self.file.stages[stage.number].from.span, "the base image asks for this".into()));
+                Box::new(first)
+            })?;
+            self.instruction(stage, &instruction, "ONBUILD").await?;
+        }
+        for (number, instruction) in instructions.iter().enumerate() {
+            self.instruction(stage, instruction, &format!("{}/{}", number + 1, instructions.len())).await?;
+            fault::point("build.instruction");
+        }
+        Ok(())
+    }
+
+    async fn instruction(&self, stage: &mut Stage, instruction: &Instruction, place: &str) -> Result<(), Failure> {
+        let title = || {
+            let line: String = instruction.line.lines().next().unwrap_or_default().chars().take(80).collect();
+            format!("{} [{} {place}] {line}", self.spec.title, self.stage_title(stage.number))
+        };
+        let record = match &instruction.op {
+            Op::Copy(copy) => {
+                let title = title();
+                Some(self.copy(stage, "COPY", copy, instruction.span, &title).await?)
+            }
+            Op::Add(copy) => {
+                let title = title();
+                Some(self.copy(stage, "ADD", copy, instruction.span, &title).await?)
+            }
+            Op::Run(run) => {
+                let title = title();
+                Some(self.run(stage, run, instruction.span, &title).await?)
+            }
+            Op::Arg(pairs) => {
+                for (name, default) in pairs {
+                    self.declare(stage, name, default.as_ref())?;
+                }
+                None
+            }
+            Op::Workdir(path) => {
+                let Stage { config, args, cmd_is_ours, .. } = stage;
+                configure::apply(&mut config.config, args, self.file.escape, cmd_is_ours, &instruction.op)?;
+                self.make_workdir(stage, path.span).await?
+            }
+            op => {
+                let Stage { config, args, cmd_is_ours, .. } = stage;
+                configure::apply(&mut config.config, args, self.file.escape, cmd_is_ours, op)?;
+                if let Op::Maintainer(name) = op {
+                    config.other.insert("author".into(), name.raw.clone().into());
+                }
+                None
+            }
+        };
+        let layer = record.as_ref().and_then(|record| record.layer.clone());
+        let history = History {
+            created_by: Some(instruction.line.clone()),
+            comment: Some("hoist build".into()),
+            empty_layer: layer.is_none(),
+            ..History::default()
+        };
+        stage.config.history.push(history);
+        if let Some(layer) = layer {
+            stage.layers.push(self.store.layer_fs(&layer));
+            stage.config.rootfs.diff_ids.push(layer);
+        }
+        stage.newest = stage.newest.max(record.and_then(|record| record.newest));
+        Ok(())
+    }
+
+    pub(super) fn text(&self, stage: &Stage, text: &Text) -> Result<String, Failure> {
+        configure::text(&stage.config.config, &stage.args, self.file.escape, text)
+    }
+
+    /// Gives an `ARG` its value: what the build was given, its default, or that of the same name before the first `FROM`.
+    fn declare(&self, stage: &mut Stage, name: &Text, default: Option<&Text>) -> Result<(), Failure> {
+        let name = self.text(stage, name)?;
+        self.consumed.borrow_mut().insert(name.clone());
+        let value = match (self.spec.args.get(&name).cloned().flatten(), default) {
+            (Some(value), _) => Some(value),
+            (None, Some(default)) => Some(self.text(stage, default)?),
+            (None, None) => self.stages.globals.get(&name).cloned().flatten(),
+        };
+        stage.args.insert(name, value);
+        Ok(())
+    }
+
+    /// Carries out a step, unless what it gives is known: `Ok(record, true)`.
+    pub(super) async fn step(
+        &self,
+        stage: usize,
+        key: &Digest,
+        span: Span,
+        make: impl AsyncFnOnce() -> Result<StepRecord, Failure>,
+    ) -> Result<(StepRecord, bool), Failure> {
+        let known = || self.store.step(key).map_err(of_store(span));
+        let filter = &self.spec.no_cache_filter;
+        let is_fresh = self.spec.no_cache || filter.iter().any(|name| *name == self.stage_title(stage));
+        if !is_fresh && let Some(record) = known()? {
+            return Ok((record, true));
+        }
+        let mut waited = false;
+        let _lock = loop {
+            match self.store.lock_step(key).map_err(of_store(span))? {
+                Some(lock) => break lock,
+                None => tokio::time::sleep(ASK_AGAIN).await,
+            }
+            waited = true;
+        };
+        if waited
+            && !is_fresh
+            && let Some(record) = known()?
+        {
+            return Ok((record, true));
+        }
+        let record = make().await?;
+        self.store.write_step(key, &record).map_err(of_store(span))?;
+        fault::point("build.step-known");
+        Ok((record, false))
+    }
+
+    /// Puts a layer into the store, unless one that differs in times alone is there: then it is taken for that one.
+    pub(super) fn keep(
+        &self,
+        content: &Digest,
+        unpacked: impl FnOnce() -> Result<StepRecord, Error>,
+        fresh: bool,
+    ) -> Result<StepRecord, Error> {
+        let key = self.content_key(content);
+        if !fresh && let Some(record) = self.store.step(&key)? {
+            return Ok(record);
+        }
+        let record = unpacked()?;
+        self.store.write_step(&key, &record)?;
+        Ok(record)
+    }
+
+    fn content_key(&self, content: &Digest) -> Digest {
+        key(&serde_json::json!({"form": "layer/1", "content": content.to_string(), "epoch": self.spec.epoch}))
+    }
+
+    /// Makes a layer of entries, or finds the one that is made of the same.
+    pub(super) async fn layer(
+        &self,
+        stage: usize,
+        pieces: &Pieces,
+        span: Span,
+        title: Option<(&str, Instant)>,
+    ) -> Result<(StepRecord, bool), Failure> {
+        let unreadable = |e: io::Error| fail(span, format!("cannot read what is copied: {e}"));
+        let content = pieces.write(io::sink()).map_err(unreadable)?;
+        let key = self.content_key(&content);
+        let made = self.step(stage, &key, span, async || {
+            if let Some((title, begun)) = title {
+                self.tell(title, Progress::Working("Building"), begun);
+            }
+            let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?;
+            fault::point("build.layer-begun");
+            let write = |out: &mut _| pieces.write(out).map_err(|source| Error::Layer { path: String::new(), source });
+            let written = unpack_written("COPY", &self.spec.context, &dir.join("fs"), write);
+            let (again, unpacked, diff_id) = written.map_err(of_store(span))?;
+            if again != content {
+                return Err(fail(span, "what is copied changed while it was read"));
+            }
+            fault::point("build.layer-unpacked");
+            self.store.adopt_layer(&dir, &diff_id, &unpacked).map_err(of_store(span))?;
+            Ok(StepRecord { layer: Some(diff_id), newest: pieces.newest })
+        });
+        let (record, known) = made.await?;
+        if let Some((title, begun)) = title {
+            self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
+        }
+        Ok((record, known))
+    }
+
+    /// Makes the directory of a `WORKDIR`, if it is missing; it belongs to the user of this place.
+    async fn make_workdir(&self, stage: &Stage, span: Span) -> Result<Option<StepRecord>, Failure> {
+        let path = stage.config.config.working_dir.clone();
+        let view = View::of(&stage.layers).map_err(of_store(span))?;
+        let target = view.resolve(path.as_bytes(), true).map_err(of_store(span))?;
+        match view.lookup(&target).map_err(of_store(span))?.map(|node| node.file_type()) {
+            Some(rustix::fs::FileType::Directory) => return Ok(None),
+            Some(_) => return Err(fail(span, format!("`{path}` in the image is not a directory"))),
+            None => {}
+        }
+        let user = &stage.config.config.user;
+        let owner = if user.is_empty() { None } else { Some(copying::owner(user, &view, span)?) };
+        let copying = Copying {
+            keyword: "WORKDIR",
+            sources: Vec::new(),
+            dest: "/",
+            path: &path,
+            dest_span: span,
+            owner,
+            chmod: None,
+            parents: false,
+            exclude: Ignore::default(),
+        };
+        let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
+        Ok(Some(self.layer(stage.number, &pieces, span, None).await?.0))
+    }
+
+    async fn copy(
+        &self,
+        stage: &Stage,
+        keyword: &'static str,
+        copy: &Copy,
+        span: Span,
+        title: &str,
+    ) -> Result<StepRecord, Failure> {
+        let begun = Instant::now();
+        let dest = self.text(stage, &copy.dest)?;
+        if dest.is_empty() {
+            return Err(fail(copy.dest.span, format!("the destination of {keyword} is empty")));
+        }
+        // A linked copy looks at nothing below it.
+        let layers: &[PathBuf] = if copy.link { &[] } else { &stage.layers };
+        let view = View::of(layers).map_err(of_store(span))?;
+        let owner = match &copy.chown {
+            None => None,
+            Some(chown) => {
+                let below = View::of(&stage.layers).map_err(of_store(span))?;
+                Some(copying::owner(&self.text(stage, chown)?, &below, chown.span)?)
+            }
+        };
+        let chmod = match &copy.chmod {
+            None => None,
+            Some(chmod) => {
+                let text = self.text(stage, chmod)?;
+                let message = || format!("`{text}` is not a mode such as 0755 or u=rwX,go=rX");
+                Some(Chmod::parse(&text).ok_or_else(|| fail(chmod.span, message()))?)
+            }
+        };
+        let mut exclude = Vec::new();
+        for pattern in &copy.exclude {
+            exclude.push(self.text(stage, pattern)?);
+        }
+        let sources = self.sources_of(stage, keyword, copy).await?;
+        if sources.is_empty() {
+            return Err(fail(span, format!("{keyword} has no source when its variables are replaced")));
+        }
+        let path = configure::in_workdir(&stage.config.config, &dest);
+        let copying = Copying {
+            keyword,
+            sources,
+            dest: &dest,
+            path: &path,
+            dest_span: copy.dest.span,
+            owner,
+            chmod,
+            parents: copy.parents,
+            exclude: Ignore::of(exclude.iter().map(String::as_str)),
+        };
+        let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
+        Ok(self.layer(stage.number, &pieces, span, Some((title, begun))).await?.0)
+    }
+
+    /// Returns what a `COPY` or `ADD` copies, with its variables replaced.
+    async fn sources_of(&self, stage: &Stage, keyword: &'static str, copy: &Copy) -> Result<Vec<Source>, Failure> {
+        let mut all = Vec::new();
+        let mut root: Option<Arc<Context>> = None;
+        for source in &copy.sources {
+            match source {
+                dockerfile::Source::Heredoc(heredoc) => {
+                    let content = match heredoc.expand {
+                        true => configure::body(&stage.config.config, &stage.args, heredoc)?,
+                        false => heredoc.content.clone(),
+                    };
+                    let content = content.into_bytes();
+                    all.push(Source::Text { name: heredoc.name.clone(), content });
+                }
+                dockerfile::Source::Path(path) => {
+                    let words = configure::texts(
+                        &stage.config.config,
+                        &stage.args,
+                        self.file.escape,
+                        std::slice::from_ref(path),
+                    )?;
+                    for (text, span) in words {
+                        if keyword == "ADD" && is_remote(&text) {
+                            let help = "fetch it with a RUN, or put it into the build context";
+                            let message = format!("ADD of `{text}`: URLs and git repositories are not supported yet");
+                            return Err(Box::new(fail(span, message).help(help)));
+                        }
+                        let root = match (&root, &copy.from) {
+                            (Some(root), _) => root.clone(),
+                            (None, None) => root.insert(self.context().await?).clone(),
+                            (None, Some(from)) => {
+                                let origin = self.stages.origin(&from.raw, from.span, stage.number)?;
+                                root.insert(self.files(&origin, from.span).await?.root).clone()
+                            }
+                        };
+                        let archive = keyword == "ADD" && copy.unpack != Some(false);
+                        match if archive { self.unpacked(&root, &text, span)? } else { None } {
+                            Some(root) => all.push(Source::Unpacked { root, span }),
+                            None => all.push(Source::Path { text, root, span }),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Unpacks a source that is an archive, into the scratch; `None` when it is none.
+    fn unpacked(&self, root: &Arc<Context>, text: &str, span: Span) -> Result<Option<Arc<Context>>, Failure> {
+        let path = super::context::clean(text.as_bytes());
+        let is_file = |found: &super::context::Found| found.kind() == rustix::fs::FileType::RegularFile;
+        if root.ignore.hides(&path).is_some() || !root.find(&path).is_ok_and(|found| is_file(&found)) {
+            return Ok(None);
+        }
+        let unreadable = |e: io::Error| fail(span, format!("cannot read `{text}`: {e}"));
+        let file = root.read(&path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let Some(tar) = load::archive(file, size).map_err(of_store(span))? else { return Ok(None) };
+        let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
+        load::unpack_stream(tar, text, size, &dir).map_err(of_store(span))?;
+        let opened = sys::mount::overlay(std::slice::from_ref(&dir), None);
+        let opened = opened.map_err(|e| of_store(span)(store_error("open", &dir)(e)))?;
+        Ok(Some(Arc::new(Context::of_image(opened, format!("archive `{text}`")))))
+    }
+}
+
+/// Returns whether a source of `ADD` is somewhere else.
+fn is_remote(text: &str) -> bool {
+    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| text.starts_with(scheme))
+}

@@ -1,0 +1,145 @@
+//! What steps of builds gave: a digest of all that a step depends on → its layer.
+//!
+//! A record says nothing of a layer that is gone: whoever finds one carries the step out again. Who carries a step out
+//! holds a lock, so that a second build waits and takes what the first one made.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::image::digest::Digest;
+use crate::image::store::{Store, make_dirs, read_json};
+use crate::image::{Error, store_error};
+
+/// What a step gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepRecord {
+    /// Its layer; `None` if it changed nothing.
+    pub(crate) layer: Option<Digest>,
+    /// Time of what is newest in it, in seconds since the epoch; `None` if it has none.
+    pub(crate) newest: Option<i64>,
+}
+
+/// A step that is being carried out here and nowhere else, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct StepLock {
+    _file: File,
+}
+
+impl Store {
+    fn steps(&self) -> PathBuf {
+        self.root().join("build/steps")
+    }
+
+    /// Returns what a step gave, if that is still here.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub(crate) fn step(&self, key: &Digest) -> Result<Option<StepRecord>, Error> {
+        let path = self.steps().join(key.hex());
+        // One that cannot be read is as good as none.
+        let Ok(Some(record)) = read_json::<StepRecord>(&path) else { return Ok(None) };
+        if let Some(layer) = &record.layer
+            && self.layer(layer)?.is_none()
+        {
+            return Ok(None);
+        }
+        // When it was last of use; nothing depends on it.
+        if let Ok(file) = File::options().append(true).open(&path) {
+            let _ = file.set_modified(std::time::SystemTime::now());
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes down what a step gave.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn write_step(&self, key: &Digest, record: &StepRecord) -> Result<(), Error> {
+        let text = serde_json::to_vec(record).expect("digests serialise");
+        self.replace(&self.steps(), key.hex(), &text, false)
+    }
+
+    /// Locks a step; `None` when somebody carries it out, or one that shares its lock.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn lock_step(&self, key: &Digest) -> Result<Option<StepLock>, Error> {
+        let dir = self.root().join("build/locks");
+        make_dirs(&dir)?;
+        let path = dir.join(&key.hex()[..2]);
+        let file = File::create(&path).map_err(store_error("create", &path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(StepLock { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(store_error("lock", path)(e.into())),
+        }
+    }
+
+    /// Returns the directory of a cache of that name; a new one is made with this mode and owner.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn cache_mount(&self, id: &str, mode: u32, uid: u32, gid: u32) -> Result<PathBuf, Error> {
+        let dir = self.root().join("build/mounts").join(Digest::of(id.as_bytes()).hex());
+        let fs_dir = dir.join("fs");
+        if fs_dir.is_dir() {
+            return Ok(fs_dir);
+        }
+        make_dirs(&dir)?;
+        let scratch = self.scratch()?;
+        let made = scratch.layer("cache")?.join("fs");
+        let failed = |e: io::Error| store_error("create", &fs_dir)(e);
+        std::os::unix::fs::chown(&made, Some(uid), Some(gid)).map_err(failed)?;
+        rustix::fs::chmod(&made, rustix::fs::Mode::from_raw_mode(mode)).map_err(|e| failed(e.into()))?;
+        let meta = serde_json::to_vec(&serde_json::json!({ "id": id })).expect("text serialises");
+        self.replace(&dir, "meta.json", &meta, false)?;
+        match fs::rename(&made, &fs_dir) {
+            // Another build was faster.
+            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
+            other => other.map_err(failed),
+        }?;
+        Ok(fs_dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tarball::tests::TarBuilder;
+    use crate::image::tests::fixture;
+
+    #[test]
+    fn a_step_is_known_as_long_as_its_layer_is_there() {
+        if !crate::testing::is_root() {
+            return;
+        }
+        let fixture = fixture();
+        let image = fixture.image(&[TarBuilder::default().dir("./").end()]);
+        let layer = image.config.rootfs.diff_ids[0].clone();
+        let (key, other) = (Digest::of(b"key"), Digest::of(b"other"));
+        let record = StepRecord { layer: Some(layer.clone()), newest: Some(7) };
+        fixture.store.write_step(&key, &record).expect("written");
+        assert_eq!(fixture.store.step(&key).expect("readable"), Some(record));
+        assert_eq!(fixture.store.step(&other).expect("readable"), None);
+        let nothing = StepRecord { layer: None, newest: None };
+        fixture.store.write_step(&other, &nothing).expect("written");
+        assert_eq!(fixture.store.step(&other).expect("readable"), Some(nothing));
+        fs::remove_dir_all(fixture.store.layer_dir(&layer)).expect("there");
+        assert_eq!(fixture.store.step(&key).expect("readable"), None);
+    }
+
+    #[test]
+    fn a_step_is_carried_out_once_at_a_time() {
+        let fixture = fixture();
+        let key = Digest::of(b"key");
+        let lock = fixture.store.lock_step(&key).expect("writable").expect("free");
+        assert!(fixture.store.lock_step(&key).expect("writable").is_none());
+        drop(lock);
+        assert!(fixture.store.lock_step(&key).expect("writable").is_some());
+    }
+}
