@@ -100,7 +100,11 @@ pub(super) fn apply(
             if wanted.is_empty() {
                 return Err(fail(path.span, "WORKDIR is empty"));
             }
-            config.working_dir = format!("/{}", in_workdir(config, &wanted));
+            // An absolute one stays as it is written, as in Docker.
+            config.working_dir = match wanted.starts_with('/') {
+                true => wanted,
+                false => format!("/{}", in_workdir(config, &wanted)),
+            };
         }
         Op::Expose(ports) => {
             for (port, span) in texts(config, args, escape, ports)? {
@@ -113,7 +117,8 @@ pub(super) fn apply(
         Op::User(user) => config.user = text(config, args, escape, user)?,
         Op::StopSignal(signal) => config.stop_signal = Some(text(config, args, escape, signal)?),
         Op::Volume(paths) => {
-            for (path, _) in texts(config, args, escape, paths)? {
+            for path in paths {
+                let path = text(config, args, escape, path)?;
                 config.volumes.insert(path, json!({}));
             }
         }

@@ -35,6 +35,17 @@ pub(super) enum Source {
         /// Where it is written.
         span: Span,
     },
+    /// One path of a context.
+    Exact {
+        /// The path, clean.
+        path: Vec<u8>,
+        /// What named it.
+        text: String,
+        /// Where it is.
+        root: Arc<Context>,
+        /// Where it is written.
+        span: Span,
+    },
     /// A text, and the name of the file that it becomes.
     Text {
         /// The name.
@@ -123,7 +134,15 @@ enum Planned {
     /// A directory that need not have a source.
     Directory,
     Found(Arc<Context>, Found),
+    /// From an archive: it takes the place of whatever is there.
+    Unpacked(Arc<Context>, Found),
     Text(Vec<u8>),
+}
+
+impl Planned {
+    fn of(root: &Arc<Context>, found: Found, is_archive: bool) -> Self {
+        if is_archive { Self::Unpacked(root.clone(), found) } else { Self::Found(root.clone(), found) }
+    }
 }
 
 struct Copier<'a> {
@@ -217,6 +236,10 @@ impl Copier<'_> {
         for source in &self.copying.sources {
             match source {
                 Source::Path { text, root, span } => self.look(text, root, *span, &mut hits)?,
+                Source::Exact { path, text, root, span } => {
+                    let found = self.source(path, text, root, *span)?;
+                    hits.push(Hit { root: root.clone(), found, pivot: 0, span: *span });
+                }
                 Source::Text { .. } | Source::Unpacked { .. } => others += 1,
             }
         }
@@ -238,13 +261,13 @@ impl Copier<'_> {
                     if !kept.is_empty() {
                         self.all.insert(path.clone(), Planned::Found(root.clone(), found));
                     }
-                    self.children(&root, &from, b"", &path, span)?;
+                    self.children(&root, &from, b"", &path, (false, span))?;
                 } else {
                     self.all.insert(path, Planned::Found(root, found));
                 }
             } else if is_dir {
                 self.all.entry(target.clone()).or_insert(Planned::Directory);
-                self.children(&root, &found.path, b"", &target, span)?;
+                self.children(&root, &found.path, b"", &target, (false, span))?;
             } else if self.copying.exclude.hides(last(&found.path)).is_none() {
                 let path = if into_dir { join(&target, last(&found.path)) } else { target.clone() };
                 self.file_at(&path, into_dir)?;
@@ -253,7 +276,7 @@ impl Copier<'_> {
         }
         for source in &self.copying.sources {
             match source {
-                Source::Path { .. } => {}
+                Source::Path { .. } | Source::Exact { .. } => {}
                 Source::Text { name, content } => {
                     let path = if into_dir { join(&target, name.as_bytes()) } else { target.clone() };
                     self.file_at(&path, into_dir)?;
@@ -261,7 +284,7 @@ impl Copier<'_> {
                 }
                 Source::Unpacked { root, span } => {
                     self.all.entry(target.clone()).or_insert(Planned::Directory);
-                    self.children(root, b"", b"", &target, *span)?;
+                    self.children(root, b"", b"", &target, (true, *span))?;
                 }
             }
         }
@@ -304,7 +327,9 @@ impl Copier<'_> {
 
     fn source(&self, path: &[u8], written: &str, root: &Arc<Context>, at: Span) -> Result<Found, Failure> {
         let title = &root.title;
-        let whole_directory_stays = |found: &Found| found.kind() == FileType::Directory && root.ignore.has_exceptions();
+        let whole_directory_stays = |found: &Found| {
+            found.kind() == FileType::Directory && root.ignore.has_exceptions() && shows_something(root, &found.path)
+        };
         let found = root.find(path).map_err(|e| match e {
             Errno::NOENT | Errno::NOTDIR => {
                 let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
@@ -348,15 +373,16 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Adds what is in a directory of a source; `below` is its path in what is copied.
+    /// Adds what is in a directory of a source; `below` is its path in what is copied. Returns whether there was something.
     fn children(
         &mut self,
         root: &Arc<Context>,
         dir: &[u8],
         below: &[u8],
         target: &[u8],
-        at: Span,
-    ) -> Result<(), Failure> {
+        (is_archive, at): (bool, Span),
+    ) -> Result<bool, Failure> {
+        let mut any = false;
         let all =
             root.children(dir).map_err(|e| fail(at, format!("cannot read `{}` in {}: {e}", shown(dir), root.title)))?;
         for child in all {
@@ -367,18 +393,20 @@ impl Copier<'_> {
                 if hidden && !root.ignore.has_exceptions() && !self.copying.exclude.has_exceptions() {
                     continue;
                 }
-                let from = child.path.clone();
-                if !hidden {
-                    self.all.insert(path.clone(), Planned::Found(root.clone(), child));
+                let shown = self.children(root, &child.path, &inner, &path, (is_archive, at))?;
+                // One that is hidden is there for what is shown in it.
+                if shown || !hidden {
+                    any = true;
+                    self.all.insert(path, Planned::of(root, child, is_archive));
                 }
-                self.children(root, &from, &inner, &path, at)?;
             } else if !hidden && child.kind() != FileType::Socket {
                 let child = check_kind(child, root, at)?;
                 self.newest = self.newest.max(Some(child.stat.st_mtime));
-                self.all.insert(path, Planned::Found(root.clone(), child));
+                any = true;
+                self.all.insert(path, Planned::of(root, child, is_archive));
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Completes the parents and makes the entries, sorted by path. A directory that the image has keeps its attributes; a
@@ -401,10 +429,11 @@ impl Copier<'_> {
             let below = self.view.lookup(&path).map_err(of_store(dest_span))?;
             let is_dir = match &planned {
                 Planned::Directory => true,
-                Planned::Found(_, found) => found.kind() == FileType::Directory,
+                Planned::Found(_, found) | Planned::Unpacked(_, found) => found.kind() == FileType::Directory,
                 Planned::Text(_) => false,
             };
-            match below.as_ref().map(Node::file_type) {
+            let replaces = matches!(planned, Planned::Unpacked(..));
+            match below.as_ref().map(Node::file_type).filter(|_| !replaces) {
                 Some(FileType::Directory) if !is_dir => {
                     let message = format!("a file cannot replace the directory `/{}`", shown(&path));
                     return Err(fail(dest_span, message));
@@ -429,7 +458,7 @@ impl Copier<'_> {
             };
             let mut data = Data::None;
             match (planned, below) {
-                (_, Some(below)) if is_dir => {
+                (Planned::Directory, Some(below)) => {
                     entry.mode = below.stat.st_mode & 0o7777;
                     (entry.uid, entry.gid) = (below.stat.st_uid, below.stat.st_gid);
                     entry.mtime = (below.stat.st_mtime, 0);
@@ -448,7 +477,7 @@ impl Copier<'_> {
                     }
                     data = Data::Text(text);
                 }
-                (Planned::Found(root, found), _) => {
+                (Planned::Found(root, found) | Planned::Unpacked(root, found), _) => {
                     data = self.describe(&mut entry, root, found, newest, &clamp, span)?;
                 }
             }
@@ -500,6 +529,17 @@ impl Copier<'_> {
         }
         Ok(Data::None)
     }
+}
+
+/// Returns whether something in a directory that is hidden is shown all the same.
+fn shows_something(root: &Context, dir: &[u8]) -> bool {
+    let children = root.children(dir).unwrap_or_default(); // who copies it tells what is wrong
+    children.iter().any(|child| {
+        root.ignore.hides(&child.path).is_none()
+            || child.kind() == FileType::Directory
+                && root.ignore.may_show_below(&child.path)
+                && shows_something(root, &child.path)
+    })
 }
 
 /// Refuses what cannot be copied: from an image all can be but a socket, which goes with its process.

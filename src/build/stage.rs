@@ -342,7 +342,7 @@ impl<R: Runner> Build<'_, R> {
         }
         let sources = self.sources_of(stage, keyword, copy).await?;
         if sources.is_empty() {
-            return Err(fail(span, format!("{keyword} has no source when its variables are replaced")));
+            return Err(fail(span, format!("{keyword} copies nothing: no file fits")));
         }
         let path = configure::in_workdir(&stage.config.config, &dest);
         let copying = Copying {
@@ -375,30 +375,36 @@ impl<R: Runner> Build<'_, R> {
                     all.push(Source::Text { name: heredoc.name.clone(), content });
                 }
                 dockerfile::Source::Path(path) => {
-                    let words = configure::texts(
-                        &stage.config.config,
-                        &stage.args,
-                        self.file.escape,
-                        std::slice::from_ref(path),
-                    )?;
-                    for (text, span) in words {
-                        if keyword == "ADD" && is_remote(&text) {
-                            let help = "fetch it with a RUN, or put it into the build context";
-                            let message = format!("ADD of `{text}`: URLs and git repositories are not supported yet");
-                            return Err(Box::new(fail(span, message).help(help)));
+                    let (text, span) = (self.text(stage, path)?, path.span);
+                    if text.is_empty() {
+                        let message = format!("the source `{}` is empty when its variables are replaced", path.raw);
+                        let help = "write `.` for all of the build context";
+                        return Err(Box::new(fail(span, message).help(help)));
+                    }
+                    if keyword == "ADD" && is_remote(&text) {
+                        let help = "fetch it with a RUN, or put it into the build context";
+                        let message = format!("ADD of `{text}`: URLs and git repositories are not supported yet");
+                        return Err(Box::new(fail(span, message).help(help)));
+                    }
+                    let root = match (&root, &copy.from) {
+                        (Some(root), _) => root.clone(),
+                        (None, None) => root.insert(self.context().await?).clone(),
+                        (None, Some(from)) => {
+                            let origin = self.stages.origin(&from.raw, from.span, stage.number)?;
+                            root.insert(self.files(&origin, from.span).await?.root).clone()
                         }
-                        let root = match (&root, &copy.from) {
-                            (Some(root), _) => root.clone(),
-                            (None, None) => root.insert(self.context().await?).clone(),
-                            (None, Some(from)) => {
-                                let origin = self.stages.origin(&from.raw, from.span, stage.number)?;
-                                root.insert(self.files(&origin, from.span).await?.root).clone()
-                            }
-                        };
-                        let archive = keyword == "ADD" && copy.unpack != Some(false);
-                        match if archive { self.unpacked(&root, &text, span)? } else { None } {
+                    };
+                    if keyword == "COPY" || copy.unpack == Some(false) {
+                        all.push(Source::Path { text, root, span });
+                        continue;
+                    }
+                    // Each file that fits may be an archive.
+                    for found in root.glob(text.as_bytes()).map_err(|e| fail(span, e.to_string()))? {
+                        match self.unpacked(&root, &found, span)? {
                             Some(root) => all.push(Source::Unpacked { root, span }),
-                            None => all.push(Source::Path { text, root, span }),
+                            None => {
+                                all.push(Source::Exact { path: found, text: text.clone(), root: root.clone(), span })
+                            }
                         }
                     }
                 }
@@ -408,18 +414,22 @@ impl<R: Runner> Build<'_, R> {
     }
 
     /// Unpacks a source that is an archive, into the scratch; `None` when it is none.
-    fn unpacked(&self, root: &Arc<Context>, text: &str, span: Span) -> Result<Option<Arc<Context>>, Failure> {
-        let path = super::context::clean(text.as_bytes());
+    fn unpacked(&self, root: &Arc<Context>, path: &[u8], span: Span) -> Result<Option<Arc<Context>>, Failure> {
+        let text = String::from_utf8_lossy(path);
         let is_file = |found: &super::context::Found| found.kind() == rustix::fs::FileType::RegularFile;
-        if root.ignore.hides(&path).is_some() || !root.find(&path).is_ok_and(|found| is_file(&found)) {
+        if root.ignore.hides(path).is_some() || !root.find(path).is_ok_and(|found| is_file(&found)) {
             return Ok(None);
         }
         let unreadable = |e: io::Error| fail(span, format!("cannot read `{text}`: {e}"));
-        let file = root.read(&path).map_err(unreadable)?;
+        let file = root.read(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
-        let Some(tar) = load::archive(file, size).map_err(of_store(span))? else { return Ok(None) };
+        let refused = |why| {
+            let help = "compress it with gzip or zstd, or copy it as it is, with COPY";
+            Box::new(fail(span, format!("cannot unpack `{text}`: {why}")).help(help))
+        };
+        let Some(tar) = load::archive(file, size).map_err(refused)? else { return Ok(None) };
         let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
-        load::unpack_stream(tar, text, size, &dir).map_err(of_store(span))?;
+        load::unpack_stream(tar, &text, size, &dir).map_err(of_store(span))?;
         let opened = sys::mount::overlay(std::slice::from_ref(&dir), None);
         let opened = opened.map_err(|e| of_store(span)(store_error("open", &dir)(e)))?;
         Ok(Some(Arc::new(Context::of_image(opened, format!("archive `{text}`")))))

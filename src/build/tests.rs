@@ -358,6 +358,17 @@ fn add_unpacks_archives_of_the_context() {
     let image = setup.build();
     assert_eq!(content(&image, "data/sub/f").as_deref(), Some("F"));
     assert_eq!(content(&image, "data/plain.txt").as_deref(), Some("P"));
+    // What is in an archive takes the place of what was there, whatever it was; a wildcard may name several.
+    let other = TarBuilder::default().dir("etc/").dir("etc/passwd/").file("srv", b"no directory").end();
+    fs::write(setup.spec.context.join("b.tar"), other).expect("writable");
+    fs::write(&setup.file, "FROM test:1\nADD [ab].tar /\n").expect("writable");
+    let image_of_both = setup.build();
+    assert_eq!(content(&image_of_both, "sub/f").as_deref(), Some("F"));
+    assert_eq!(content(&image_of_both, "srv").as_deref(), Some("no directory"));
+    let replaced = image_of_both.view().expect("opens").lookup(b"etc/passwd").expect("readable").expect("there");
+    assert_eq!(replaced.file_type(), rustix::fs::FileType::Directory);
+    fs::write(setup.spec.context.join("a.tar"), b"BZh91AY&SY").expect("writable");
+    assert!(setup.error().contains("it is compressed with bzip2"), "{}", setup.error());
     let kept = image.view().expect("opens").lookup(b"kept/a.tar").expect("readable").expect("as it is");
     assert_eq!(kept.file_type(), rustix::fs::FileType::RegularFile);
 }
@@ -401,4 +412,41 @@ fn names_that_lead_nowhere_are_told_with_their_place() {
     fs::write(&s.file, "FROM test:1 AS web\nCMD x\n").expect("writable");
     s.spec.target = Some("wbe".into());
     assert!(s.error().contains("did you mean `web`?"), "{}", s.error());
+}
+
+#[test]
+fn directories_are_as_they_are_in_the_source_or_as_new() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let setup = setup(
+        "FROM test:1\nCOPY tree /\nCOPY --chmod=0700 tree/new/x /made/by/chmod\nCOPY shown /shown/\n",
+        &[
+            ("tree/etc/x", "x"),
+            ("tree/new/x", "x"),
+            ("shown/deep/er/x", "x"),
+            ("shown/none/x", "x"),
+            (".dockerignore", "shown/*\n!shown/deep/er/x\n"),
+        ],
+    );
+    for path in ["tree/etc", "tree/new", "shown/deep"] {
+        let mode = fs::Permissions::from_mode(0o775);
+        fs::set_permissions(setup.spec.context.join(path), mode).expect("ours");
+    }
+    let image = setup.build();
+    let view = image.view().expect("opens");
+    let mode = |path: &str| view.lookup(path.as_bytes()).expect("readable").map(|node| node.stat.st_mode & 0o7777);
+    for (path, expected) in [
+        ("etc", Some(0o775)),
+        ("new", Some(0o775)),
+        ("made", Some(0o700)),
+        ("made/by", Some(0o700)),
+        ("shown/deep", Some(0o775)),
+        ("shown/none", None),
+    ] {
+        assert_eq!(mode(path), expected, "{path}");
+    }
+    fs::write(setup.spec.context.join(".dockerignore"), "**\n!tree/x\n").expect("writable");
+    fs::write(&setup.file, "FROM test:1\nCOPY tree /t\n").expect("writable");
+    assert!(setup.error().contains("hidden by line 1"), "{}", setup.error());
 }

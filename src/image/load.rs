@@ -407,15 +407,15 @@ fn looks_like_tar(head: &[u8], size: u64) -> bool {
 /// Returns the tar that a file is, decompressed; `None` when it is none.
 ///
 /// # Errors
-/// When it cannot be read, or is compressed in a way that we do not read.
-pub(crate) fn archive(file: std::fs::File, size: u64) -> Result<Option<Box<dyn Read>>, Error> {
+/// A sentence, when it cannot be read, or is compressed in a way that we do not read.
+pub(crate) fn archive(file: std::fs::File, size: u64) -> Result<Option<Box<dyn Read>>, String> {
     let mut source = io::BufReader::with_capacity(CHUNK, file);
-    let head = source.fill_buf().map_err(Error::Read)?;
+    let head = source.fill_buf().map_err(|e| e.to_string())?;
     if let Some(name) = unread(head) {
-        return Err(Error::Archive(format!("it is compressed with {name}; unpack it first, or use gzip or zstd")));
+        return Err(format!("it is compressed with {name}, which is not supported yet"));
     }
     let compression = sniff(head);
-    let mut tar = decompress(source, compression)?;
+    let mut tar = decompress(source, compression).map_err(|e| e.to_string())?;
     let mut head = Vec::new();
     // What cannot be decompressed is no archive.
     if tar.by_ref().take(512).read_to_end(&mut head).is_err() {

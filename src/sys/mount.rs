@@ -80,6 +80,11 @@ pub struct Upper<'a> {
 /// # Errors
 /// What the kernel says, with its own words from the context's log where it left some.
 pub fn overlay(layers: &[PathBuf], upper: Option<Upper<'_>>) -> io::Result<OwnedFd> {
+    // The kernel refuses a directory that is there twice, as layers of images are. All that the lower one shows or hides is
+    // shown or hidden by the upper one.
+    let last = |i: &usize| !layers[i + 1..].contains(&layers[*i]);
+    let layers: Vec<PathBuf> = (0..layers.len()).filter(last).map(|i| layers[i].clone()).collect();
+    let layers = &layers[..];
     overlay_as(if takes_any_option()? { Form::Joined } else { Form::OneByOne }, layers, upper)
 }
 
@@ -219,6 +224,28 @@ mod tests {
         assert_eq!(joined(&two).expect("short").to_str(), Ok(names.join(":").as_str()));
         let many: Vec<OwnedFd> = (0..200).map(|_| open()).collect();
         assert_eq!(joined(&many).expect_err("long").kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_layer_that_is_there_twice_is_there_once() {
+        if !crate::testing::is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let layer = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).expect("a directory");
+            std::fs::write(path.join("file"), text).expect("a file");
+            path
+        };
+        let (one, two) = (layer("one", "1"), layer("two", "2"));
+        for (layers, expected) in [([&one, &two, &one], "1"), ([&two, &one, &two], "2"), ([&one, &one, &one], "1")] {
+            let layers: Vec<PathBuf> = layers.into_iter().cloned().collect();
+            let mount = overlay(&layers, None).expect("an overlay");
+            let file = rustix::fs::openat(&mount, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let text = io::read_to_string(std::fs::File::from(file.expect("there"))).expect("text");
+            assert_eq!(text, expected);
+        }
     }
 
     #[test]
