@@ -50,16 +50,6 @@ pub(super) fn texts(
     Ok(all)
 }
 
-/// Expands words, and splits them at the blanks that come out of variables.
-fn words(config: &ContainerConfig, escape: char, texts: &[Text]) -> Result<Vec<(String, Span)>, Failure> {
-    let mut all = Vec::new();
-    for one in texts {
-        let words = expand_words(&one.raw, escape, &|name| variable(config, name)).map_err(|e| fail(one.span, e))?;
-        all.extend(words.into_iter().map(|word| (word, one.span)));
-    }
-    Ok(all)
-}
-
 /// Returns a path of the image, clean and without its leading slash; a relative one starts at the WORKDIR.
 pub(super) fn in_workdir(config: &ContainerConfig, path: &str) -> String {
     let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", config.working_dir) };

@@ -239,6 +239,12 @@ pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, event
         Ok(stages) => stages,
         Err(diagnostics) => return Err(report(diagnostics, sources)),
     };
+    if file.options.error {
+        let diagnostics = dockerfile::check(&file);
+        if !diagnostics.is_empty() {
+            return Err(report(diagnostics, sources));
+        }
+    }
     store.sweep()?;
     let scratch = store.scratch()?;
     let build = Build {

@@ -403,7 +403,7 @@ impl<R: Runner> Build<'_, R> {
                         match self.unpacked(&root, &found, span)? {
                             Some(root) => all.push(Source::Unpacked { root, span }),
                             None => {
-                                all.push(Source::Exact { path: found, text: text.clone(), root: root.clone(), span })
+                                all.push(Source::Exact { path: found, text: text.clone(), root: root.clone(), span });
                             }
                         }
                     }

@@ -229,6 +229,8 @@ fn what_cannot_be_built_is_shown_with_its_line() {
         let error = s.error();
         assert!(error.contains(expected) && error.contains("Dockerfile:2:"), "{line}: {error}");
     }
+    fs::write(&s.file, "# check=error=true\nFROM test:1\nCMD x\n").expect("writable");
+    assert!(s.error().contains("[JSONArgsRecommended]"), "{}", s.error());
     fs::write(&s.file, "FROM tset:1\nCMD x\n").expect("writable");
     assert!(s.error().contains("did you mean `test:1`?"));
     assert_eq!(s.fixture.store.resolve("shop-web").expect("readable"), None);
