@@ -1,10 +1,11 @@
 //! A mapping in file order, made for what compose files are made of: tens of thousands of mappings of a few keys each.
 //!
-//! Entries stand in one block of memory. A few are searched from the first to the last; only what grows past [`FEW`] has a
-//! table of hashes besides, seeded at random, so that no file can make it slow. A tree takes half the memory of one of hash
-//! maps this way, and memory is what loading takes its time for.
+//! Entries stand in one block of memory. A few are searched from the first to the last, and only when a key with the same
+//! [`bit`] is there: most keys that are asked for are not. What grows past [`FEW`] has a table of hashes besides, seeded at
+//! random, so that no file can make it slow. A tree takes half the memory of one of hash maps this way, and memory is what
+//! loading takes its time for.
 //!
-//! Invariant: no key is there twice; the table, where there is one, names each entry once.
+//! Invariant: no key is there twice; its bit is among the map's; the table, where there is one, names each entry once.
 
 use std::hash::BuildHasher as _;
 #[cfg(test)]
@@ -28,10 +29,30 @@ pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a == b
 }
 
+/// How many marks there are.
+pub(crate) const MARKS: usize = 128;
+
+/// Returns a number below [`MARKS`] that tells a key from most others: of the keys that a service may have, few share one.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as above")]
+pub(crate) const fn mark(key: &str) -> usize {
+    match key.as_bytes() {
+        bytes @ [first, .., last] => (bytes.len() * 4 + *first as usize * 13 + *last as usize * 11) % MARKS,
+        _ => 0,
+    }
+}
+
+/// Returns the bit of a key among those of its map.
+fn bit(key: &str) -> u64 {
+    1 << (mark(key) % 64)
+}
+
 /// A mapping in file order.
 #[derive(Clone, Default)]
 pub(crate) struct Map {
     items: Vec<(String, Entry)>,
+    /// The bits of the keys that are there or were.
+    bits: u64,
     /// For more than [`FEW`] entries.
     table: Option<Box<Table>>,
 }
@@ -72,6 +93,7 @@ impl Map {
 
     fn find(&self, key: &str) -> Option<usize> {
         match &self.table {
+            _ if self.bits & bit(key) == 0 => None,
             Some(table) => table.find(&self.items, key),
             None => self.items.iter().position(|(known, _)| is_same(known, key)),
         }
@@ -105,6 +127,7 @@ impl Map {
     }
 
     fn push(&mut self, key: String, entry: Entry) {
+        self.bits |= bit(&key);
         self.items.push((key, entry));
         match &mut self.table {
             Some(table) => table.add(&self.items, self.items.len() - 1),

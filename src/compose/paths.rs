@@ -94,7 +94,7 @@ impl Base<'_> {
     }
 
     fn below(&self, text: &str) -> String {
-        clean_text(&format!("{}/{text}", self.dir.display()))
+        clean_text(&[&self.dir.to_string_lossy(), text].join("/"))
     }
 
     fn home(&self, text: &str) -> String {

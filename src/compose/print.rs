@@ -76,10 +76,9 @@ fn fields<'n>(fields: &Struct, map: Option<&'n yaml::Map>, format: Format) -> Va
     let mut entries: Fields<'n> = Vec::with_capacity(count + 2);
     let key = |field: &Field| if format == Format::Json { field.json } else { field.name };
     // A service has some ten keys of nearly a hundred: they are looked for in the table, and not the table's in them.
-    let place = |key: &str| fields.fields.iter().position(|field| field.name == key);
-    let written = map.into_iter().flatten().filter(|(_, entry)| entry.value.kind != Kind::Null);
+    let written = map.into_iter().flatten().filter(|(_, entry)| !entry.value.is_null());
     let mut there: Vec<(usize, &Node)> = Vec::with_capacity(count);
-    there.extend(written.filter_map(|(key, entry)| Some((place(key)?, &entry.value))));
+    there.extend(written.filter_map(|(key, entry)| Some((fields.place(key)?, &entry.value))));
     there.sort_unstable_by_key(|(at, _)| *at);
     let mut there = there.into_iter().peekable();
     for (at, field) in fields.fields.iter().enumerate() {

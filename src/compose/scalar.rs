@@ -11,24 +11,31 @@ use super::yaml::{Int, Kind};
 
 /// Returns what the plain scalar `text` means.
 pub(crate) fn resolve(text: &str) -> Kind {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,
-        "true" | "True" | "TRUE" => return Kind::Bool(true),
-        "false" | "False" | "FALSE" => return Kind::Bool(false),
-        ".nan" | ".NaN" | ".NAN" => return Kind::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Kind::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => return Kind::Float(f64::NEG_INFINITY),
-        _ => {}
-    }
-    unnamed(text).unwrap_or_else(|| Kind::Str(text.to_owned()))
+    named(text).or_else(|| unnamed(text)).unwrap_or_else(|| Kind::Str(text.to_owned()))
 }
 
 /// Whether the plain scalar `text` means nothing but itself.
 pub(crate) fn is_text(text: &str) -> bool {
-    // The words are short, and begin with few characters.
-    let may_be_word =
-        text.len() <= 5 && text.is_empty() | text.starts_with(['~', 'n', 'N', 't', 'T', 'f', 'F', '.', '+', '-']);
-    if may_be_word { matches!(resolve(text), Kind::Str(_)) } else { unnamed(text).is_none() }
+    named(text).is_none() && unnamed(text).is_none()
+}
+
+/// Returns what the word `text` stands for.
+fn named(text: &str) -> Option<Kind> {
+    // The words are short, and begin with few characters; most texts are compared with none of them.
+    match text.as_bytes() {
+        [] => return Some(Kind::Null),
+        [b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'.' | b'+' | b'-', rest @ ..] if rest.len() < 5 => {}
+        _ => return None,
+    }
+    Some(match text {
+        "~" | "null" | "Null" | "NULL" => Kind::Null,
+        "true" | "True" | "TRUE" => Kind::Bool(true),
+        "false" | "False" | "FALSE" => Kind::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => Kind::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Kind::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Kind::Float(f64::NEG_INFINITY),
+        _ => return None,
+    })
 }
 
 /// Returns the number or the date that `text` is.

@@ -44,9 +44,14 @@ impl Node {
         }
     }
 
+    /// Returns whether nothing is written.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.kind, Kind::Null)
+    }
+
     /// Returns whether it is `true`.
     pub(crate) fn is_true(&self) -> bool {
-        self.kind == Kind::Bool(true)
+        matches!(self.kind, Kind::Bool(true))
     }
 
     /// Returns what stands at `key`; nothing written counts as nothing there.
@@ -103,6 +108,6 @@ impl Entries for Map {
     }
 
     fn written(&self, key: &str) -> Option<&Entry> {
-        self.get(key).filter(|entry| entry.value.kind != Kind::Null)
+        self.get(key).filter(|entry| !entry.value.is_null())
     }
 }

@@ -14,7 +14,9 @@ use super::yaml::{Kind, Map, Node};
 pub(crate) fn entries(ty: &Type, node: &mut Node) {
     match &mut node.kind {
         Kind::Map(map) => {
-            for (key, entry) in map {
+            for (key, entry) in
+                map.iter_mut().filter(|(_, entry)| matches!(entry.value.kind, Kind::Map(_) | Kind::Seq(_)))
+            {
                 if let Some(ty) = ty.shape.below(Some(key)) {
                     entries(ty, &mut entry.value);
                 }

@@ -146,14 +146,14 @@ impl Writer {
         if is_simple(text) {
             return self.out.push_str(text);
         }
-        let traits = Traits::of(text);
         let wanted = if text.contains('\n') {
             Style::Literal
         } else if reads_as_text(text) {
             Style::Plain
         } else {
-            Style::Double
+            return self.double(text);
         };
+        let traits = Traits::of(text);
         let style = match wanted {
             Style::Literal if key || !traits.block => Style::Double,
             Style::Plain if !traits.plain || key && traits.multiline => Style::Single,
@@ -267,14 +267,18 @@ enum Style {
 /// Whether `text` is plain for sure, without a closer look: most texts are.
 fn is_simple(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // A letter first, which begins no word for a truth or nothing; then nothing that means something beside a blank.
+    // A letter first, which begins no word for a truth or nothing; then nothing that means something beside a blank, and a
+    // colon not before one.
     let word = |bytes: &[u8]| bytes.len() > 5 || !matches!(bytes[0] | 0x20, b'y' | b'n' | b't' | b'f' | b'o');
+    let mut after_colon = false;
+    let mut is_plain = |b: &u8| {
+        let was = std::mem::replace(&mut after_colon, *b == b':');
+        matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'-'..=b':' | b'_' | b'=') || *b == b' ' && !was
+    };
     matches!(bytes.first(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'/'))
         && word(bytes)
-        && bytes.last() != Some(&b':')
-        && bytes
-            .iter()
-            .all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/' | b':' | b'='))
+        && !matches!(bytes.last(), Some(b':' | b' '))
+        && bytes.iter().all(&mut is_plain)
 }
 
 /// Whether `text`, written plain, reads back as text, also for readers of YAML 1.1.
@@ -387,7 +391,17 @@ fn is_printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_simple_is_plain_by_the_long_way_too(text in "[a-zA-Z/-][a-fn-y :=#'\\-.0-9]{0,6}") {
+            let is_plain = Traits::of(&text).plain && reads_as_text(&text);
+            prop_assert!(!is_simple(&text) || is_plain, "{:?}", text);
+        }
+    }
 
     #[test]
     fn keys_are_ordered_by_the_numbers_in_them() {

@@ -371,9 +371,9 @@ impl Builder<'_> {
             if let Some(first) = map.get(&key) {
                 return Err(set_twice(&key, span, first.key));
             }
-            let node = Node::new(span, Kind::Str(key.clone()));
+            let anchored = (anchor != 0).then(|| Node::new(span, Kind::Str(key.clone())));
             frame.key = Some(Key::Text(key, span));
-            return self.anchor(anchor, &node, 1, 1);
+            return anchored.map_or(Ok(()), |node| self.anchor(anchor, &node, 1, 1));
         }
         let node = Node { span, directive, kind };
         let size = 1 + (text.len() >> 10);

@@ -36,9 +36,7 @@ impl Canon<'_> {
 
     fn text(&mut self, text: Text, node: &mut Node, at: At, place: &Place<'_>) -> bool {
         let becomes = match &node.kind {
-            Kind::Str(value) => {
-                return self.waits(value) || self.matches(text.pattern, &value.clone(), node, at, place);
-            }
+            Kind::Str(value) => return self.waits(value) || self.matches(text.pattern, value, node, at, place),
             Kind::Null if text.null == Null::Unset => return true,
             Kind::Null if text.null == Null::Empty => Kind::Str(String::new()),
             Kind::Int(number) if text.number != Number::No => Kind::Str(number.to_string()),

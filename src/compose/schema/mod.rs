@@ -21,7 +21,7 @@ mod tests;
 pub(crate) use service::SERVICE;
 pub(crate) use top::FILE;
 
-use super::map::is_same;
+use super::map::{MARKS, is_same, mark};
 
 /// One attribute, wherever it stands: below a key, in a list, as a value of a mapping.
 #[derive(Debug, Clone, Copy)]
@@ -226,6 +226,8 @@ pub(crate) struct Struct {
     pub(crate) null: bool,
     /// How it is printed, if not field by field.
     pub(crate) special: Special,
+    /// Where to begin to look for a key: the first field with its [`mark`], or beyond all.
+    starts: [u8; MARKS],
 }
 
 /// How a mapping is printed.
@@ -476,7 +478,20 @@ const fn required(name: &'static str, ty: Type, help: &'static str) -> Field {
 }
 
 const fn of(fields: &'static [Field]) -> Struct {
-    Struct { fields, extensions: true, null: false, special: Special::None }
+    Struct { fields, extensions: true, null: false, special: Special::None, starts: starts(fields) }
+}
+
+const fn starts(fields: &[Field]) -> [u8; MARKS] {
+    let mut starts = [u8::MAX; MARKS];
+    let mut at = 0_u8;
+    while (at as usize) < fields.len() {
+        let start = &mut starts[mark(fields[at as usize].name)];
+        if *start == u8::MAX {
+            *start = at;
+        }
+        at += 1;
+    }
+    starts
 }
 
 /// Texts.
@@ -518,6 +533,13 @@ impl Shape {
 impl Struct {
     /// Returns the field with this key.
     pub(crate) fn field(&self, key: &str) -> Option<&'static Field> {
-        self.fields.iter().find(|field| is_same(field.name, key))
+        self.place(key).map(|at| &self.fields[at])
+    }
+
+    /// Returns where among the fields that with this key stands.
+    pub(crate) fn place(&self, key: &str) -> Option<usize> {
+        let start = usize::from(self.starts[mark(key)]);
+        let at = self.fields.get(start..)?.iter().position(|field| is_same(field.name, key))?;
+        Some(start + at)
     }
 }

@@ -219,6 +219,7 @@ fn paths(ty: &'static Type, at: &str, found: &mut Vec<String>) {
         Shape::Struct(fields) | Shape::Short(_, fields) => {
             for field in fields.fields {
                 let path = format!("{at}.{}", field.name);
+                assert!(fields.field(field.name).is_some_and(|it| std::ptr::eq(it, field)), "{path} is not found");
                 found.push(path.clone());
                 paths(&field.ty, &path, found);
             }
