@@ -75,7 +75,8 @@ pub fn answer(request: &Request, question: &Question) -> Result<Answer, Report> 
     let trail = matches!(question, Question::Explain(..) | Question::Lint(_));
     let request = Request { services: services.clone(), leave, trail, ..request.clone() };
     let mut unmet = Vec::new();
-    let Read { mut model, mut warnings, sources } = look(&request, &mut unmet)?;
+    let asked = matches!(question, Question::Lint(_)).then_some(&mut unmet);
+    let Read { mut model, mut warnings, sources } = look(&request, asked)?;
     let mut findings = Vec::new();
     let text = match question {
         Question::Model(format) => config::config(&model, *format),

@@ -124,7 +124,7 @@ fn service(service: &mut Node, at: Span, env: &Env) {
 }
 
 /// Gives keys without value that of the environment; without one there, `keep` leaves the key.
-fn look_up(pairs: &mut Node, env: &Env, keep: bool) {
+pub(crate) fn look_up(pairs: &mut Node, env: &Env, keep: bool) {
     match &mut pairs.kind {
         Kind::Map(map) => map.retain(|key, entry| {
             if entry.value.kind != Kind::Null {

@@ -8,39 +8,56 @@
 
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
-
-use super::Env;
 use super::dotenv::{self, Assigned, Found};
-use super::model::{EnvFile, Service};
 use super::yaml::{Entry, Kind, Map, Node};
+use super::{Env, complete};
 use crate::diag::{Diagnostic, Sources, Span};
+
+/// One entry of `env_file`.
+#[derive(Debug, Clone)]
+pub(crate) struct EnvFile {
+    /// Absolute path.
+    pub(crate) path: PathBuf,
+    /// A missing file is an error.
+    pub(crate) required: bool,
+    /// `format: raw`: every value is what stands behind the `=`.
+    pub(crate) raw: bool,
+    /// Place of the entry.
+    pub(crate) span: Span,
+}
 
 /// Reads a file into the sources; `None` when it does not exist, an error when it cannot be read.
 pub(crate) type Read<'a> = &'a mut dyn FnMut(&EnvFile, &mut Sources) -> Result<Option<u16>, Diagnostic>;
 
-/// Puts the variables of a service's files into its environment, and returns them.
-pub(crate) fn resolve(
-    service: &mut Service,
+/// Puts the variables of a service's `env_file` under its own, in its node, which loses the key.
+pub(crate) fn environment(
+    service: &str,
+    node: &mut Node,
     env: &Env,
     read: Read<'_>,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
-) -> Found {
-    if service.env_files.is_empty() {
-        return Found::new();
+) {
+    let at = node.span;
+    let Some(map) = node.as_map_mut() else { return };
+    if let Some(own) = map.get_mut("environment") {
+        complete::look_up(&mut own.value, env, true);
     }
-    let written = service.environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    let files = map.remove("env_file").map_or_else(Vec::new, |files| entries(&files.value));
+    if files.is_empty() {
+        return;
+    }
+    let own = map.get_mut("environment").and_then(|own| own.value.as_map_mut()).map(std::mem::take).unwrap_or_default();
+    let written = own.iter().filter_map(|(name, entry)| Some((name.clone(), entry.value.as_text()?.to_owned())));
     let mut outer: Env = written.collect();
     outer.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
     let mut found = Found::new();
-    for file in &service.env_files {
+    for file in &files {
         let number = match read(file, sources) {
             Ok(Some(number)) => number,
             Ok(None) if !file.required => continue,
             Ok(None) => {
-                let message =
-                    format!("env file `{}` of service `{}` does not exist", file.path.display(), service.name);
+                let message = format!("env file `{}` of service `{service}` does not exist", file.path.display());
                 out.push(
                     Diagnostic::error(Some(file.span), message)
                         .help("make it, or say that it need not be there: `{path: FILE, required: false}`"),
@@ -60,24 +77,34 @@ pub(crate) fn resolve(
         };
         out.extend(result.err());
     }
-    let explicit = std::mem::take(&mut service.environment);
-    let mut all: IndexMap<String, Option<String>> =
-        found.iter().map(|(name, found)| (name.clone(), Some(found.value.clone()))).collect();
-    all.extend(explicit);
-    service.environment = all;
-    found
+    let read = |(name, Assigned { value, at }): (String, Assigned)| {
+        (name, Entry { key: at, value: Node::new(at, Kind::Str(value)) })
+    };
+    let mut all: Map = found.into_iter().map(read).collect();
+    // What was written counts, in the place of what was read.
+    all.extend(own);
+    if !all.is_empty() {
+        map.insert("environment".into(), Entry { key: at, value: Node::new(at, Kind::Map(all)) });
+    }
 }
 
-/// Puts the labels of a service's `label_file` under its own, in the service and in its node, which loses the key.
+/// Returns the entries of `env_file`.
+fn entries(files: &Node) -> Vec<EnvFile> {
+    let file = |item: &Node| {
+        Some(EnvFile {
+            path: PathBuf::from(item.text_at("path")?),
+            required: item.get("required").is_none_or(Node::is_true),
+            raw: item.text_at("format") == Some("raw"),
+            span: item.span,
+        })
+    };
+    files.items().iter().filter_map(file).collect()
+}
+
+/// Puts the labels of a service's `label_file` under its own, in its node, which loses the key.
 ///
 /// A file sees the labels of those before it, and nothing of the environment.
-pub(crate) fn labels(
-    service: &mut Service,
-    node: &mut Node,
-    read: Read<'_>,
-    sources: &mut Sources,
-    out: &mut Vec<Diagnostic>,
-) {
+pub(crate) fn labels(service: &str, node: &mut Node, read: Read<'_>, sources: &mut Sources, out: &mut Vec<Diagnostic>) {
     let Some(files) = node.as_map_mut().and_then(|map| map.remove("label_file")) else { return };
     let mut found = Found::new();
     for item in files.value.items() {
@@ -88,8 +115,7 @@ pub(crate) fn labels(
                 out.extend(dotenv::parse(number, sources.text(number), &Env::new(), &mut found, &mut Vec::new()).err());
             }
             Ok(None) => {
-                let message =
-                    format!("label file `{}` of service `{}` does not exist", file.path.display(), service.name);
+                let message = format!("label file `{}` of service `{service}` does not exist", file.path.display());
                 out.push(Diagnostic::error(Some(file.span), message).help("make it, or take it out of `label_file`"));
             }
             Err(error) => out.push(error),
@@ -99,9 +125,8 @@ pub(crate) fn labels(
     node.default_at("labels", at, Kind::Map(Map::default()));
     let Some(own) = node.get_mut("labels").and_then(Node::as_map_mut) else { return };
     for (name, assigned) in found {
-        let value = Node::new(assigned.at, Kind::Str(assigned.value.clone()));
-        own.insert_new(name.clone(), Entry { key: assigned.at, value });
-        service.labels.entry(name).or_insert(assigned.value);
+        let value = Node::new(assigned.at, Kind::Str(assigned.value));
+        own.insert_new(name, Entry { key: assigned.at, value });
     }
 }
 

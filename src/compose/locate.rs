@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::dotenv::{self, Found};
 use super::interpolate::Variables;
-use super::model::EnvFile;
 use super::paths::clean;
 use super::{Env, Request};
 use crate::diag::{Diagnostic, Sources, Span};
@@ -204,17 +203,18 @@ fn is_handed_over(path: &Path) -> bool {
         || real.is_some_and(|parent| parent.starts_with("/proc") && parent.ends_with("fd"))
 }
 
-/// Reads a file of a service's variables into `sources`; `None` when there is no such file.
+/// Reads a file of a service's variables, asked for at `at`, into `sources`; `None` when there is no such file.
 pub(crate) fn read_env_file(
-    file: &EnvFile,
+    path: &Path,
+    at: Span,
     request: &Request,
     sources: &mut Sources,
 ) -> Result<Option<u16>, Diagnostic> {
-    if std::fs::metadata(&file.path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    if std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(None);
     }
-    let number = read_text(&file.path, request, sources);
-    number.map(Some).map_err(|error| Diagnostic { span: error.span.or(Some(file.span)), ..error })
+    let number = read_text(path, request, sources);
+    number.map(Some).map_err(|error| Diagnostic { span: error.span.or(Some(at)), ..error })
 }
 
 fn explicit_env_files(request: &Request) -> Vec<PathBuf> {

@@ -5,7 +5,7 @@
 //! rules across sections (`check`) → the services' own files of variables (`envfile`) → the services that are meant
 //! (`select`). What an attribute is, each step asks the one table (`schema`). The tree that comes of it is the [`Model`], which
 //! `config` prints; [`load`] gives the typed [`Project`] beside it (`bind`), for the engine, and refuses what is valid and
-//! cannot be brought up. Only `locate` touches the disk; time and environment are arguments.
+//! cannot be brought up. Who only looks pays for neither. Only `locate` touches the disk; time and environment are arguments.
 //!
 //! All mistakes of the files are reported in one run, in file order.
 
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Report, Severity, Sources};
-use crate::name::{ProjectName, ServiceName};
+use crate::name::ProjectName;
 
 pub mod model;
 pub mod oneoff;
@@ -187,11 +187,11 @@ pub fn load(request: &Request) -> Result<Loaded, Report> {
     let mut sources = Sources::default();
     let mut out = Vec::new();
     let mut unmet = Vec::new();
-    let made = run(request, &mut sources, &mut out, &mut unmet);
+    let made = run(request, &mut sources, &mut out, Some(&mut unmet));
     out.append(&mut unmet);
     sort(&mut out);
     match made {
-        Some((mut model, mut project)) if !has_errors(&out) => {
+        Some((mut model, Some(mut project))) if !has_errors(&out) => {
             for (name, entry) in model.root.section_mut("services") {
                 if let (Some(service), Some(map)) = (project.services.get_mut(name.as_str()), entry.value.as_map_mut())
                 {
@@ -210,11 +210,11 @@ pub fn load(request: &Request) -> Result<Loaded, Report> {
 /// # Errors
 /// All mistakes that were found, with the warnings between them.
 pub fn read(request: &Request) -> Result<Read, Report> {
-    look(request, &mut Vec::new())
+    look(request, None)
 }
 
-/// As [`read`]; what is valid and cannot be brought up goes to `unmet`.
-fn look(request: &Request, unmet: &mut Vec<Diagnostic>) -> Result<Read, Report> {
+/// As [`read`]; what is valid and cannot be brought up goes to `unmet`, for who wants to know it.
+fn look(request: &Request, unmet: Option<&mut Vec<Diagnostic>>) -> Result<Read, Report> {
     let mut sources = Sources::default();
     let mut out = Vec::new();
     let made = run(request, &mut sources, &mut out, unmet);
@@ -266,13 +266,13 @@ pub fn locate(request: &Request) -> Result<Location, Report> {
 }
 
 /// The phases in order; `None` after an error that leaves nothing to go on with. What is valid and cannot be brought up goes
-/// to `unmet`.
+/// to `unmet`; without that there is no project either.
 fn run(
     request: &Request,
     sources: &mut Sources,
     out: &mut Vec<Diagnostic>,
-    unmet: &mut Vec<Diagnostic>,
-) -> Option<(Model, Project)> {
+    mut unmet: Option<&mut Vec<Diagnostic>>,
+) -> Option<(Model, Option<Project>)> {
     let leave = request.leave;
     let mut setting = locate::setting(request, locate::Need::File, sources, out)?;
     let documents = documents(&setting, request, sources, out)?;
@@ -292,7 +292,7 @@ fn run(
     canon.file(&mut root);
     let damaged = canon.damaged;
     unique::entries(&schema::FILE, &mut root);
-    if !leave.variables {
+    if let Some(unmet) = unmet.as_deref_mut().filter(|_| !leave.variables) {
         effects::file(&root, unmet);
     }
     complete::defaults(&mut root, leave.variables);
@@ -308,12 +308,14 @@ fn run(
         complete::normalise(&mut root, name.as_str(), if leave.variables { &none } else { env });
     }
 
-    let mut inconsistent = Vec::new();
-    let mut binder = bind::Binder { name: &name, out: &mut inconsistent, unmet, env };
-    let declared = binder.project(&root);
-    let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
     let profiles = locate::profiles(request, env);
-    let mut project = check::project(declared, origin, &profiles, unmet);
+    let mut project = unmet.as_deref_mut().map(|unmet| {
+        let declared = bind::Binder { name: &name, unmet, env }.project(&root);
+        let origin = check::Origin { name: name.clone(), working_dir: setting.directory, files: setting.files };
+        check::project(declared, origin, &profiles, unmet)
+    });
+    let mut inconsistent = Vec::new();
+    rules::services(&root, &mut inconsistent);
     let missing = incomplete.into_iter().chain(damaged).collect();
     let missing = consistency::Missing { services: &missing, file: partial };
     consistency::check(&root, &profiles, &missing, &mut inconsistent);
@@ -326,14 +328,14 @@ fn run(
         if leave.implicit {
             model.root.put("name", model.root.span, yaml::Kind::Str(name.to_string()));
         }
-        let meant = meant(&project, &request.services);
-        for service in project.services.values_mut().filter(|s| !request.names_only && meant.contains(&s.name)) {
-            let Some(node) = model.service_mut(service.name.as_str()) else { continue };
-            let name = service.name.to_string();
+        let meant = select::meant(&model.root, &request.services);
+        let services = model.root.section_mut("services").filter(|_| !request.names_only);
+        for (name, entry) in services.filter(|(name, _)| meant.as_ref().is_none_or(|meant| meant.contains(*name))) {
+            let node = &mut entry.value;
             let section = std::cell::Cell::new("labels");
-            let mut read = |file: &model::EnvFile, sources: &mut Sources| {
+            let mut read = |file: &envfile::EnvFile, sources: &mut Sources| {
                 let path = request.cwd.join(&file.path);
-                let number = locate::read_env_file(&model::EnvFile { path, ..file.clone() }, request, sources)?;
+                let number = locate::read_env_file(&path, file.span, request, sources)?;
                 if let (Some(trail), Some(number)) = (&mut trail, number) {
                     trail.files.push(trail::ServiceFile {
                         service: name.clone(),
@@ -345,9 +347,14 @@ fn run(
                 }
                 Ok(number)
             };
-            envfile::labels(service, node, &mut read, sources, &mut mistakes);
-            section.set("environment");
-            files_of(service, node, leave, env, &mut read, sources, &mut mistakes);
+            envfile::labels(name, node, &mut read, sources, &mut mistakes);
+            if !leave.env_files {
+                section.set("environment");
+                envfile::environment(name, node, env, &mut read, sources, &mut mistakes);
+            }
+            if let Some(service) = project.as_mut().and_then(|project| project.services.get_mut(name.as_str())) {
+                bind::service::files(service, node);
+            }
         }
     }
     let said = assemble::places_of_errors(&mistakes);
@@ -355,67 +362,16 @@ fn run(
     // What follows from a value that could not be expanded would only repeat it.
     let is_new = |d: &Diagnostic| !d.span.is_some_and(|at| broken.iter().any(|b| at.holds(*b)));
     mistakes.retain(is_new);
-    unmet.retain(is_new);
     provenance::add_variables(&mut mistakes, &outcome.uses);
-    provenance::add_variables(unmet, &outcome.uses);
     out.append(&mut mistakes);
     provenance::add_files(out, &origins);
-    provenance::add_files(unmet, &origins);
+    if let Some(unmet) = unmet {
+        unmet.retain(is_new);
+        provenance::add_variables(unmet, &outcome.uses);
+        provenance::add_files(unmet, &origins);
+    }
     model.trail = trail.map(|trail| trail::Trail { origins, ..trail });
     Some((model, project))
-}
-
-/// Puts what a service's files of variables and labels say into the service and into its node.
-fn files_of(
-    service: &mut model::Service,
-    node: &mut yaml::Node,
-    leave: Leave,
-    env: &Env,
-    read: envfile::Read<'_>,
-    sources: &mut Sources,
-    out: &mut Vec<Diagnostic>,
-) {
-    if !leave.env_files {
-        for value in service.environment.iter_mut().filter(|(_, value)| value.is_none()) {
-            *value.1 = env.get(value.0).cloned();
-        }
-        let found = envfile::resolve(service, env, read, sources, out);
-        let at = node.span;
-        if !service.environment.is_empty() {
-            let entry = |(name, value): (&String, &Option<String>)| {
-                let kind = value.clone().map_or(yaml::Kind::Null, yaml::Kind::Str);
-                let at = found.get(name).map_or(at, |found| found.at);
-                (name.clone(), yaml::Entry { key: at, value: yaml::Node::new(at, kind) })
-            };
-            let mut all: yaml::Map = service.environment.iter().map(entry).collect();
-            // What was written keeps its place.
-            for (name, written) in node.section("environment") {
-                if let Some(entry) = all.get_mut(name) {
-                    entry.key = written.key;
-                    entry.value.span = written.value.span;
-                }
-            }
-            node.put("environment", at, yaml::Kind::Map(all));
-        }
-        if let Some(map) = node.as_map_mut() {
-            map.remove("env_file");
-        }
-    }
-}
-
-/// Returns the named services with all that they depend on; none named is all.
-fn meant(project: &Project, names: &[String]) -> BTreeSet<ServiceName> {
-    let is_named = |name: &&ServiceName| names.is_empty() || names.iter().any(|n| n == name.as_str());
-    let mut waiting: Vec<&ServiceName> = project.services.keys().filter(is_named).collect();
-    let mut found = BTreeSet::new();
-    while let Some(name) = waiting.pop() {
-        if let Some(service) = project.services.get(name)
-            && found.insert(name.clone())
-        {
-            waiting.extend(service.depends_on.keys());
-        }
-    }
-    found
 }
 
 /// Parses every file; the first syntax error of each is reported.
@@ -596,9 +552,5 @@ impl Model {
     #[must_use]
     pub fn environment(&self) -> &Env {
         &self.env
-    }
-
-    fn service_mut(&mut self, name: &str) -> Option<&mut yaml::Node> {
-        self.root.get_mut("services")?.get_mut(name)
     }
 }

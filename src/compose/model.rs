@@ -131,8 +131,6 @@ pub struct Service {
     pub lookup: Lookup,
     /// When and for which machine its image is fetched.
     pub fetching: Fetching,
-    /// `env_file`; what is in the files is in [`Self::environment`] already.
-    pub env_files: Vec<EnvFile>,
     /// What tells whether its containers must be made anew: see [`service_hash`](super::service_hash).
     pub hash: String,
     /// What that was made of: see [`facets`](super::facets()).
@@ -186,7 +184,6 @@ impl Service {
             logging: Logging::default(),
             lookup: Lookup::default(),
             fetching: Fetching::default(),
-            env_files: Vec::new(),
             hash: String::new(),
             written: super::Written::default(),
         }
@@ -497,19 +494,6 @@ pub struct ExtraHost {
     pub host: String,
     /// Its address; `None` is `host-gateway`, the host as the container reaches it.
     pub address: Option<IpAddr>,
-    /// Place of the entry.
-    pub span: Span,
-}
-
-/// One entry of `env_file`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvFile {
-    /// Absolute path.
-    pub path: PathBuf,
-    /// A missing file is an error.
-    pub required: bool,
-    /// `format: raw`: every value is what stands behind the `=`.
-    pub raw: bool,
     /// Place of the entry.
     pub span: Span,
 }

@@ -7,6 +7,7 @@
 use super::tree::Entries as _;
 use super::yaml::{Entry, Map, Node};
 use crate::diag::Diagnostic;
+use crate::name::ServiceName;
 
 /// Reports what excludes each other in a whole file.
 pub(crate) fn file(root: &Node, out: &mut Vec<Diagnostic>) {
@@ -34,6 +35,37 @@ pub(crate) fn file(root: &Node, out: &mut Vec<Diagnostic>) {
             requests(&owner, list, out);
         }
     }
+}
+
+/// Reports names that no service can have, and health checks of no known kind.
+pub(crate) fn services(root: &Node, out: &mut Vec<Diagnostic>) {
+    for (name, entry) in root.section("services") {
+        let before = out.len();
+        self::name(name, entry, out);
+        if out.len() > before {
+            continue;
+        }
+        let service = &entry.value;
+        service.section("depends_on").for_each(|(name, entry)| self::name(name, entry, out));
+        let test = service.get("healthcheck").and_then(|check| check.get("test")).map_or(&[][..], Node::items);
+        if let Some((word, at)) = test.iter().find_map(|item| Some((item.as_text()?, item.span)))
+            && !is_test(word)
+        {
+            let message =
+                format!("`test` of `healthcheck` of service `{name}` must begin with `CMD`, `CMD-SHELL` or `NONE`");
+            let help = format!("write `[\"CMD\", \"{word}\", …]` for a program, or one text for a shell");
+            out.push(Diagnostic::error(Some(at), message).help(help));
+        }
+    }
+}
+
+fn name(name: &str, entry: &Entry, out: &mut Vec<Diagnostic>) {
+    out.extend(ServiceName::new(name).err().map(|error| Diagnostic::error(Some(entry.key), error.to_string())));
+}
+
+/// Whether the `test` of a health check may begin with this word.
+pub(crate) fn is_test(word: &str) -> bool {
+    matches!(word, "NONE" | "CMD" | "CMD-SHELL")
 }
 
 /// What exists already has nothing but a name.

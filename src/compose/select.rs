@@ -34,6 +34,24 @@ pub(crate) fn is_on(service: &Node, on: &[String]) -> bool {
         || on.iter().any(|profile| profile == "*" || profiles_of(service).any(|own| own == profile))
 }
 
+/// Returns the named services with all that they depend on; none named is all, and nothing is returned.
+pub(crate) fn meant(root: &Node, names: &[String]) -> Option<BTreeSet<String>> {
+    if names.is_empty() {
+        return None;
+    }
+    let services = root.get("services").and_then(Node::as_map)?;
+    let mut waiting: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut found = BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        if let Some(entry) = services.get(name)
+            && found.insert(name.to_owned())
+        {
+            waiting.extend(entry.value.section("depends_on").map(|(name, _)| name.as_str()));
+        }
+    }
+    Some(found)
+}
+
 /// Leaves the named services and all that they depend on; none named is all. A named service that its profiles switch off
 /// switches them on.
 ///

@@ -1,12 +1,9 @@
-//! Where a service gets names and variables from besides the file: `extra_hosts`, `dns…`, `env_file`.
-
-use std::path::PathBuf;
+//! Where a service gets names and variables from besides the file: `extra_hosts`, `dns…`.
 
 use super::{Binder, plain_texts, texts};
-use crate::compose::model::{EnvFile, ExtraHost, Lookup, Spanned};
+use crate::compose::model::{ExtraHost, Lookup, Spanned};
 use crate::compose::short::hosts;
-use crate::compose::tree::Entries as _;
-use crate::compose::yaml::{Map, Node};
+use crate::compose::yaml::Map;
 
 impl Binder<'_> {
     /// Binds how a service finds names.
@@ -46,18 +43,4 @@ impl Binder<'_> {
         found.dedup_by(|a, b| (&a.host, a.address) == (&b.host, b.address));
         found
     }
-}
-
-/// Returns the files of variables.
-pub(super) fn env_files(map: &Map) -> Vec<EnvFile> {
-    let items = map.value("env_file").map_or(&[][..], Node::items);
-    let file = |item: &Node| {
-        Some(EnvFile {
-            path: PathBuf::from(item.text_at("path")?),
-            required: item.get("required").is_none_or(Node::is_true),
-            raw: item.text_at("format") == Some("raw"),
-            span: item.span,
-        })
-    };
-    items.iter().filter_map(file).collect()
 }

@@ -1,8 +1,8 @@
 //! The canonical tree → [`Declared`]: the typed model of what the engine acts upon.
 //!
-//! The tree has the right kinds in the right places, so that reading it is plain. Two kinds of mistakes are left. What no
-//! project can mean goes to [`Binder::out`]. What is a valid file and cannot be brought up, here or anywhere, goes to
-//! [`Binder::unmet`]: `config` prints such a file, and `up` refuses it.
+//! The tree has the right kinds in the right places, so that reading it is plain. What no project can mean is reported by
+//! `rules`, and left out here. What is a valid file and cannot be brought up, here or anywhere, goes to [`Binder::unmet`]:
+//! `config` prints such a file, and `up` refuses it.
 //!
 //! Invariant: pure. References between sections are left to `check`.
 
@@ -28,7 +28,7 @@ mod mount;
 mod port;
 pub(crate) mod resources;
 mod restart;
-mod service;
+pub(crate) mod service;
 mod update;
 mod watch;
 
@@ -44,8 +44,6 @@ pub(crate) struct Declared {
 pub(crate) struct Binder<'a> {
     /// The project's name.
     pub(crate) name: &'a ProjectName,
-    /// Mistakes of the file.
-    pub(crate) out: &'a mut Vec<Diagnostic>,
     /// What cannot be brought up.
     pub(crate) unmet: &'a mut Vec<Diagnostic>,
     /// The project's variables, of which configs and secrets may be made.
@@ -58,19 +56,15 @@ impl Binder<'_> {
         let mut declared = Declared::default();
         declared.services.reserve(root.get("services").and_then(Node::as_map).map_or(0, Map::len));
         for (key, entry) in root.section("services") {
-            match ServiceName::new(key.as_str()) {
-                Ok(name) => {
-                    let empty = Map::default();
-                    let map = entry.value.as_map().unwrap_or(&empty);
-                    let mut service = self.service(&name, map, entry.key);
-                    service.grants = self.grants(map, root, &name);
-                    if let Some(build) = &mut service.build {
-                        build.secrets = self.grants_of_build(map, root, &name);
-                    }
-                    declared.services.insert(name, service);
-                }
-                Err(error) => self.out.push(Diagnostic::error(Some(entry.key), error.to_string())),
+            let Ok(name) = ServiceName::new(key.as_str()) else { continue };
+            let empty = Map::default();
+            let map = entry.value.as_map().unwrap_or(&empty);
+            let mut service = self.service(&name, map, entry.key);
+            service.grants = self.grants(map, root, &name);
+            if let Some(build) = &mut service.build {
+                build.secrets = self.grants_of_build(map, root, &name);
             }
+            declared.services.insert(name, service);
         }
         for (key, entry) in root.section("networks") {
             let node = &entry.value;
@@ -111,13 +105,6 @@ impl Binder<'_> {
         self.unmet.push(Diagnostic::error(Some(at), message));
         let last = self.unmet.len() - 1;
         &mut self.unmet[last]
-    }
-
-    /// Pushes a mistake of the file, and returns it, to be added to.
-    fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.out.push(Diagnostic::error(Some(at), message));
-        let last = self.out.len() - 1;
-        &mut self.out[last]
     }
 }
 

@@ -10,6 +10,7 @@ use crate::compose::model::{
 use crate::compose::short::pull;
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Map, Node};
+use crate::compose::{paths, rules};
 use crate::diag::Span;
 use crate::name::{ContainerName, ServiceName};
 
@@ -31,14 +32,14 @@ impl Binder<'_> {
             volumes: self.mounts(map, &owner),
             grants: Vec::new(),
             networks: service_networks(map),
-            depends_on: self.depends_on(map),
+            depends_on: depends_on(map),
             post_start: self.hooks(map, "post_start", &owner),
             pre_stop: self.hooks(map, "pre_stop", &owner),
             pre_start: Vec::new(),
             watch: self.watch(map),
             restart,
             attempts,
-            healthcheck: map.written("healthcheck").map(|entry| self.healthcheck(entry, &owner)),
+            healthcheck: map.written("healthcheck").map(healthcheck),
             init,
             stop_signal: spanned(map, "stop_signal"),
             stop_grace_period: duration(map, "stop_grace_period"),
@@ -62,7 +63,6 @@ impl Binder<'_> {
             logging: self.logging(map, &owner),
             lookup: self.lookup(map, &owner),
             fetching: Fetching { policy: self.pull_policy(map, &owner), platform: spanned(map, "platform") },
-            env_files: super::lookup::env_files(map),
             hash: String::new(),
             written: Written::default(),
         };
@@ -84,59 +84,52 @@ impl Binder<'_> {
             .ok()
     }
 
-    fn depends_on(&mut self, map: &Map) -> IndexMap<ServiceName, Dependency> {
-        let mut found = IndexMap::new();
-        for (name, entry) in map.value("depends_on").and_then(Node::as_map).into_iter().flatten() {
-            let condition = match entry.value.text_at("condition") {
-                Some("service_healthy") => Condition::ServiceHealthy,
-                Some("service_completed_successfully") => Condition::ServiceCompletedSuccessfully,
-                _ => Condition::ServiceStarted,
-            };
-            let dependency = Dependency {
-                condition,
-                restart: entry.value.get("restart").is_some_and(Node::is_true),
-                required: entry.value.get("required").is_none_or(Node::is_true),
-                span: entry.key,
-            };
-            match ServiceName::new(name.as_str()) {
-                Ok(name) => {
-                    found.insert(name, dependency);
-                }
-                Err(error) => {
-                    self.error(entry.key, error.to_string());
-                }
-            }
-        }
-        found
-    }
+}
 
-    fn healthcheck(&mut self, entry: &Entry, owner: &str) -> Healthcheck {
-        let empty = Map::default();
-        let map = entry.value.as_map().unwrap_or(&empty);
-        let mut check = Healthcheck {
-            test: None,
-            interval: duration(map, "interval"),
-            timeout: duration(map, "timeout"),
-            retries: int(map, "retries").map(|retries| u32::try_from(retries.value).unwrap_or(u32::MAX)),
-            start_period: duration(map, "start_period"),
-            start_interval: duration(map, "start_interval"),
-        };
-        let test = texts(map, "test");
-        if let Some(first) = test.first() {
-            if matches!(first.value.as_str(), "NONE" | "CMD" | "CMD-SHELL") {
-                check.test = Some(test.into_iter().map(|word| word.value).collect());
-            } else {
-                let message =
-                    format!("`test` of `healthcheck` of {owner} must begin with `CMD`, `CMD-SHELL` or `NONE`");
-                let help = format!("write `[\"CMD\", \"{}\", …]` for a program, or one text for a shell", first.value);
-                self.error(first.span, message).help = Some(help);
-            }
-        }
-        if boolean(map, "disable") {
-            check.test = Some(vec!["NONE".into()]);
-        }
-        check
+/// Takes over what a service's files of variables and labels have put into its node.
+pub(crate) fn files(service: &mut Service, node: &Node) {
+    if let Some(map) = node.as_map() {
+        service.environment = environment(map);
+        service.labels = labels(map.value("labels"));
     }
+}
+
+fn depends_on(map: &Map) -> IndexMap<ServiceName, Dependency> {
+    let mut found = IndexMap::new();
+    for (name, entry) in map.value("depends_on").and_then(Node::as_map).into_iter().flatten() {
+        let condition = match entry.value.text_at("condition") {
+            Some("service_healthy") => Condition::ServiceHealthy,
+            Some("service_completed_successfully") => Condition::ServiceCompletedSuccessfully,
+            _ => Condition::ServiceStarted,
+        };
+        let dependency = Dependency {
+            condition,
+            restart: entry.value.get("restart").is_some_and(Node::is_true),
+            required: entry.value.get("required").is_none_or(Node::is_true),
+            span: entry.key,
+        };
+        if let Ok(name) = ServiceName::new(name.as_str()) {
+            found.insert(name, dependency);
+        }
+    }
+    found
+}
+
+fn healthcheck(entry: &Entry) -> Healthcheck {
+    let empty = Map::default();
+    let map = entry.value.as_map().unwrap_or(&empty);
+    let mut check = Healthcheck {
+        test: Some(plain_texts(map, "test")).filter(|test| test.first().is_some_and(|word| rules::is_test(word))),
+        interval: duration(map, "interval"),
+        timeout: duration(map, "timeout"),
+        retries: int(map, "retries").map(|retries| u32::try_from(retries.value).unwrap_or(u32::MAX)),
+        start_period: duration(map, "start_period"),
+        start_interval: duration(map, "start_interval"),
+    };
+    if boolean(map, "disable") {
+        check.test = Some(vec!["NONE".into()]);
+    }
+    check
 }
 
 /// The words of a command; none are none at all.
