@@ -151,7 +151,7 @@ pub(crate) fn read(path: &Path, request: &Request, sources: &mut Sources) -> Res
     }
     match &request.stdin {
         Some(text) => Ok(sources.add("stdin", text.clone())),
-        None => read_from(std::io::stdin().lock(), Path::new("stdin"), sources),
+        None => read_from(std::io::stdin().lock(), 0, Path::new("stdin"), sources),
     }
 }
 
@@ -167,7 +167,8 @@ pub(crate) fn read_text(path: &Path, request: &Request, sources: &mut Sources) -
     let shown = path.strip_prefix(&request.cwd).unwrap_or(path);
     let refused = |why: &str| Diagnostic::error(None, format!("`{}` is {why}, not a file", shown.display()));
     let failed = |error| Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display()));
-    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(refused("a directory"));
     }
@@ -175,13 +176,13 @@ pub(crate) fn read_text(path: &Path, request: &Request, sources: &mut Sources) -
     if !kind.is_file() && !is_handed_over(path) {
         return Err(refused(if kind.is_fifo() { "a named pipe" } else { "a device" }));
     }
-    read_from(std::fs::File::open(path).map_err(failed)?, shown, sources)
+    read_from(std::fs::File::open(path).map_err(failed)?, metadata.len(), shown, sources)
 }
 
-/// Reads all of `reader` into `sources`.
-fn read_from(reader: impl std::io::Read, shown: &Path, sources: &mut Sources) -> Result<u16, Diagnostic> {
+/// Reads all of `reader`, which has some `size` bytes, into `sources`.
+fn read_from(reader: impl std::io::Read, size: u64, shown: &Path, sources: &mut Sources) -> Result<u16, Diagnostic> {
     let failed = |error| Diagnostic::error(None, format!("cannot read `{}`: {error}", shown.display()));
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_FILE)).unwrap_or(0));
     reader.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
         let message = format!("`{}` has more than {} MiB", shown.display(), MAX_FILE >> 20);

@@ -223,7 +223,8 @@ impl FromIterator<(String, Entry)> for Map {
 impl Extend<(String, Entry)> for Map {
     fn extend<T: IntoIterator<Item = (String, Entry)>>(&mut self, entries: T) {
         let entries = entries.into_iter();
-        self.items.reserve(entries.size_hint().0);
+        // Most have one or two, and will not grow.
+        self.items.reserve_exact(entries.size_hint().0);
         entries.for_each(|(key, entry)| self.insert(key, entry));
     }
 }

@@ -73,7 +73,7 @@ fn value<'n>(ty: &Type, node: &'n Node, format: Format) -> Value<'n> {
 
 fn fields<'n>(fields: &Struct, map: Option<&'n yaml::Map>, format: Format) -> Value<'n> {
     let count = map.map_or(0, yaml::Map::len);
-    let mut entries: Fields<'n> = Vec::with_capacity(count + 2);
+    let mut entries: Fields<'n> = Vec::with_capacity(count);
     let key = |field: &Field| if format == Format::Json { field.json } else { field.name };
     // A service has some ten keys of nearly a hundred: they are looked for in the table, and not the table's in them.
     let written = map.into_iter().flatten().filter(|(_, entry)| !entry.value.is_null());

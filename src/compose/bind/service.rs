@@ -7,10 +7,10 @@ use crate::compose::Written;
 use crate::compose::model::{
     Condition, Dependency, Fetching, Healthcheck, PullPolicy, Service, ServiceNetwork, Spanned, pull_policy,
 };
+use crate::compose::rules;
 use crate::compose::short::pull;
 use crate::compose::tree::Entries as _;
 use crate::compose::yaml::{Entry, Map, Node};
-use crate::compose::{paths, rules};
 use crate::diag::Span;
 use crate::name::{ContainerName, ServiceName};
 
@@ -83,7 +83,6 @@ impl Binder<'_> {
             })
             .ok()
     }
-
 }
 
 /// Takes over what a service's files of variables and labels have put into its node.
