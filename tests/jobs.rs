@@ -86,10 +86,20 @@ fn run_tests(arguments: &[String]) -> ExitCode {
         support::host::skip("jobs", line!(), &why);
         return ExitCode::SUCCESS;
     }
-    let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let (mut filters, mut skipped) = (Vec::new(), Vec::new());
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--skip" => skipped.extend(words.next()),
+            "--test-threads" | "--color" | "--format" => drop(words.next()), // one after the other, and plain
+            option if option.starts_with('-') => {}
+            _ => filters.push(word),
+        }
+    }
+    let is_in = |name: &str, words: &[&String]| words.iter().any(|word| name.contains(word.as_str()));
     let mut failed = false;
     for (name, _, outside) in TESTS {
-        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
+        if is_in(name, &skipped) || !(filters.is_empty() || is_in(name, &filters)) {
             continue;
         }
         // Each thread enters namespaces of its own.
@@ -387,7 +397,9 @@ fn a_program_that_cannot_be_run_says_why() {
         let (ran, text) = run(&building, &job).await;
         let ran = ok(ran);
         assert_eq!(ran.code, 127);
-        assert!(text.contains("`nowhere`: the command is not in the image: executable file not found"), "{text}");
+        let expected =
+            "cannot run the program: `nowhere`: the command is not in the image: executable file not found in $PATH\n";
+        assert_eq!(text, expected);
         ok(building.forget(ran.container).await);
         job.argv = vec!["/etc/passwd".to_owned()];
         let (ran, text) = run(&building, &job).await;
@@ -397,6 +409,9 @@ fn a_program_that_cannot_be_run_says_why() {
         job.user = "nobody-here".to_owned();
         let refused = run(&building, &job).await.0.expect_err("there is no such user").render(false);
         assert!(refused.contains("nobody-here"), "{refused}");
+        job.ulimits = vec![("nofiles".to_owned(), 1, 1)];
+        let refused = run(&building, &job).await.0.expect_err("there is no such limit").render(false);
+        assert!(refused.contains("nofiles") && !refused.contains("service"), "{refused}");
         job.argv.clear();
         assert!(run(&building, &job).await.0.is_err());
         let left = fs::read_dir(builder.root.join("containers")).expect("a list").count();

@@ -144,9 +144,8 @@ impl<'a> Building<'a> {
             scale: &BTreeMap::new(),
             one_off: Some(&one_off),
         };
-        let placeless = |d: Diagnostic| Diagnostic { span: None, ..d };
         let wished = desired::desired(&inputs, &mut local.choices()?)
-            .map_err(|all| Report { diagnostics: all.into_iter().map(placeless).collect(), ..Report::default() })?;
+            .map_err(|all| Report { diagnostics: all.into_iter().map(of_no_service).collect(), ..Report::default() })?;
         for warning in &wished.warnings {
             tracing::debug!("{}", warning.message); // the same for every program of the build
         }
@@ -211,7 +210,14 @@ impl<'a> Building<'a> {
         let error = output.try_clone().map_err(failed)?;
         let console = Console { input: None, output, error, terminal: None };
         let mut waiting = Waiting { local: self.local, container, ended: false };
-        let left = start_attached(self.local, container, console).await;
+        let left = start_attached(self.local, container, console).await.map_err(|mut report| {
+            // A name by chance says nothing to anybody.
+            let named = format!("cannot start container `{}`", container.name);
+            for diagnostic in &mut report.diagnostics {
+                diagnostic.message = diagnostic.message.replace(&named, "cannot run the program");
+            }
+            report
+        });
         waiting.ended = true;
         let (code, word) = match left {
             Ok(Left::Ended(Some(code))) => (code, self.why_killed(container)?),
@@ -344,6 +350,12 @@ fn service(job: &Job) -> Service {
         resources: Resources { mem_limit: job.memory.map(placeless), ..Resources::default() },
         ..Service::named(name)
     }
+}
+
+/// Takes out of a message what only a compose file has.
+fn of_no_service(diagnostic: Diagnostic) -> Diagnostic {
+    let message = diagnostic.message.replace(&format!(" of service `{SERVICE}`"), "");
+    Diagnostic { span: None, message, ..diagnostic }
 }
 
 fn placeless<T>(value: T) -> Spanned<T> {
