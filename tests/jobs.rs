@@ -41,6 +41,7 @@ const TESTS: &[Test] = &[
     ("what_nobody_waits_for_ends", what_nobody_waits_for_ends, leaves_nothing),
     ("a_worker_may_die", a_worker_may_die, leaves_nothing),
     ("a_program_ends_with_its_client", a_long_program, a_program_ends_with_its_client),
+    ("a_build_goes_on_when_its_worker_dies", a_short_build, a_build_goes_on_when_its_worker_dies),
     ("a_killed_build_leaves_nothing_to_the_next", a_short_build, a_killed_build_leaves_nothing_to_the_next),
 ];
 
@@ -269,6 +270,15 @@ fn networks_are_those_of_the_job() {
         job.extra_hosts = vec![("host".to_owned(), None), ("six".to_owned(), "::1".parse().ok())];
         let text = said(&building, &job).await;
         assert!(text.contains("the other side\n1\n") && text.contains("\thost\n"), "{text}");
+        // Our resolver knows it by its id, which is in the path of a file that it is given.
+        let id = "sed -n 's,.*containers/\\([0-9a-f]\\{12\\}\\)[^ ]*/hosts /etc/hosts .*,\\1,p' /proc/self/mountinfo";
+        job.argv[2] = format!("nslookup $({id}) | grep -A1 ^Name: | tail -1; ip -o -4 addr show eth0");
+        let text = said(&building, &job).await;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(
+            words[0].starts_with("Address") && text.contains(&format!("inet {}/24", words[words.len().min(2) - 1])),
+            "{text}"
+        );
         job.argv[2] = "nc host 8080; grep six /etc/hosts; cat /etc/resolv.conf; ip link".to_owned();
         job.network = JobNetwork::Host;
         let text = said(&building, &job).await;
@@ -562,31 +572,54 @@ fn a_short_build() {
     });
 }
 
+/// Runs the client with a fault, or none; returns how it went and the boundaries met, a line each.
+fn with_fault(host: &Host, fault: Option<&str>) -> (Run, String) {
+    let report = host.directory().join("report");
+    let _ = fs::remove_file(&report); // there is none at first
+    let mut command = client(host);
+    command.env(fault::REPORT, &report);
+    if let Some(fault) = fault {
+        command.env(fault::FAULT, fault);
+    }
+    (Run::of(command, 60.secs()), fs::read_to_string(&report).unwrap_or_default())
+}
+
+/// Returns the names of the boundaries that a process met, each once.
+fn names<'a>(role: &str, met: &'a str) -> Vec<&'a str> {
+    let words = met.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|words| words[0] == role);
+    let mut names: Vec<&str> = words.map(|words| words[2]).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn a_build_goes_on_when_its_worker_dies(host: &Host) {
+    prepare(host);
+    let before = host.objects();
+    let (whole, met) = with_fault(host, None);
+    let _ = whole.code(0);
+    let names = names("worker", &met);
+    assert!(names.len() > 20 && names.contains(&"start.recorded"), "{names:?}");
+    for name in names {
+        let (run, met) = with_fault(host, Some(&format!("worker:{name}")));
+        assert!(met.contains(" killed"), "{name} was not met");
+        assert_eq!(run.code, Some(0), "{name}: {run}");
+        host.is_again_after(&before, name);
+    }
+}
+
 fn a_killed_build_leaves_nothing_to_the_next(host: &Host) {
     prepare(host);
     let before = host.objects();
-    let report = host.directory().join("report");
-    let run = |fault: Option<&str>| {
-        let _ = fs::remove_file(&report); // there is none at first
-        let mut command = client(host);
-        command.env(fault::REPORT, &report);
-        if let Some(fault) = fault {
-            command.env(fault::FAULT, fault);
-        }
-        (Run::of(command, 60.secs()), fs::read_to_string(&report).unwrap_or_default())
-    };
-    let (whole, met) = run(None);
+    let (whole, met) = with_fault(host, None);
     let _ = whole.code(0);
     host.is_again(&before);
-    let mut names: Vec<&str> =
-        met.lines().filter_map(|line| line.strip_prefix("command ")?.split(' ').nth(1)).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names = names("command", &met);
     assert!(names.len() > 30 && names.contains(&"build.marked") && names.contains(&"run.started"), "{names:?}");
     for name in names {
-        let (killed, met) = run(Some(name));
+        let (killed, met) = with_fault(host, Some(name));
         assert!(killed.code.is_none() && met.contains(" killed"), "{name}: {killed}");
-        let (next, _) = run(None);
+        let (next, _) = with_fault(host, None);
         assert_eq!(next.code, Some(0), "after {name}: {next}");
         host.is_again_after(&before, name);
         assert_eq!(fs::read_dir(host.root().join("projects")).map_or(0, Iterator::count), 0, "a mark after {name}");

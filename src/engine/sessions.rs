@@ -20,6 +20,7 @@ use super::step::ContainerRef;
 use super::supervisors::Answer;
 use crate::diag::Report;
 use crate::runtime::terminal::{self, Size};
+use crate::state::record::State as Life;
 use crate::supervisor::protocol::{Reply, Request};
 
 fn failed(e: impl std::fmt::Display) -> Report {
@@ -134,7 +135,11 @@ impl Local {
     ) -> Result<Left, Report> {
         let mut callers = console.terminal.take();
         let mut given = Given { input: None, terminal: None };
-        let mut from = None;
+        // What has never run has said nothing, so that nothing is lost when a worker dies before it has told us where it began.
+        let status = self.state.status(&container.project, &container.id)?;
+        let fresh = wait && status.is_none_or(|status| status.state == Life::Created);
+        let mut from = fresh.then_some([0, 0]);
+        let mut attached = false;
         loop {
             let link = self.supervisors.link(&self.state, &container.project).map_err(|e| refused(&e))?;
             let (out_read, out_write) = pipe().map_err(failed)?;
@@ -143,7 +148,7 @@ impl Local {
             let pairs = vec![(out_read, copy(&console.output)?), (err_read, copy(&console.error)?)];
             let outputs = Outputs::start(pairs).map_err(failed)?;
             let input = console.input.is_some();
-            let wait = wait && from.is_none();
+            let wait = wait && (fresh || from.is_none());
             let wanted = Request::Attach { container: container.id.clone(), input, wait, from };
             let mut replies = link.begin(wanted, vec![out_write, err_write]).map_err(|e| refused(&e))?;
             let outcome = follow(&mut replies, &mut console, &mut callers, &mut given).await;
@@ -156,8 +161,8 @@ impl Local {
                 Followed::Refused(message) => {
                     // It may have ended while no worker was there to tell it.
                     let status = self.state.status(&container.project, &container.id)?;
-                    return match (from, status) {
-                        (Some(_), Some(status)) if status.process.is_none() => Ok(Left::Ended(status.exit_code)),
+                    return match status {
+                        Some(status) if attached && status.process.is_none() => Ok(Left::Ended(status.exit_code)),
                         _ => Err(Report::message(message)),
                     };
                 }
@@ -166,6 +171,7 @@ impl Local {
                     // we write: given up on, the rest would be shown beside what the next worker sends.
                     let taken = outputs.finish(Duration::MAX).await;
                     // Of a container that has ended the rest is sent without a word before it.
+                    attached |= begun.is_some();
                     let begun = begun.or(from);
                     if let (Some(begun), [out, err]) = (begun, taken[..].first_chunk().copied().unwrap_or([0; 2])) {
                         from = Some([begun[0] + out, begun[1] + err]);

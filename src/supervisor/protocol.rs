@@ -151,8 +151,8 @@ pub enum Request {
         input: bool,
         /// When it does not run: wait for its start. Otherwise that is an error.
         wait: bool,
-        /// Begin behind so many bytes of each stream, as a client does whose worker was killed; `None` is behind the last
-        /// whole line.
+        /// Begin behind so many bytes of each stream, as a client does whose worker was killed, or who is there before the
+        /// first start; `None` is behind the last whole line.
         from: Option<[u64; 2]>,
     },
     /// Send a signal to an exec of this connection.

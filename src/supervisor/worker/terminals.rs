@@ -27,6 +27,7 @@ use super::{Source, Timer, Worker, streams};
 use crate::fault;
 use crate::name::ContainerId;
 use crate::runtime::terminal::Pair;
+use crate::state::record::State as Life;
 use crate::supervisor::logs;
 use crate::supervisor::protocol::{Reply, ToHolder};
 
@@ -197,7 +198,7 @@ impl Worker {
         self.own(id, waiter);
         let Some(container) = self.containers.get(id) else { return };
         // Who was attached before gets the rest of what was said, also when that was the end.
-        let late = from.is_some() && !container.is_alive();
+        let late = from.is_some() && !container.is_alive() && container.status.state != Life::Created;
         if !wait && !late && !container.is_alive() {
             return self.answer_failed(waiter, "the container is not running", 1);
         }
