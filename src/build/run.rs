@@ -127,7 +127,10 @@ pub trait Runner {
     type Container;
 
     /// Runs a program to its end. All that it says on standard output and error goes to `output`, and nothing more comes
-    /// when this returns.
+    /// when this returns. Several may run at once. Who drops the future ends the program; what is left of it goes with
+    /// [`Runner::finish`].
+    ///
+    /// A program that cannot be run has the exit code of a shell, 126 or 127, and `output` says why.
     ///
     /// # Errors
     /// When the program could not be started, or nobody knows how it ended; then nothing is left of it.
@@ -139,7 +142,8 @@ pub trait Runner {
     /// When that is not possible; the next build tries again.
     fn forget(&self, container: Self::Container) -> impl Future<Output = Result<(), Report>>;
 
-    /// Ends the work: what all programs of the build shared, such as their network, goes.
+    /// Ends the work, however it went: what all programs of the build shared, such as their network, goes, and so does what
+    /// killed builds have left.
     ///
     /// # Errors
     /// When that is not possible; the next build tries again.

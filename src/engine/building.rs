@@ -300,6 +300,9 @@ async fn sweep(local: &Local) -> Result<(), Report> {
 /// Removes all of a build's. The caller has the lock.
 async fn take_down(local: &Local, project: &ProjectName) -> Result<(), Report> {
     let actual = local.observe(project)?;
+    if actual.containers.iter().any(|c| !c.record.policy.ends_with_client) {
+        return Ok(local.state.unmark_build(project)?); // somebody has given his project the name of one that was killed
+    }
     let here = local.host_facts()?.netns;
     let networks = actual.networks.iter().map(|n| &n.record).filter(|n| n.project == *project);
     let mut made_in = networks.map(|n| n.host_netns).chain(actual.containers.iter().map(|c| c.record.host_netns));
