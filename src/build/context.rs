@@ -11,6 +11,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::image::mount::portable_xattrs;
+
 /// One line of a `.dockerignore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
@@ -326,9 +328,7 @@ impl Context {
 
     /// Returns the extended attributes of a file that are part of it: what it may do, and what users wrote.
     pub(crate) fn xattrs(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let all = crate::sys::tree::xattrs(self.at(path, OFlags::RDONLY | OFlags::NONBLOCK)?)?;
-        let all = all.into_iter().map(|(name, value)| (name.into_bytes(), value));
-        Ok(all.filter(|(name, _)| name == b"security.capability" || name.starts_with(b"user.")).collect())
+        portable_xattrs(self.at(path, OFlags::RDONLY | OFlags::NONBLOCK)?)
     }
 
     /// Returns what a path leads to, links followed.

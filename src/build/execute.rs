@@ -28,9 +28,9 @@ use crate::build::stages::{Origin, Stages};
 use crate::diag::{Diagnostic, Quote, Report, Sources, Span, nearest};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
+use crate::image::mount::of_layers;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Scratch, Store};
-use crate::sys;
 
 /// Where a Dockerfile is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -459,7 +459,7 @@ impl<R: Runner> Build<'_, R> {
             rustix::fs::openat(CWD, &dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(std::io::Error::from)
         } else {
-            sys::mount::overlay(&layers, None)
+            of_layers(&layers)
         };
         let root = root.map_err(|e| fail(span, format!("cannot read the files of {title}: {e}")))?;
         Ok(Files { root: Arc::new(Context::of_image(root, title)), layers: Some((layers, ids)) })

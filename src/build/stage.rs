@@ -21,12 +21,12 @@ use crate::fault;
 use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
 use crate::image::digest::Digest;
 use crate::image::fixup::View;
+use crate::image::mount::of_layers;
 use crate::image::piped::unpack_written;
 use crate::image::steps::StepRecord;
 use crate::image::store::Image;
 use crate::image::{Error, load, store_error};
 use crate::runtime::DEFAULT_PATH;
-use crate::sys;
 
 /// How often it is asked whether a step that another build carries out is done.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -430,7 +430,7 @@ impl<R: Runner> Build<'_, R> {
         let Some(tar) = load::archive(file, size).map_err(refused)? else { return Ok(None) };
         let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
         load::unpack_stream(tar, &text, size, &dir).map_err(of_store(span))?;
-        let opened = sys::mount::overlay(std::slice::from_ref(&dir), None);
+        let opened = of_layers(std::slice::from_ref(&dir));
         let opened = opened.map_err(|e| of_store(span)(store_error("open", &dir)(e)))?;
         Ok(Some(Arc::new(Context::of_image(opened, format!("archive `{text}`")))))
     }

@@ -13,7 +13,7 @@ pub mod fixup;
 pub(crate) mod frame;
 mod ingest;
 pub mod load;
-mod mount;
+pub(crate) mod mount;
 pub mod pin;
 pub(crate) mod piped;
 pub mod platform;
