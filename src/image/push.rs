@@ -92,6 +92,8 @@ struct Session<'a> {
     /// By registry and blob, a repository that has it.
     placed: RefCell<HashMap<(String, Digest), String>>,
     packing: Semaphore,
+    /// How many layers were packed: two repositories may want the same one at once.
+    packed: Cell<u32>,
     sending: Semaphore,
     /// What is being packed is not wanted any more.
     over: Arc<AtomicBool>,
@@ -145,6 +147,7 @@ pub async fn push(
         turns: RefCell::default(),
         placed: RefCell::default(),
         packing: Semaphore::new(PACKED_AT_ONCE),
+        packed: Cell::new(0),
         sending: Semaphore::new(SENT_AT_ONCE),
         over: Arc::default(),
     };
@@ -354,7 +357,9 @@ impl Session<'_> {
     async fn pack(&self, diff: &Digest) -> Result<(Descriptor, File), Error> {
         // It is never closed.
         let _turn = self.packing.acquire().await;
-        let (layer, path) = (self.store.layer_dir(diff), self.scratch.path(diff.hex()));
+        self.packed.set(self.packed.get() + 1);
+        let path = self.scratch.path(&format!("{}-{}", diff.hex(), self.packed.get()));
+        let layer = self.store.layer_dir(diff);
         let (diff, over) = (diff.clone(), Arc::clone(&self.over));
         let packed = tokio::task::spawn_blocking(move || pack(&layer, &path, &diff, over));
         packed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
