@@ -30,6 +30,11 @@ pub(super) fn text(config: &ContainerConfig, args: &Args, escape: char, text: &T
     expand(&text.raw, escape, &|name| value(config, args, name)).map_err(|e| fail(text.span, e))
 }
 
+/// Replaces the variables of a text that is a part of a piece.
+pub(super) fn expanded(config: &ContainerConfig, args: &Args, escape: char, raw: &str) -> Result<String, String> {
+    expand(raw, escape, &|name| value(config, args, name))
+}
+
 /// Replaces the variables of a heredoc that is copied.
 pub(super) fn body(config: &ContainerConfig, args: &Args, heredoc: &Heredoc) -> Result<String, Failure> {
     expand_heredoc(&heredoc.content, &|name| value(config, args, name)).map_err(|e| fail(heredoc.span, e))

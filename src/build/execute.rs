@@ -217,8 +217,7 @@ pub fn check(spec: &BuildSpec) -> Report {
         Ok(file) => file,
         Err(report) => return report,
     };
-    let mut diagnostics = file.warnings.clone();
-    diagnostics.extend(dockerfile::check(&file));
+    let mut diagnostics = dockerfile::check(&file);
     let names = spec.contexts.keys().map(String::as_str).collect();
     if let Err(errors) = Stages::of(&file, &spec.args, names, spec.target.as_deref()) {
         diagnostics.extend(errors);

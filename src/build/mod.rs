@@ -1,8 +1,7 @@
 //! Builds images from Dockerfiles.
 //!
-//! Text → tree ([`dockerfile`]) → stages that are needed ([`stages`]) → each carried out ([`execute`](mod@execute)), with what
-//! only changes the configuration ([`configure`]), what copies ([`copying`]) and what runs ([`running`], through the seam
-//! [`run`]).
+//! Text → tree ([`dockerfile`]) → stages that are needed (`stages`) → each carried out ([`execute`](mod@execute)), with what
+//! only changes the configuration (`configure`), what copies (`copying`) and what runs (`running`, through the seam [`run`]).
 //!
 //! The same context, Dockerfile and base give the same image id as far as programs do: layer tars are sorted and carry only
 //! what matters, and times come from the files.

@@ -203,8 +203,9 @@ impl<R: Runner> Build<'_, R> {
     async fn mounts(&self, stage: &Stage, run: &Run) -> Result<Mounted, Failure> {
         let mut mounted = Mounted { mounts: Vec::new(), env: Vec::new(), inputs: Vec::new(), locks: Vec::new() };
         for text in &run.mounts {
-            let value = self.text(stage, text)?;
-            let mount = Mount::parse(&value).map_err(|e| fail(text.span, e))?;
+            // Each value by itself: a comma out of a variable separates nothing.
+            let value = |raw: &str| configure::expanded(&stage.config.config, &stage.args, self.file.escape, raw);
+            let mount = Mount::parse_with(&text.raw, &value).map_err(|e| fail(text.span, e))?;
             match mount.kind {
                 MountKind::Bind => self.bind(stage, &mount, text, &mut mounted).await?,
                 MountKind::Cache => self.cache(stage, &mount, text, &mut mounted).await?,

@@ -152,7 +152,7 @@ fn stages_run_what_they_say_and_steps_are_known_the_next_time() {
 fn a_run_with_the_same_output_stops_what_follows() {
     require_root!();
     let shop = project(
-        "FROM busybox\nCOPY conf /conf\nRUN wc -c < /conf/a > /size && rm -r /conf\nRUN date +%s%N > /moment\nCMD [\"sleep\", \"1000\"]\n",
+        "FROM busybox\nCOPY conf /conf\nRUN wc -c < /conf/a > /size && rm -r /conf\nRUN cat /proc/sys/kernel/random/uuid > /moment\nCMD [\"sleep\", \"1000\"]\n",
     );
     shop.up();
     let moment = shop.shell("app", "cat /size /moment");
@@ -208,7 +208,8 @@ CMD ["cat", "/mode"]
 #[test]
 fn two_builds_at_once_share_their_work_and_a_killed_one_leaves_nothing() {
     require_root!();
-    let shop = project("FROM busybox\nRUN sleep 1; date +%s%N > /moment\nCMD [\"cat\", \"/moment\"]\n");
+    let shop =
+        project("FROM busybox\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /moment\nCMD [\"cat\", \"/moment\"]\n");
     shop.hoist(&["version"]).ok();
     let before = shop.host().objects();
     let one = shop.spawn(&["image", "build", "-t", "one", "app"]);

@@ -8,7 +8,7 @@ pub(crate) const GATEWAY: &str = "host-gateway";
 /// A host and its addresses; `None` is [`GATEWAY`].
 pub(crate) type Host = (String, Vec<Option<IpAddr>>);
 
-/// Reads a short entry: the host, and its addresses; `None` is [`GATEWAY`].
+/// Reads a short entry: the host, and its addresses; `None` is `host-gateway`.
 ///
 /// # Errors
 /// A sentence about what is wrong.
