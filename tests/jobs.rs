@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use hoist::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner as _};
+use hoist::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner as _, SecretVariables};
 use hoist::diag::Report;
 use hoist::engine::building::{Building, JobContainer};
 use hoist::engine::local::Local;
@@ -327,8 +327,9 @@ fn what_is_mounted_is_there_and_goes() {
              touch /ro/x /whole/y 2>/dev/null; rm /whole/top; echo changed > /whole/a/one; ls /whole /whole/a; \
              echo more > /bind/new; touch /bind-ro/x 2>/dev/null; \
              touch /tmp/x && printf '#!/bin/sh\\necho ran\\n' > /tmpfs/x && chmod +x /tmpfs/x && /tmpfs/x; \
-             cat /run/secrets/s; stat -c '%a %u %g' /run/secrets/s; ls /ro; mount | grep -c ' /whole '",
+             cat /run/secrets/s; stat -c '%a %u %g' /run/secrets/s; ls /ro; mount | grep -c ' /whole '; echo ${#WORD} $LAST",
         );
+        job.secrets = SecretVariables(vec!["WORD=sesame-open too".into(), "LAST=one".into()]);
         let secret = || JobSource::Secret { content: b"sesame-open\n".to_vec(), mode: 0o400, uid: 7, gid: 8 };
         job.mounts = vec![
             mount(part("a"), "/ro", true),
@@ -343,8 +344,9 @@ fn what_is_mounted_is_there_and_goes() {
         let (ran, text) = run(&building, &job).await;
         let ran = ok(ran);
         let expected = "1\ntwo\nt\n1\n1\nbound\n751\n/whole:\na\nlink\nout\ny\n\n/whole/a:\none\ntwo\nran\nsesame-open\n\
-            400 7 8\none\ntwo\n1\n";
+            400 7 8\none\ntwo\n1\n15 one\n";
         assert_eq!(text, expected);
+        assert!(!format!("{job:?}").contains("sesame"));
         assert_eq!(fs::read_to_string(bind.join("new")).expect("it was written"), "more\n");
         assert!(!bind.join("x").exists() && !upper.join("y").exists() && lower.join("top").exists());
         assert_eq!(fs::read_to_string(lower.join("a/one")).expect("it is there"), "1\n");

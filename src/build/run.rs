@@ -20,6 +20,8 @@ pub struct Job {
     pub argv: Vec<String>,
     /// Its whole environment, `NAME=value`.
     pub env: Vec<String>,
+    /// Variables besides, that are written down nowhere but in memory.
+    pub secrets: SecretVariables,
     /// `USER` as the image says it; empty is root.
     pub user: String,
     /// Absolute; made when it is missing.
@@ -40,6 +42,16 @@ pub struct Job {
     pub memory: Option<u64>,
     /// It has every capability and all devices.
     pub privileged: bool,
+}
+
+/// Variables as `NAME=value`, of which no message, log or record says anything.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretVariables(pub Vec<String>);
+
+impl fmt::Debug for SecretVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} variables>", self.0.len())
+    }
 }
 
 /// Which network a program has.

@@ -18,7 +18,7 @@ use crate::build::context::{Ignore, clean};
 use crate::build::copying::{Copying, Source, of_store, pieces};
 use crate::build::dockerfile::{Command, Mount, MountKind, Run, Script, Sharing, Text};
 use crate::build::execute::{Build, Files, PROXIES, Secret};
-use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner};
+use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables};
 use crate::build::stage::{ASK_AGAIN, Stage, key};
 use crate::diag::{Diagnostic, Quote, Report, Span, harmless};
 use crate::event::{Event, Progress, Sink, Subject};
@@ -42,6 +42,7 @@ const PIPES: &str = "/dev/pipes";
 struct Mounted {
     mounts: Vec<JobMount>,
     env: Vec<String>,
+    secrets: Vec<String>,
     inputs: Vec<Value>,
     /// Caches that nobody else may use meanwhile.
     locks: Vec<StepLock>,
@@ -76,6 +77,7 @@ impl<R: Runner> Build<'_, R> {
         let job = Job {
             argv,
             env: env.iter().cloned().chain(proxies).chain(mounted.env).collect(),
+            secrets: SecretVariables(mounted.secrets),
             user: config.user.clone(),
             working_dir: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
             layers: stage.layers.clone(),
@@ -201,7 +203,8 @@ impl<R: Runner> Build<'_, R> {
     }
 
     async fn mounts(&self, stage: &Stage, run: &Run) -> Result<Mounted, Failure> {
-        let mut mounted = Mounted { mounts: Vec::new(), env: Vec::new(), inputs: Vec::new(), locks: Vec::new() };
+        let mut mounted =
+            Mounted { mounts: Vec::new(), env: Vec::new(), secrets: Vec::new(), inputs: Vec::new(), locks: Vec::new() };
         for text in &run.mounts {
             // Each value by itself: a comma out of a variable separates nothing.
             let value = |raw: &str| configure::expanded(&stage.config.config, &stage.args, self.file.escape, raw);
@@ -343,7 +346,10 @@ impl<R: Runner> Build<'_, R> {
         if let Some(variable) = &mount.env {
             let value = String::from_utf8(content.clone())
                 .map_err(|_| fail(text.span, format!("secret `{id}` is not text, so that no variable can have it")))?;
-            mounted.env.push(format!("{variable}={value}"));
+            if value.contains('\0') {
+                return Err(fail(text.span, format!("secret `{id}` has a NUL in it, so that no variable can have it")));
+            }
+            mounted.secrets.push(format!("{variable}={value}"));
         }
         if mount.env.is_none() || mount.target.is_some() {
             let target = match &mount.target {

@@ -420,6 +420,12 @@ fn complete(job: &Job, creation: &mut Creation, local: &Local, resolv_conf: &str
         };
         spec.mounts.push(MountSpec { source, target: target.clone(), read_only: *read_only });
     }
+    if !job.secrets.0.is_empty() {
+        let path = directory.join("variables");
+        let text = job.secrets.0.iter().map(|entry| format!("{entry}\0")).collect::<String>();
+        files.push(FileSpec { path: path.clone(), content: Sealed(text.into_bytes()), mode: 0o400, uid: 0, gid: 0 });
+        spec.process.env_file = Some(path);
+    }
     record.policy.ends_with_client = true;
     record.spec = serde_json::to_value(&*spec)
         .map_err(|e| Report::message(format!("a path of the program has no JSON form: {e}")))?;

@@ -61,6 +61,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The file with more of the environment cannot be read.
+    #[error("cannot read the variables in `{}`", path.display())]
+    Variables {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What is to be mounted of layers is not there, or cannot be had.
     #[error("cannot mount `/{}` of other layers on `{target}`", path.escape_ascii())]
     Layers {
@@ -491,7 +499,11 @@ pub(super) fn identity_of(
 ) -> Result<Identity, Error> {
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().ok_or(Error::NoCommand)?;
-    let env = process.env().clone().unwrap_or_default();
+    let mut env = process.env().clone().unwrap_or_default();
+    if let Some(path) = &asked.env_file {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Variables { path: path.clone(), source })?;
+        env.extend(text.split_terminator('\0').map(str::to_owned));
+    }
     let names = process.capabilities().as_ref().and_then(|c| c.bounding().clone()).unwrap_or_default();
     let mut wanted = CapSet::EMPTY;
     for name in names {

@@ -276,6 +276,9 @@ pub struct ProcessSpec {
     pub argv: Vec<String>,
     /// Environment as `NAME=value`.
     pub env: Vec<String>,
+    /// A file with more of it, a NUL behind each: what is not to be written down with the rest. It is read at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
     /// Working directory, made if it is missing.
     pub cwd: String,
     /// `USER` as written: empty, `uid`, `name`, `uid:gid`, `name:group`.

@@ -234,6 +234,7 @@ mod tests {
             rootfs: RootfsSpec { layers: vec![], upper: "/u".into(), work: "/w".into(), read_only: true },
             process: ProcessSpec {
                 argv: vec!["true".into()],
+                env_file: None,
                 env: vec!["A=b".into()],
                 cwd: String::new(),
                 user: String::new(),

@@ -78,6 +78,7 @@ impl Chooser<'_> {
             },
             process: ProcessSpec {
                 argv,
+                env_file: None,
                 env: container::environment(service, image, &hostname),
                 cwd: service.working_dir.clone().unwrap_or_else(|| {
                     if image.working_dir.is_empty() { "/".to_owned() } else { image.working_dir.clone() }
