@@ -1,5 +1,6 @@
 //! `watch` and `up --watch`: containers follow the files of the host.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Instant;
@@ -394,8 +395,13 @@ services:
     assert_eq!(shop.pid("web"), pid);
     // One that fails is told, with what it wrote, and ends nothing.
     shop.write("fails", "its words\n");
-    watch.wait_for("its words", |line| line == "its words");
-    watch.wait_for("the failure", |line| line == " ⦿ Command in container shop-web-1 exited with code 3");
+    // The one is on stdout, the other on stderr: either may be read first.
+    let (words, failure) = (Cell::new(false), Cell::new(false));
+    watch.wait_for("its words and the failure", |line| {
+        words.set(words.get() || line == "its words");
+        failure.set(failure.get() || line == " ⦿ Command in container shop-web-1 exited with code 3");
+        words.get() && failure.get()
+    });
     shop.write("nginx.conf", &page("again"));
     watch.wait_for("the command", |line| line == " ⦿ Running in container shop-web-1: nginx -s reload");
     ends(watch);
