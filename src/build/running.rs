@@ -25,7 +25,6 @@ use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
 use crate::image::config::ContainerConfig;
 use crate::image::diff;
-use crate::image::digest::Digest;
 use crate::image::fixup::View;
 use crate::image::piped::unpack_written;
 use crate::image::steps::{StepLock, StepRecord};
@@ -44,8 +43,23 @@ struct Mounted {
     env: Vec<String>,
     secrets: Vec<String>,
     inputs: Vec<Value>,
-    /// Caches that nobody else may use meanwhile.
-    locks: Vec<StepLock>,
+    caches: Vec<Cache>,
+}
+
+/// Names of caches, and the locks of those that nobody else may use meanwhile.
+type Taken = (Vec<String>, Vec<StepLock>);
+
+/// A directory that is kept between builds.
+struct Cache {
+    id: String,
+    sharing: Sharing,
+    target: String,
+    read_only: bool,
+    /// Of a new one: permissions and owner.
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    span: Span,
 }
 
 impl<R: Runner> Build<'_, R> {
@@ -74,7 +88,8 @@ impl<R: Runner> Build<'_, R> {
         let proxies =
             PROXIES.iter().filter(|name| !env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == **name)));
         let proxies = proxies.filter_map(|name| Some(format!("{name}={}", self.spec.args.get(*name)?.as_ref()?)));
-        let job = Job {
+        let caches = mounted.caches;
+        let mut job = Job {
             argv,
             env: env.iter().cloned().chain(proxies).chain(mounted.env).collect(),
             secrets: SecretVariables(mounted.secrets),
@@ -89,12 +104,11 @@ impl<R: Runner> Build<'_, R> {
             memory: self.spec.memory,
             privileged: self.spec.privileged,
         };
-        let locks = mounted.locks;
         let key = key(&inputs);
         let made = self.step(stage.number, &key, span, async || {
             self.tell(title, Progress::Working("Building"), begun);
-            let record = self.run_job(&job, self.spec.no_cache, span, title).await;
-            drop(locks);
+            let _locks = self.take(&caches, &mut job.mounts).await?;
+            let record = self.run_job(&job, self.is_fresh(stage.number), span, title).await;
             if record.is_err() {
                 self.tell(title, Progress::Failed, begun);
             }
@@ -203,15 +217,20 @@ impl<R: Runner> Build<'_, R> {
     }
 
     async fn mounts(&self, stage: &Stage, run: &Run) -> Result<Mounted, Failure> {
-        let mut mounted =
-            Mounted { mounts: Vec::new(), env: Vec::new(), secrets: Vec::new(), inputs: Vec::new(), locks: Vec::new() };
+        let mut mounted = Mounted {
+            mounts: Vec::new(),
+            env: Vec::new(),
+            secrets: Vec::new(),
+            inputs: Vec::new(),
+            caches: Vec::new(),
+        };
         for text in &run.mounts {
             // Each value by itself: a comma out of a variable separates nothing.
             let value = |raw: &str| configure::expanded(&stage.config.config, &stage.args, self.file.escape, raw);
             let mount = Mount::parse_with(&text.raw, &value).map_err(|e| fail(text.span, e))?;
             match mount.kind {
                 MountKind::Bind => self.bind(stage, &mount, text, &mut mounted).await?,
-                MountKind::Cache => self.cache(stage, &mount, text, &mut mounted).await?,
+                MountKind::Cache => self.cache(stage, &mount, text, &mut mounted)?,
                 MountKind::Tmpfs => {
                     let target = self.target(stage, &mount, text)?;
                     mounted.inputs.push(json!(["tmpfs", target]));
@@ -287,42 +306,70 @@ impl<R: Runner> Build<'_, R> {
         Ok((vec![self.store.layer_fs(&layer)], vec![layer.to_string()], b"mounted".to_vec()))
     }
 
-    async fn cache(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
+    fn cache(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
         if mount.from.is_some() {
             let help = "leave `from` out: the cache is empty at first";
             return Err(Box::new(fail(text.span, "a cache that begins as a copy is not supported yet").help(help)));
         }
         let target = self.target(stage, mount, text)?;
-        let mut id = mount.id.clone().unwrap_or_else(|| target.clone());
-        let (mode, uid, gid) = (mount.mode.unwrap_or(0o755), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        // One that is not shared is used by one program at a time: others wait for it, or get another one.
-        let lock = |id: &str| {
-            let key = Digest::of(format!("cache {id}").as_bytes());
-            self.store.lock_step(&key).map_err(of_store(text.span))
+        mounted.inputs.push(json!(["cache", target, mount.id]));
+        mounted.caches.push(Cache {
+            id: mount.id.clone().unwrap_or_else(|| target.clone()),
+            sharing: mount.sharing,
+            target,
+            read_only: mount.read_only,
+            mode: mount.mode.unwrap_or(0o755),
+            uid: mount.uid.unwrap_or(0),
+            gid: mount.gid.unwrap_or(0),
+            span: text.span,
+        });
+        Ok(())
+    }
+
+    /// Mounts caches. One that is not shared is used by one program at a time: others wait for it, or get another one.
+    /// Nobody has a part of what he needs while he waits, so that no two wait for each other.
+    async fn take(&self, caches: &[Cache], mounts: &mut Vec<JobMount>) -> Result<Vec<StepLock>, Failure> {
+        let (ids, locks) = loop {
+            match self.try_take(caches)? {
+                Some(taken) => break taken,
+                None => tokio::time::sleep(ASK_AGAIN).await,
+            }
         };
-        match mount.sharing {
-            Sharing::Shared => {}
-            Sharing::Locked => loop {
-                if let Some(locked) = lock(&id)? {
-                    mounted.locks.push(locked);
-                    break;
-                }
-                tokio::time::sleep(ASK_AGAIN).await;
-            },
-            Sharing::Private => {
-                for number in 1.. {
-                    if let Some(locked) = lock(&id)? {
-                        mounted.locks.push(locked);
-                        break;
+        for (cache, id) in caches.iter().zip(ids) {
+            let made = self.store.cache_mount(&id, cache.mode, cache.uid, cache.gid);
+            let source = JobSource::Path(made.map_err(of_store(cache.span))?);
+            mounts.push(JobMount { source, target: cache.target.clone(), read_only: cache.read_only });
+        }
+        Ok(locks)
+    }
+
+    /// Returns the names of the caches that are to be mounted, and their locks; `None` when somebody has one.
+    fn try_take(&self, caches: &[Cache]) -> Result<Option<Taken>, Failure> {
+        let (mut ids, mut locks): Taken = (Vec::new(), Vec::new());
+        for Cache { id: wanted, sharing, span, .. } in caches {
+            let mut id = wanted.clone();
+            let lock = |id: &str| self.store.lock_cache(id).map_err(of_store(*span));
+            match sharing {
+                Sharing::Shared => {}
+                // The same program may have it already, at another place.
+                Sharing::Locked if ids.contains(&id) => {}
+                Sharing::Locked => match lock(&id)? {
+                    Some(lock) => locks.push(lock),
+                    None => return Ok(None),
+                },
+                Sharing::Private => {
+                    for number in 1.. {
+                        if let Some(lock) = lock(&id)? {
+                            locks.push(lock);
+                            break;
+                        }
+                        id = format!("{wanted}#{number}");
                     }
-                    id = format!("{}#{number}", mount.id.as_ref().unwrap_or(&target));
                 }
             }
+            ids.push(id);
         }
-        let path = self.store.cache_mount(&id, mode, uid, gid).map_err(of_store(text.span))?;
-        mounted.inputs.push(json!(["cache", target, mount.id]));
-        mounted.mounts.push(JobMount { source: JobSource::Path(path), target, read_only: mount.read_only });
-        Ok(())
+        Ok(Some((ids, locks)))
     }
 
     fn secret(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {

@@ -190,6 +190,11 @@ impl<R: Runner> Build<'_, R> {
         Ok(())
     }
 
+    /// Returns whether steps of a stage are carried out though they are known.
+    pub(super) fn is_fresh(&self, stage: usize) -> bool {
+        self.spec.no_cache || self.spec.no_cache_filter.iter().any(|name| *name == self.stage_title(stage))
+    }
+
     /// Carries out a step, unless what it gives is known: `Ok(record, true)`.
     pub(super) async fn step(
         &self,
@@ -199,8 +204,7 @@ impl<R: Runner> Build<'_, R> {
         make: impl AsyncFnOnce() -> Result<StepRecord, Failure>,
     ) -> Result<(StepRecord, bool), Failure> {
         let known = || self.store.step(key).map_err(of_store(span));
-        let filter = &self.spec.no_cache_filter;
-        let is_fresh = self.spec.no_cache || filter.iter().any(|name| *name == self.stage_title(stage));
+        let is_fresh = self.is_fresh(stage);
         if !is_fresh && let Some(record) = known()? {
             return Ok((record, true));
         }

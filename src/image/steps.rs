@@ -69,9 +69,21 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub(crate) fn lock_step(&self, key: &Digest) -> Result<Option<StepLock>, Error> {
-        let dir = self.root().join("build/locks");
+        self.lock(self.root().join("build/locks"), &key.hex()[..2])
+    }
+
+    /// Locks the cache of that name, which has a lock of its own: who has it holds the lock of a step already, and must never
+    /// wait for himself. `None` when somebody else has it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn lock_cache(&self, id: &str) -> Result<Option<StepLock>, Error> {
+        self.lock(self.root().join("build/mounts"), &format!("{}.lock", Digest::of(id.as_bytes()).hex()))
+    }
+
+    fn lock(&self, dir: PathBuf, name: &str) -> Result<Option<StepLock>, Error> {
         make_dirs(&dir)?;
-        let path = dir.join(&key.hex()[..2]);
+        let path = dir.join(name);
         let file = File::create(&path).map_err(store_error("create", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(StepLock { _file: file })),
@@ -140,6 +152,15 @@ mod tests {
         let lock = fixture.store.lock_step(&key).expect("writable").expect("free");
         assert!(fixture.store.lock_step(&key).expect("writable").is_none());
         drop(lock);
-        assert!(fixture.store.lock_step(&key).expect("writable").is_some());
+        let _all: Vec<StepLock> = (0..=u8::MAX)
+            .map(|byte| {
+                let key = Digest::from_hex(&format!("{byte:02x}").repeat(32)).expect("digits");
+                fixture.store.lock_step(&key).expect("writable").expect("free")
+            })
+            .collect();
+        let cache = fixture.store.lock_cache("a").expect("writable").expect("no step's lock is in its way");
+        assert!(fixture.store.lock_cache("a").expect("writable").is_none());
+        assert!(fixture.store.lock_cache("b").expect("writable").is_some());
+        drop(cache);
     }
 }

@@ -9,7 +9,7 @@
 //! fixups/<chain id>/fs/            what a layer needs on top of it in one particular chain
 //! build/steps/<hex>                which layer a step of a build gave, by the digest of all that it depends on
 //! build/locks/<xx>                 locked by who carries out a step whose digest begins so
-//! build/mounts/<hex>/{fs/,meta.json} a cache of `RUN --mount=type=cache`
+//! build/mounts/<hex>/{fs/,meta.json} a cache of `RUN --mount=type=cache`; `<hex>.lock` is locked by who has it alone
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
 //! refs/<host>/<path>/_digests/<hex> the same for what was pulled by its digest
 //! refs/_images/<hex>               every image, also without a name

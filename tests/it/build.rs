@@ -67,24 +67,24 @@ fn a_changed_context_is_seen_with_build_and_only_then() {
 #[test]
 fn a_run_that_fails_is_shown_with_its_line_and_its_last_words() {
     require_root!();
-    let shop = project("FROM busybox\nCOPY server.sh .\nRUN echo one; echo two >&2; exit 3\nCMD [\"sh\"]\n");
+    let shop = project("FROM busybox\nCOPY server.sh .\nRUN echo one; echo two; exit 3\nCMD [\"sh\"]\n");
     let message = shop.redact(&shop.hoist(&["up", "-d"]).fails());
     insta::assert_snapshot!(message, @r"
      Image shop-app Building 
      Step app [stage-0 1/3] COPY server.sh . Building 
      Step app [stage-0 1/3] COPY server.sh . Built 
-     Step app [stage-0 2/3] RUN echo one; echo two >&2; exit 3 Building 
+     Step app [stage-0 2/3] RUN echo one; echo two; exit 3 Building 
      app [stage-0 2/3] | one
      app [stage-0 2/3] | two
-     Step app [stage-0 2/3] RUN echo one; echo two >&2; exit 3 Error 
+     Step app [stage-0 2/3] RUN echo one; echo two; exit 3 Error 
      Image shop-app Error 
     error: the command failed: exit code 3
      --> [DIR]/app/Dockerfile:3:1
       |
-    3 | RUN echo one; echo two >&2; exit 3
-      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    3 | RUN echo one; echo two; exit 3
+      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
-    last output of app [stage-0 2/3] RUN echo one; echo two >&2; exit 3
+    last output of app [stage-0 2/3] RUN echo one; echo two; exit 3
       > one
       > two
     ");
@@ -203,6 +203,26 @@ CMD ["cat", "/mode"]
     shop.write("app/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=tokne,required=true true\n");
     let message = shop.hoist(&["build"]).fails();
     assert!(message.contains("was not given the secret `tokne`") && message.contains("Dockerfile:2:"), "{message}");
+}
+
+#[test]
+fn caches_that_are_not_shared_are_waited_for_and_nobody_waits_for_himself() {
+    require_root!();
+    // Both take both, the other way round, and each of them twice.
+    let dockerfile = |first: &str, second: &str| {
+        let mount = |id: &str, target: &str| format!("--mount=type=cache,sharing=locked,id={id},target={target}");
+        let mounts = [mount(first, "/1"), mount(second, "/2"), mount(first, "/3")].join(" ");
+        let private = "--mount=type=cache,sharing=private,id=p,target=/p";
+        format!(
+            "FROM busybox\nRUN {mounts} {private} test ! -e /p/only && test ! -e /1/busy && test ! -e /2/busy && touch /1/busy /2/busy && test -e /3/busy && touch /p/only && sleep 1 && rm /1/busy /2/busy /p/only\n"
+        )
+    };
+    let shop = project(&dockerfile("a", "b"));
+    shop.write("other/Dockerfile", &dockerfile("b", "a"));
+    let builds = ["app", "other"].map(|folder| shop.spawn(&["image", "build", "-t", folder, folder]));
+    for build in builds {
+        let _ = build.finish(60.secs()).code(0);
+    }
 }
 
 #[test]
