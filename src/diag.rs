@@ -371,8 +371,28 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// Takes colours and movements of the cursor away: ECMA-48, control sequences.
+#[must_use]
+pub fn unstyled(text: &str) -> String {
+    let mut all = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => {
+                if chars.clone().next() == Some('[') {
+                    chars.next();
+                    chars.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
+                }
+            }
+            c => all.push(c),
+        }
+    }
+    all
+}
+
 /// How much of one is shown, in characters.
 const LONGEST: usize = 300;
+
 /// Returns a line without anything that a terminal acts upon, and not all of a long one.
 #[must_use]
 pub fn harmless(line: &str) -> String {

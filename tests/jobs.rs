@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use hoist::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner as _, SecretVariables};
+use hoist::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner as _, SecretVariables, Surroundings};
 use hoist::diag::Report;
 use hoist::engine::building::{Building, JobContainer};
 use hoist::engine::local::Local;
@@ -165,7 +165,7 @@ impl Builder {
             env: vec!["PATH=/bin".to_owned()],
             working_dir: "/".to_owned(),
             layers: self.layers.clone(),
-            network: JobNetwork::None,
+            around: Surroundings { network: JobNetwork::None, ..Surroundings::default() },
             ..Job::default()
         }
     }
@@ -246,8 +246,8 @@ fn a_program_is_as_it_was_asked_for() {
         let mut job = builder.job(caps);
         let text = said(&building, &job).await;
         assert!(text.contains("\n2\n65536\n") && text.ends_with("\n1\n"), "{text}");
-        (job.privileged, job.shm_size) = (true, Some(1 << 20));
-        job.ulimits = vec![("nofile".to_owned(), 100, 200)];
+        (job.around.privileged, job.around.shm_size) = (true, Some(1 << 20));
+        job.around.ulimits = vec![("nofile".to_owned(), 100, 200)];
         let text = said(&building, &job).await;
         assert!(text.contains("\n0\n1024\n100\n"), "{text}");
         ok(building.finish().await);
@@ -266,8 +266,8 @@ fn networks_are_those_of_the_job() {
             }
         });
         let mut job = builder.job("grep host /etc/hosts; nc host 8080; ip link | grep -c eth0");
-        job.network = JobNetwork::Default;
-        job.extra_hosts = vec![("host".to_owned(), None), ("six".to_owned(), "::1".parse().ok())];
+        job.around.network = JobNetwork::Default;
+        job.around.extra_hosts = vec![("host".to_owned(), None), ("six".to_owned(), "::1".parse().ok())];
         let text = said(&building, &job).await;
         assert!(text.contains("the other side\n1\n") && text.contains("\thost\n"), "{text}");
         // Our resolver knows it by its id, which is in the path of a file that it is given.
@@ -280,7 +280,7 @@ fn networks_are_those_of_the_job() {
             "{text}"
         );
         job.argv[2] = "nc host 8080; grep six /etc/hosts; cat /etc/resolv.conf; ip link".to_owned();
-        job.network = JobNetwork::Host;
+        job.around.network = JobNetwork::Host;
         let text = said(&building, &job).await;
         server.join().expect("it served both");
         let ours = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -291,7 +291,7 @@ fn networks_are_those_of_the_job() {
         job.argv[2] = "ip -o addr | grep -o '127.0.0.1/8'; ip -o link | wc -l; cut -f2 /etc/hosts | grep -cx host; \
             grep buildkit /etc/hosts"
             .to_owned();
-        job.network = JobNetwork::None;
+        job.around.network = JobNetwork::None;
         assert_eq!(said(&building, &job).await, "127.0.0.1/8\n1\n0\n127.0.0.1\tbuildkitsandbox\n");
         ok(building.finish().await);
     });
@@ -421,7 +421,7 @@ fn a_program_that_cannot_be_run_says_why() {
         job.user = "nobody-here".to_owned();
         let refused = run(&building, &job).await.0.expect_err("there is no such user").render(false);
         assert!(refused.contains("nobody-here"), "{refused}");
-        job.ulimits = vec![("nofiles".to_owned(), 1, 1)];
+        job.around.ulimits = vec![("nofiles".to_owned(), 1, 1)];
         let refused = run(&building, &job).await.0.expect_err("there is no such limit").render(false);
         assert!(refused.contains("nofiles") && !refused.contains("service"), "{refused}");
         job.argv.clear();
@@ -437,7 +437,7 @@ fn memory_is_limited() {
     block_on(async {
         let building = builder.building();
         let mut job = builder.job("x=x; while true; do x=$x$x; done");
-        job.memory = Some(16 << 20);
+        job.around.memory = Some(16 << 20);
         let (ran, text) = run(&building, &job).await;
         assert_eq!(ok(ran).code, 137, "{text}");
         assert!(text.contains("out of memory") && text.contains("16777216"), "{text}");
@@ -450,7 +450,7 @@ fn programs_run_beside_each_other() {
     block_on(async {
         let building = builder.building();
         let mut jobs: Vec<Job> = (0..6).map(|n| builder.job(&format!("echo {n}; ip -o -4 addr show eth0"))).collect();
-        jobs.iter_mut().for_each(|job| job.network = JobNetwork::Default);
+        jobs.iter_mut().for_each(|job| job.around.network = JobNetwork::Default);
         let all = futures_util::future::join_all(jobs.iter().map(|job| run(&building, job))).await;
         let mut addresses = std::collections::BTreeSet::new();
         for (n, (ran, text)) in all.into_iter().enumerate() {
@@ -523,7 +523,7 @@ fn a_long_program() {
     block_on(async {
         let building = builder.building();
         let mut job = builder.job("trap '' TERM INT HUP; echo begun; sleep 1000 & wait");
-        job.network = JobNetwork::Default;
+        job.around.network = JobNetwork::Default;
         let ran =
             building.run(&job, std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned().expect("ours")).await;
         panic!("it ended: {ran:?}");
@@ -568,7 +568,7 @@ fn a_short_build() {
     block_on(async {
         let building = builder.building();
         let mut job = builder.job("echo begun");
-        job.network = JobNetwork::Default;
+        job.around.network = JobNetwork::Default;
         assert_eq!(said(&building, &job).await, "begun\n");
         ok(building.finish().await);
     });

@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use tokio::sync::OnceCell;
 use crate::build::configure::{Failure, fail};
 use crate::build::context::Context;
 use crate::build::dockerfile::{self, Dockerfile};
-use crate::build::run::{JobNetwork, Runner};
+use crate::build::run::{Runner, Surroundings};
 use crate::build::stage::Stage;
 use crate::build::stages::{Origin, Stages};
 use crate::diag::{Diagnostic, Quote, Report, Sources, Span, nearest};
@@ -96,18 +95,8 @@ pub struct BuildSpec {
     pub no_cache: bool,
     /// Stages of which every step is carried out.
     pub no_cache_filter: Vec<String>,
-    /// Network of `RUN` where it does not say one.
-    pub network: JobNetwork,
-    /// `extra_hosts`: `None` is the host's own address.
-    pub extra_hosts: Vec<(String, Option<IpAddr>)>,
-    /// Bytes of `/dev/shm` of a `RUN`.
-    pub shm_size: Option<u64>,
-    /// `ulimits` of a `RUN`: name, soft and hard limit.
-    pub ulimits: Vec<(String, i64, i64)>,
-    /// Bytes of memory that a `RUN` may use.
-    pub memory: Option<u64>,
-    /// A `RUN` has every capability.
-    pub privileged: bool,
+    /// What is around every `RUN`; the network is that of those that do not say one.
+    pub around: Surroundings,
     /// No time in the image is later: `SOURCE_DATE_EPOCH`, in seconds since the epoch.
     pub epoch: Option<i64>,
 }
@@ -129,12 +118,7 @@ impl BuildSpec {
             ssh: BTreeMap::new(),
             no_cache: false,
             no_cache_filter: Vec::new(),
-            network: JobNetwork::Default,
-            extra_hosts: Vec::new(),
-            shm_size: None,
-            ulimits: Vec::new(),
-            memory: None,
-            privileged: false,
+            around: Surroundings::default(),
             epoch: None,
         }
     }

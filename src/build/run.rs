@@ -30,6 +30,13 @@ pub struct Job {
     pub layers: Vec<PathBuf>,
     /// What is mounted, in this order.
     pub mounts: Vec<JobMount>,
+    /// What is around it.
+    pub around: Surroundings,
+}
+
+/// What is around a program, and what it may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
     /// Its network.
     pub network: JobNetwork,
     /// Lines of its `/etc/hosts`: name and address, `None` for the host's own.

@@ -18,9 +18,9 @@ use crate::build::context::{Ignore, clean};
 use crate::build::copying::{Copying, Source, of_store, pieces};
 use crate::build::dockerfile::{Command, Mount, MountKind, Run, Script, Sharing, Text};
 use crate::build::execute::{Build, Files, PROXIES, Secret};
-use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables};
+use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables, Surroundings};
 use crate::build::stage::{ASK_AGAIN, Stage, key};
-use crate::diag::{Diagnostic, Quote, Report, Span, harmless};
+use crate::diag::{Diagnostic, Quote, Report, Span, harmless, unstyled};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
 use crate::image::config::ContainerConfig;
@@ -81,8 +81,8 @@ impl<R: Runner> Build<'_, R> {
             "directory": config.working_dir,
             "network": format!("{network:?}"),
             "mounts": mounted.inputs,
-            "hosts": format!("{:?}", self.spec.extra_hosts),
-            "privileged": self.spec.privileged,
+            "hosts": format!("{:?}", self.spec.around.extra_hosts),
+            "privileged": self.spec.around.privileged,
             "epoch": self.spec.epoch,
         });
         let proxies =
@@ -97,12 +97,7 @@ impl<R: Runner> Build<'_, R> {
             working_dir: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
             layers: stage.layers.clone(),
             mounts,
-            network,
-            extra_hosts: self.spec.extra_hosts.clone(),
-            shm_size: self.spec.shm_size,
-            ulimits: self.spec.ulimits.clone(),
-            memory: self.spec.memory,
-            privileged: self.spec.privileged,
+            around: Surroundings { network, ..self.spec.around.clone() },
         };
         let key = key(&inputs);
         let made = self.step(stage.number, &key, span, async || {
@@ -170,28 +165,31 @@ impl<R: Runner> Build<'_, R> {
             137 => "the command was killed: exit code 137, which may mean that it had too little memory".to_owned(),
             code => format!("the command failed: exit code {code}"),
         };
-        if !said.is_empty() {
-            self.quotes.borrow_mut().push(Quote { title: format!("last output of {title}"), lines: said });
-        }
+        self.quote(said, title);
         Box::new(Diagnostic::error(Some(span), message))
     }
 
     fn refused(&self, report: Report, said: Vec<String>, span: Span, title: &str) -> Failure {
-        if !said.is_empty() {
-            self.quotes.borrow_mut().push(Quote { title: format!("last output of {title}"), lines: said });
-        }
+        self.quote(said, title);
         self.quotes.borrow_mut().extend(report.quotes);
         let first = report.diagnostics.into_iter().next();
         let first = first.unwrap_or_else(|| Diagnostic::error(None, "the command could not be run"));
         Box::new(Diagnostic { span: Some(span), ..first })
     }
 
+    /// Keeps the last that a program said, to be shown with what is wrong.
+    fn quote(&self, said: Vec<String>, title: &str) {
+        if !said.is_empty() {
+            self.quotes.borrow_mut().push(Quote { title: format!("last output of {title}"), lines: said });
+        }
+    }
+
     fn network(&self, stage: &Stage, run: &Run) -> Result<JobNetwork, Failure> {
-        let Some(network) = &run.network else { return Ok(self.spec.network) };
+        let Some(network) = &run.network else { return Ok(self.spec.around.network) };
         match self.text(stage, network)?.as_str() {
-            "default" => Ok(self.spec.network),
+            "default" => Ok(self.spec.around.network),
             "none" => Ok(JobNetwork::None),
-            "host" if self.spec.network == JobNetwork::Host => Ok(JobNetwork::Host),
+            "host" if self.spec.around.network == JobNetwork::Host => Ok(JobNetwork::Host),
             "host" => {
                 let help = "give the whole build the host's network, with `build.network: host` or --network host";
                 Err(Box::new(fail(network.span, "a RUN may not take the host's network by itself").help(help)))
@@ -491,22 +489,4 @@ fn plain(line: &[u8]) -> String {
     let text = text.trim_end_matches(['\n', '\r']);
     let text = text.rsplit('\r').next().unwrap_or_default();
     harmless(&unstyled(text))
-}
-
-/// Takes colours and movements of the cursor away: ECMA-48, control sequences.
-fn unstyled(text: &str) -> String {
-    let mut all = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => {
-                if chars.clone().next() == Some('[') {
-                    chars.next();
-                    chars.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
-                }
-            }
-            c => all.push(c),
-        }
-    }
-    all
 }

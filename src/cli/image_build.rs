@@ -130,7 +130,7 @@ impl Args {
         spec.ssh = agents(&self.ssh)?;
         spec.no_cache = self.no_cache;
         spec.no_cache_filter.clone_from(&self.no_cache_filter);
-        spec.network = match self.network.as_str() {
+        spec.around.network = match self.network.as_str() {
             "default" | "bridge" => JobNetwork::Default,
             "none" => JobNetwork::None,
             "host" => JobNetwork::Host,
@@ -141,10 +141,10 @@ impl Args {
         };
         for text in &self.add_host {
             let (host, addresses) = short_host(text).map_err(|why| Report::message(format!("--add-host: {why}")))?;
-            spec.extra_hosts.extend(addresses.into_iter().map(|address| (host.clone(), address)));
+            spec.around.extra_hosts.extend(addresses.into_iter().map(|address| (host.clone(), address)));
         }
-        spec.shm_size = self.shm_size.as_deref().map(bytes).transpose()?;
-        spec.memory = self.memory.as_deref().map(bytes).transpose()?;
+        spec.around.shm_size = self.shm_size.as_deref().map(bytes).transpose()?;
+        spec.around.memory = self.memory.as_deref().map(bytes).transpose()?;
         Ok(spec)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Effects, Style};
-use hoist::diag::{Diagnostic, Report, Severity, Sources, render_in};
+use hoist::diag::{Diagnostic, Report, Severity, Sources, render_in, unstyled};
 use hoist::engine::logs::{Item, Stream};
 use hoist::event::{Event, Progress, Sink, Subject};
 use indexmap::IndexMap;
@@ -393,17 +393,6 @@ fn indent(line: &str) -> Option<String> {
     let is_of_a_file = text.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
     let points = ["-->", ":::", "..."].iter().any(|mark| text.starts_with(mark));
     (!is_of_a_file && !points).then(|| blank(line.len() - text.len()))
-}
-
-/// Returns a text without its colours.
-fn unstyled(text: &str) -> String {
-    let mut escape = false;
-    let visible = |c: &char| {
-        let shown = !escape && *c != '\u{1b}';
-        escape = *c == '\u{1b}' || (escape && *c != 'm');
-        shown
-    };
-    text.chars().filter(visible).collect()
 }
 
 /// The block that is redrawn.

@@ -329,7 +329,7 @@ async fn take_down(local: &Local, project: &ProjectName) -> Result<(), Report> {
 fn service(job: &Job) -> Service {
     let name = ServiceName::new(SERVICE).expect("it is a name");
     let mut networks = IndexMap::new();
-    if job.network == JobNetwork::Default {
+    if job.around.network == JobNetwork::Default {
         networks.insert(NETWORK.to_owned(), ServiceNetwork::default());
     }
     let ulimit = |(name, soft, hard): &(String, i64, i64)| {
@@ -345,12 +345,12 @@ fn service(job: &Job) -> Service {
         logging: Logging::NONE,
         lookup: Lookup { extra_hosts: extra_hosts(job), ..Lookup::default() },
         isolation: Isolation {
-            privileged: job.privileged.then(|| placeless(true)),
-            shm_size: job.shm_size.map(placeless),
-            ulimits: job.ulimits.iter().map(ulimit).collect(),
+            privileged: job.around.privileged.then(|| placeless(true)),
+            shm_size: job.around.shm_size.map(placeless),
+            ulimits: job.around.ulimits.iter().map(ulimit).collect(),
             ..Isolation::default()
         },
-        resources: Resources { mem_limit: job.memory.map(placeless), ..Resources::default() },
+        resources: Resources { mem_limit: job.around.memory.map(placeless), ..Resources::default() },
         ..Service::named(name)
     }
 }
@@ -369,14 +369,14 @@ fn placeless<T>(value: T) -> Spanned<T> {
 /// the loopback in the host's; without a network there is no way to it, and no line.
 fn extra_hosts(job: &Job) -> Vec<ExtraHost> {
     let line = |(host, address): &(String, Option<IpAddr>)| {
-        let address = match (address, job.network) {
+        let address = match (address, job.around.network) {
             (None, JobNetwork::None) => return None,
             (None, JobNetwork::Host) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             (address, _) => *address,
         };
         Some(ExtraHost { host: host.clone(), address, span: Span::default() })
     };
-    job.extra_hosts.iter().filter_map(line).collect()
+    job.around.extra_hosts.iter().filter_map(line).collect()
 }
 
 /// Adds to a container what no service says.
@@ -386,9 +386,9 @@ fn complete(job: &Job, creation: &mut Creation, local: &Local, resolv_conf: &str
     if !job.env.iter().any(|entry| entry.starts_with("PATH=")) {
         spec.process.env.insert(0, container::DEFAULT_PATH.to_owned());
     }
-    spec.host_network = job.network == JobNetwork::Host;
+    spec.host_network = job.around.network == JobNetwork::Host;
     let directory = local.paths().run_container(&record.project, &record.id);
-    if job.network != JobNetwork::Default {
+    if job.around.network != JobNetwork::Default {
         for file in files.iter_mut() {
             // Nobody answers at our resolver's address.
             if file.path == directory.join("resolv.conf") {

@@ -64,18 +64,18 @@ pub(super) fn spec(project: &Project, service: &Service) -> Result<Option<BuildS
         })
         .collect::<BTreeMap<_, _>>();
     spec.ssh = build.ssh.clone();
-    spec.network = match build.network {
+    spec.around.network = match build.network {
         BuildNetwork::Default => JobNetwork::Default,
         BuildNetwork::None => JobNetwork::None,
         BuildNetwork::Host => JobNetwork::Host,
     };
     let hosts = build.extra_hosts.iter();
-    spec.extra_hosts = hosts.map(|host| (host.host.clone(), host.address)).collect();
-    spec.shm_size = build.shm_size;
+    spec.around.extra_hosts = hosts.map(|host| (host.host.clone(), host.address)).collect();
+    spec.around.shm_size = build.shm_size;
     let ulimits = build.ulimits.iter();
-    spec.ulimits = ulimits.map(|(name, limit)| (name.clone(), limit.soft, limit.hard)).collect();
-    spec.memory = build.memory;
-    spec.privileged = build.privileged;
+    spec.around.ulimits = ulimits.map(|(name, limit)| (name.clone(), limit.soft, limit.hard)).collect();
+    spec.around.memory = build.memory;
+    spec.around.privileged = build.privileged;
     Ok(Some(spec))
 }
 
