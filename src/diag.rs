@@ -146,6 +146,12 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
+    /// Returns it as a JSON object; [`json()`] says what is in it.
+    #[must_use]
+    pub fn json(&self, sources: &Sources) -> serde_json::Value {
+        json::one(self, sources)
+    }
+
     /// Adds the next step.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use hoist::compose::model::Project;
 use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
-use hoist::engine::images::Build;
+use hoist::engine::images::{Build, Push};
 use hoist::event::{Silent, Sink};
 
 use super::context::with_sources;
+use super::output::ProgressMode;
 use super::{Context, Exit, Interrupts};
 
 /// Build the images of services
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// What is in the image, as an attestation
     #[arg(long, value_name = "VALUE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
+    /// As the option for all commands; docker compose once had it here
+    #[arg(long, value_enum, hide = true)]
+    pub(super) progress: Option<ProgressMode>,
     #[arg(long, hide = true)]
     compress: bool,
     #[arg(long, hide = true)]
@@ -71,14 +75,9 @@ impl Args {
     /// Returns the first option that would make the image another one than this version can build.
     fn refused(&self) -> Option<&'static str> {
         let is_on = |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false");
-        [
-            (self.push, "--push"),
-            (self.print, "--print"),
-            (is_on(&self.provenance), "--provenance"),
-            (is_on(&self.sbom), "--sbom"),
-        ]
-        .into_iter()
-        .find_map(|(given, name)| given.then_some(name))
+        [(self.print, "--print"), (is_on(&self.provenance), "--provenance"), (is_on(&self.sbom), "--sbom")]
+            .into_iter()
+            .find_map(|(given, name)| given.then_some(name))
     }
 
     /// Changes the builds of the project as the command line says.
@@ -169,8 +168,21 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         pull: args.pull,
     };
     let events: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
+    let push = Push {
+        project: &project,
+        services: &args.services,
+        include_deps: args.with_dependencies,
+        ignore_failures: false,
+    };
+    let work = async {
+        let built = engine.build(&request, events).await?;
+        if args.push && built > 0 {
+            engine.push(&push, events).await?;
+        }
+        Ok(built)
+    };
     let result = tokio::select! {
-        result = engine.build(&request, events) => result,
+        result = work => result,
         () = interrupts.next() => return Ok(Exit::Interrupted),
     };
     if result.as_ref().is_ok_and(|built| *built == 0) {

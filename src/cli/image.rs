@@ -146,7 +146,7 @@ async fn pull<B: Backend>(
     if report.diagnostics.is_empty() { Ok(Exit::Success) } else { Err(report) }
 }
 
-async fn push<B: Backend>(
+pub(super) async fn push<B: Backend>(
     cx: &Context<B>,
     store: &Store,
     quiet: bool,

@@ -11,8 +11,10 @@ use hoist::engine::backend::Backend;
 use hoist::event::{Event, Silent, Sink};
 use hoist::image;
 use hoist::image::reference::Reference;
+use hoist::image::store::Store;
 
 use super::build::{agents, build_args, bytes};
+use super::output::ProgressMode;
 use super::{Context, Exit, Interrupts};
 
 /// Build an image from a Dockerfile
@@ -54,9 +56,15 @@ pub(crate) struct Args {
     /// The platform to build for: this machine's
     #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
     platform: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_enum)]
+    pub(super) progress: Option<ProgressMode>,
     /// Ask the registry for newer base images
     #[arg(long)]
     pull: bool,
+    /// Push the image by all its names to their registries
+    #[arg(long)]
+    push: bool,
     /// Show no progress, and print the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -214,6 +222,10 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
             }
         });
     }
+    if args.push && args.tag.is_empty() {
+        let help = "name the registry in it: `-t registry.example/name --push`";
+        return Err(Diagnostic::error(None, "--push needs a name to push the image by").help(help).into());
+    }
     let mut interrupts = Interrupts::listen();
     let engine = cx.engine()?;
     let events: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
@@ -230,5 +242,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     } else if spec.tags.is_empty() {
         cx.output().send(Event::Warning(format!("the image has no name: its id is {}", image.id)));
     }
-    Ok(Exit::Success)
+    match args.push {
+        true => super::image::push(cx, &Store::open(&cx.paths().images())?, args.quiet, false, &args.tag).await,
+        false => Ok(Exit::Success),
+    }
 }

@@ -23,6 +23,7 @@ mod graph;
 mod image;
 mod image_build;
 mod images;
+mod json_lines;
 mod kill;
 mod logs;
 mod ls;
@@ -229,7 +230,7 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
         return (Ok(Exit::Success), output);
     }
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let root = match parse(args) {
+    let mut root = match parse(args) {
         Ok(root) => root,
         Err(error) => {
             let output = Output::new(output::ProgressMode::Auto, output::Ansi::Auto);
@@ -241,6 +242,13 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
             return (Ok(exit), output);
         }
     };
+    // docker has this one behind the command.
+    root.globals.progress = match &root.command {
+        Command::Image(image::Command::Build(args)) => args.progress,
+        Command::Build(args) => args.progress,
+        _ => None,
+    }
+    .or(root.globals.progress);
     let (progress, ansi) = match appearance(&root.globals, |name| std::env::var(name).ok()) {
         Ok(found) => found,
         Err(report) => return (Err(report), Output::new(output::ProgressMode::Auto, output::Ansi::Auto)),

@@ -15,6 +15,7 @@ use hoist::event::{Event, Progress, Sink, Subject};
 use indexmap::IndexMap;
 
 use super::image::size;
+use super::json_lines;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,6 +26,8 @@ pub(crate) enum ProgressMode {
     Tty,
     /// One line an event.
     Plain,
+    /// One JSON object an event, for programs.
+    Json,
     /// Nothing.
     #[value(alias = "none")]
     Quiet,
@@ -137,11 +140,17 @@ impl Output {
 
     /// Writes a line for the user to stderr.
     pub(crate) fn note(&self, text: &str) {
-        self.err(&format!("{text}\n"));
+        match self.mode {
+            ProgressMode::Json => self.line(&json_lines::of_note(text)),
+            _ => self.err(&format!("{text}\n")),
+        }
     }
 
     /// Writes a line about files that are watched, with docker compose's mark.
     pub(crate) fn watch(&self, text: &str) {
+        if self.mode == ProgressMode::Json {
+            return self.line(&json_lines::of_note(text));
+        }
         let mark = paint(self.colour_err, Style::new().fg_color(Some(AnsiColor::BrightGreen.into())), " ⦿ ");
         self.err(&format!("{mark}{text}\n"));
     }
@@ -153,6 +162,9 @@ impl Output {
 
     /// Writes a diagnostic: an error with its line of the file, a warning in one line of its own.
     pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic, sources: &Sources) {
+        if self.mode == ProgressMode::Json {
+            return self.line(&json_lines::of_diagnostic(diagnostic, sources));
+        }
         self.err_folded(|width| match diagnostic.severity {
             Severity::Error => render_in(diagnostic, sources, self.colour_err, width),
             Severity::Warning => warning_line(diagnostic, sources, self.colour_err),
@@ -161,7 +173,15 @@ impl Output {
 
     /// Writes diagnostics with their lines of the files, such as the errors that end a run.
     pub(crate) fn report(&self, report: &Report) {
+        if self.mode == ProgressMode::Json {
+            return json_lines::of_report(report).iter().for_each(|line| self.line(line));
+        }
         self.err_folded(|width| report.render_in(self.colour_err, width));
+    }
+
+    /// Writes one JSON object in a line of its own.
+    fn line(&self, value: &serde_json::Value) {
+        self.err(&format!("{value}\n"));
     }
 
     /// Writes what is drawn for so many columns to stderr; on a terminal with lines that fit it.
@@ -217,7 +237,7 @@ impl Output {
     /// Shows a line of a program: all of them in plain progress, the last one in a block.
     fn said(&self, subject: &Subject, line: &str) {
         match self.mode {
-            ProgressMode::Quiet => {}
+            ProgressMode::Quiet | ProgressMode::Json => {}
             ProgressMode::Plain | ProgressMode::Auto => {
                 // The place of a step says which it is; its line was told when it began.
                 let place = subject.name().split_inclusive(']').next().unwrap_or_default();
@@ -233,9 +253,14 @@ impl Output {
         }
     }
 
-    fn progress(&self, subject: Subject, progress: Progress, elapsed: Duration, detail: Option<&str>) {
+    /// Returns whether an event would stand in the middle of the logs.
+    fn hides(&self, progress: Progress) -> bool {
         let is_start = matches!(progress, Progress::Working("Starting") | Progress::Done("Started"));
-        if is_start && self.hide_starts.load(Ordering::Relaxed) {
+        is_start && self.hide_starts.load(Ordering::Relaxed)
+    }
+
+    fn progress(&self, subject: Subject, progress: Progress, elapsed: Duration, detail: Option<&str>) {
+        if self.hides(progress) {
             return;
         }
         let word = match (progress, detail) {
@@ -246,9 +271,16 @@ impl Output {
             (Progress::Failed, None) => "Error".to_owned(),
         };
         match self.mode {
-            ProgressMode::Quiet => {}
+            ProgressMode::Quiet | ProgressMode::Json => {}
             ProgressMode::Plain | ProgressMode::Auto => {
-                self.err(&format!(" {} {} {word} \n", subject.kind(), subject.name()));
+                // A step of a build says how long it took.
+                let took = match (&subject, progress) {
+                    (Subject::Step(_), Progress::Done("Built") | Progress::Failed) => {
+                        format!("{:.1}s ", elapsed.as_secs_f64())
+                    }
+                    _ => String::new(),
+                };
+                self.err(&format!(" {} {} {word} {took}\n", subject.kind(), subject.name()));
             }
             ProgressMode::Tty => {
                 // Its name stands at the line's beginning; what comes after it is what matters.
@@ -269,6 +301,13 @@ impl Output {
 
 impl Sink for Output {
     fn send(&self, event: Event) {
+        if self.mode == ProgressMode::Json {
+            let is_hidden = matches!(&event, Event::Progress { progress, .. } if self.hides(*progress));
+            if let Some(line) = json_lines::of_event(&event).filter(|_| !is_hidden) {
+                self.line(&line);
+            }
+            return;
+        }
         match event {
             Event::Begin { verb, total } => self.begin(verb, total),
             Event::Progress { subject, progress, elapsed, detail } => {

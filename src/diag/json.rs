@@ -27,7 +27,7 @@ pub fn json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
     format!("{:#}\n", json!({ "diagnostics": all }))
 }
 
-fn one(diagnostic: &Diagnostic, sources: &Sources) -> Value {
+pub(super) fn one(diagnostic: &Diagnostic, sources: &Sources) -> Value {
     let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

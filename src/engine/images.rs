@@ -281,7 +281,7 @@ pub struct Push<'a> {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Gives the images of services that are built and say how they are called to their registries.
+    /// Gives the images of services that are built and say how they are called to their registries, by all their names.
     ///
     /// # Errors
     /// Unknown services; images that could not be given, unless that is asked to be ignored.
@@ -293,14 +293,20 @@ impl<B: Backend> Engine<B> {
         };
         let mut wanted: Vec<Give> = Vec::new();
         for service in graph.order().filter_map(|name| request.project.services.get(name)) {
-            match service.image.as_ref().filter(|_| service.build.is_some()) {
-                Some(image) if wanted.iter().any(|give| give.reference == image.value) => {}
-                Some(image) => wanted.push(Give {
-                    reference: image.value.clone(),
-                    place: Some(image.span),
-                    required: !request.ignore_failures,
-                }),
-                None => events.send(Event::Progress {
+            match (&service.image, &service.build) {
+                (Some(image), Some(build)) => {
+                    // The tags of the build are names of the same image.
+                    for reference in [&image.value].into_iter().chain(&build.tags) {
+                        if wanted.iter().all(|give| give.reference != *reference) {
+                            wanted.push(Give {
+                                reference: reference.clone(),
+                                place: Some(image.span),
+                                required: !request.ignore_failures,
+                            });
+                        }
+                    }
+                }
+                _ => events.send(Event::Progress {
                     subject: Subject::Image(service.name.to_string()),
                     progress: Progress::Done("Skipped"),
                     elapsed: Duration::ZERO,

@@ -64,19 +64,27 @@ fn a_changed_context_is_seen_with_build_and_only_then() {
     assert_eq!(shop.shell("app", "cat conf/a"), "changed");
 }
 
+/// Returns what was said with the times that steps took redacted.
+fn timeless(said: &str) -> String {
+    let is_time =
+        |word: &str| word.strip_suffix('s').is_some_and(|number| number.contains('.') && number.parse::<f64>().is_ok());
+    let words = said.split_inclusive(' ').map(|word| if is_time(word.trim_end()) { "[TIME] " } else { word });
+    words.collect()
+}
+
 #[test]
 fn a_run_that_fails_is_shown_with_its_line_and_its_last_words() {
     require_root!();
     let shop = project("FROM busybox\nCOPY server.sh .\nRUN echo one; echo two; exit 3\nCMD [\"sh\"]\n");
-    let message = shop.redact(&shop.hoist(&["up", "-d"]).fails());
+    let message = timeless(&shop.redact(&shop.hoist(&["up", "-d"]).fails()));
     insta::assert_snapshot!(message, @r"
      Image shop-app Building 
      Step app [stage-0 1/3] COPY server.sh . Building 
-     Step app [stage-0 1/3] COPY server.sh . Built 
+     Step app [stage-0 1/3] COPY server.sh . Built [TIME] 
      Step app [stage-0 2/3] RUN echo one; echo two; exit 3 Building 
      app [stage-0 2/3] | one
      app [stage-0 2/3] | two
-     Step app [stage-0 2/3] RUN echo one; echo two; exit 3 Error 
+     Step app [stage-0 2/3] RUN echo one; echo two; exit 3 Error [TIME] 
      Image shop-app Error 
     error: the command failed: exit code 3
      --> [DIR]/app/Dockerfile:3:1
@@ -142,7 +150,9 @@ fn stages_run_what_they_say_and_steps_are_known_the_next_time() {
     // A changed file: what copies it is done again, and what depends on that; not the rest.
     shop.write("app/conf/a", "changed\n");
     let said = built(&shop);
-    let is = |place: &str, word: &str| said.lines().any(|l| l.contains(place) && l.trim_end().ends_with(word));
+    let is = |place: &str, word: &str| {
+        said.lines().any(|l| l.contains(place) && timeless(l).trim_end().trim_end_matches(" [TIME]").ends_with(word))
+    };
     assert!(is("[builder 4/6] COPY", "Built") && is("[builder 5/6] RUN", "Built"), "{said}");
     assert!(is("[stage-2 1/7] RUN", "Cached") && is("[stage-2 2/7] RUN", "Built"), "{said}");
     assert_ne!(id(&shop), first);
@@ -312,11 +322,38 @@ services:
     assert_eq!(tagged(), [true, true]);
     assert_eq!(shop.hoist(&["build", "-q"]).code(0).stderr, "");
     assert_eq!(shop.records().len(), 0);
-    let refused = shop.hoist(&["build", "--push"]).fails();
-    assert!(refused.contains("--push is not supported yet"), "{refused}");
+    let refused = shop.hoist(&["image", "build", "--push", "app"]).fails();
+    assert!(refused.contains("--push needs a name"), "{refused}");
     let unknown = shop.hoist(&["build", "nope"]).fails();
     assert!(unknown.contains("no such service: nope"), "{unknown}");
     shop.write("app/Dockerfile", "FROM busybox\nCOPY nothing /\n");
     let failed = shop.hoist(&["build", "app"]).fails();
     assert!(failed.contains("nothing"), "{failed}");
+}
+
+#[test]
+fn progress_can_be_read_by_programs() {
+    require_root!();
+    let shop = TestProject::new("shop", "services:\n  app:\n    build: .\n    command: sleep 1000\n");
+    shop.write("Dockerfile", "FROM busybox AS base\nRUN echo \"hi\"\nCOPY nothing /\n");
+    let lines = |said: &str| -> Vec<serde_json::Value> {
+        said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    };
+    let failed = lines(&shop.hoist(&["image", "build", "--progress", "json", "-t", "one", "."]).fails());
+    let step = "Step one [base 1/";
+    let of_step = |lines: &[serde_json::Value], key: &str| -> Vec<String> {
+        let own = lines.iter().filter(|line| line["id"].as_str().is_some_and(|id| id.starts_with(step)));
+        own.filter_map(|line| line[key].as_str()).map(str::to_owned).collect()
+    };
+    assert_eq!(of_step(&failed, "status"), ["Building", "Built"]);
+    assert_eq!(of_step(&failed, "text"), ["hi"]);
+    let error = failed.last().expect("an error");
+    assert_eq!((&error["error"], &error["line"]), (&true.into(), &3.into()), "{error}");
+    shop.write("Dockerfile", "FROM busybox AS base\nRUN echo \"hi\"\n");
+    let again = lines(&shop.hoist(&["image", "build", "--progress", "json", "-t", "one", "."]).code(0).stderr);
+    assert_eq!(of_step(&again, "status"), ["Cached"]);
+    let up = lines(&shop.hoist(&["--progress", "json", "up", "-d"]).code(0).stderr);
+    let container: Vec<&str> =
+        up.iter().filter(|l| l["id"] == "Container shop-app-1").filter_map(|l| l["status"].as_str()).collect();
+    assert_eq!(container, ["Creating", "Created", "Starting", "Started"]);
 }

@@ -96,6 +96,26 @@ fn rename(shop: &TestProject, name: &str, registry: SocketAddr) -> String {
 }
 
 #[test]
+fn a_build_pushes_what_it_made_by_all_its_names() {
+    require_root!();
+    let shop = project();
+    let fake = FakeRegistry::start();
+    let address = fake.address;
+    let file = COMPOSE.replace("REGISTRY", &address.to_string());
+    shop.write(
+        "compose.yaml",
+        &file.replacen("build: .", &format!("build: {{context: ., tags: [\"{address}/lab/app:two\"]}}"), 1),
+    );
+    shop.hoist(&["build", "--push", "app"]).ok();
+    let pushed = |tag: &str| fake.content(&format!("lab/app/manifests/{tag}"));
+    assert!(pushed("1").is_some_and(|one| Some(one) == pushed("two")), "the same image by both names");
+    assert_eq!(fake.content("lab/base/manifests/1"), None, "nobody asked for it");
+    let names = ["three", "four"].map(|tag| format!("{address}/lab/app:{tag}"));
+    shop.hoist(&["image", "build", "-t", &names[0], "-t", &names[1], "--push", "."]).ok();
+    assert!(pushed("three").is_some_and(|one| Some(one) == pushed("four")), "the same image by both names");
+}
+
+#[test]
 fn what_a_registry_has_is_not_sent_again() {
     require_root!();
     let shop = project();
