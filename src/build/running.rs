@@ -6,16 +6,19 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 
 use crate::build::configure::{self, Failure, fail};
-use crate::build::context::{Ignore, clean};
-use crate::build::copying::{Copying, Source, of_store, pieces};
+use crate::build::context::{Context, Ignore, clean};
+use crate::build::copying::{Copying, Pieces, Source, of_store, pieces};
 use crate::build::dockerfile::{Command, Mount, MountKind, Run, Script, Sharing, Text};
 use crate::build::execute::{Build, Files, PROXIES, Secret};
 use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables, Surroundings};
@@ -23,9 +26,11 @@ use crate::build::stage::{ASK_AGAIN, Stage, key};
 use crate::diag::{Diagnostic, Quote, Report, Span, harmless, unstyled};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
+use crate::image::Error;
 use crate::image::config::ContainerConfig;
 use crate::image::diff;
 use crate::image::fixup::View;
+use crate::image::mount::of_layers;
 use crate::image::piped::unpack_written;
 use crate::image::steps::{StepLock, StepRecord};
 use crate::runtime::DEFAULT_PATH;
@@ -57,9 +62,19 @@ struct Cache {
     read_only: bool,
     /// Of a new one: permissions and owner.
     mode: u32,
-    uid: u32,
-    gid: u32,
+    owner: (u32, u32),
+    /// What a new one begins with.
+    begin: Option<Beginning>,
     span: Span,
+}
+
+/// Files of layers.
+struct Beginning {
+    /// The directories of the layers, base first, and their digests.
+    layers: Vec<PathBuf>,
+    ids: Vec<String>,
+    /// Path in them, clean; empty is all.
+    path: Vec<u8>,
 }
 
 impl<R: Runner> Build<'_, R> {
@@ -228,7 +243,7 @@ impl<R: Runner> Build<'_, R> {
             let mount = Mount::parse_with(&text.raw, &value).map_err(|e| fail(text.span, e))?;
             match mount.kind {
                 MountKind::Bind => self.bind(stage, &mount, text, &mut mounted).await?,
-                MountKind::Cache => self.cache(stage, &mount, text, &mut mounted)?,
+                MountKind::Cache => self.cache(stage, &mount, text, &mut mounted).await?,
                 MountKind::Tmpfs => {
                     let target = self.target(stage, &mount, text)?;
                     mounted.inputs.push(json!(["tmpfs", target]));
@@ -255,41 +270,49 @@ impl<R: Runner> Build<'_, R> {
 
     async fn bind(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
         let target = self.target(stage, mount, text)?;
-        let files = match &mount.from {
-            None => Files { root: self.context().await?, layers: None },
-            Some(from) => {
-                let origin = self.stages.origin(from, text.span, stage.number)?;
-                self.files(&origin, text.span).await?
-            }
-        };
-        let source = mount.source.clone().unwrap_or_default();
-        let (layers, ids, path) = match files.layers {
-            Some((layers, ids)) => (layers, ids, clean(source.as_bytes())),
-            None => self.context_layer(stage, files, &source, text.span).await?,
-        };
+        let Beginning { layers, ids, path } = self.source(stage, mount, text.span).await?;
         mounted.inputs.push(json!(["bind", target, mount.read_only, ids, String::from_utf8_lossy(&path)]));
         let source = JobSource::Layers { layers, path };
         mounted.mounts.push(JobMount { source, target, read_only: mount.read_only });
         Ok(())
     }
 
+    /// Returns what `from` and `source` of a mount name.
+    async fn source(&self, stage: &Stage, mount: &Mount, span: Span) -> Result<Beginning, Failure> {
+        let files = match &mount.from {
+            None => Files { root: self.context().await?, layers: None },
+            Some(from) => {
+                let origin = self.stages.origin(from, span, stage.number)?;
+                self.files(&origin, span).await?
+            }
+        };
+        let source = mount.source.clone().unwrap_or_default();
+        match files.layers {
+            Some((layers, ids)) => Ok(Beginning { layers, ids, path: clean(source.as_bytes()) }),
+            None => self.context_layer(stage, files, &source, span).await,
+        }
+    }
+
     /// Makes a layer of a file or directory of a context, to be mounted.
-    async fn context_layer(
-        &self,
-        stage: &Stage,
-        files: Files,
-        source: &str,
-        span: Span,
-    ) -> Result<(Vec<std::path::PathBuf>, Vec<String>, Vec<u8>), Failure> {
+    async fn context_layer(&self, stage: &Stage, files: Files, source: &str, span: Span) -> Result<Beginning, Failure> {
         let path = clean(source.as_bytes());
         let found =
             files.root.find(&path).map_err(|_| fail(span, format!("`{source}` is not in {}", files.root.title)))?;
-        let is_dir = found.kind() == rustix::fs::FileType::Directory;
+        let is_dir = found.kind() == FileType::Directory;
         let text = String::from_utf8_lossy(&path).into_owned();
+        let pieces = self.copied(text, files.root, if is_dir { "/mounted/" } else { "/mounted" }, span)?;
+        let (record, _) = self.layer(stage.number, &pieces, span, None).await?;
+        let layer = record.layer.ok_or_else(|| fail(span, "nothing is there to mount"))?;
+        let (layers, ids) = (vec![self.store.layer_fs(&layer)], vec![layer.to_string()]);
+        Ok(Beginning { layers, ids, path: b"mounted".to_vec() })
+    }
+
+    /// Returns a copy of files, at `/mounted`.
+    fn copied(&self, text: String, root: Arc<Context>, dest: &str, span: Span) -> Result<Pieces, Failure> {
         let copying = Copying {
             keyword: "RUN",
-            sources: vec![Source::Path { text, root: files.root, span }],
-            dest: if is_dir { "/mounted/" } else { "/mounted" },
+            sources: vec![Source::Path { text, root, span }],
+            dest,
             path: "mounted",
             dest_span: span,
             owner: None,
@@ -298,30 +321,59 @@ impl<R: Runner> Build<'_, R> {
             exclude: Ignore::default(),
         };
         let view = View::of(&[]).map_err(of_store(span))?;
-        let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
-        let (record, _) = self.layer(stage.number, &pieces, span, None).await?;
-        let layer = record.layer.ok_or_else(|| fail(span, "nothing is there to mount"))?;
-        Ok((vec![self.store.layer_fs(&layer)], vec![layer.to_string()], b"mounted".to_vec()))
+        pieces(&copying, &view, span, self.spec.epoch)
     }
 
-    fn cache(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
-        if mount.from.is_some() {
-            let help = "leave `from` out: the cache is empty at first";
-            return Err(Box::new(fail(text.span, "a cache that begins as a copy is not supported yet").help(help)));
-        }
+    async fn cache(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
         let target = self.target(stage, mount, text)?;
-        mounted.inputs.push(json!(["cache", target, mount.id]));
+        let mut id = mount.id.clone().unwrap_or_else(|| target.clone());
+        let mut inputs = json!(["cache", target, mount.id]);
+        let begin = match mount.from {
+            None => None,
+            Some(_) => {
+                let begin = self.source(stage, mount, text.span).await?;
+                // What begins otherwise is another cache, as in BuildKit.
+                let from = json!([begin.ids, String::from_utf8_lossy(&begin.path)]);
+                id = format!("{id}@{}", key(&from).hex());
+                inputs = json!(["cache", target, mount.id, from]);
+                Some(begin).filter(|begin| !begin.layers.is_empty())
+            }
+        };
+        mounted.inputs.push(inputs);
         mounted.caches.push(Cache {
-            id: mount.id.clone().unwrap_or_else(|| target.clone()),
+            id,
             sharing: mount.sharing,
             target,
             read_only: mount.read_only,
             mode: mount.mode.unwrap_or(0o755),
-            uid: mount.uid.unwrap_or(0),
-            gid: mount.gid.unwrap_or(0),
+            owner: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
+            begin,
             span: text.span,
         });
         Ok(())
+    }
+
+    /// Returns a directory of the scratch with what a cache begins with.
+    fn beginning(&self, begin: &Beginning, span: Span) -> Result<PathBuf, Failure> {
+        let text = String::from_utf8_lossy(&begin.path).into_owned();
+        let root =
+            of_layers(&begin.layers).map_err(|e| fail(span, format!("cannot read what the cache begins with: {e}")))?;
+        let root = Arc::new(Context::of_image(root, "what the cache begins with".into()));
+        if !root.find(&begin.path).is_ok_and(|found| found.kind() == FileType::Directory) {
+            let help = "name a directory with `source`";
+            return Err(Box::new(
+                fail(span, format!("`/{text}` is no directory that a cache can begin with")).help(help),
+            ));
+        }
+        let pieces = self.copied(text, root, "/mounted/", span)?;
+        let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
+        let write = |out: &mut _| pieces.write(out).map_err(|source| Error::Layer { path: String::new(), source });
+        unpack_written("RUN", &self.spec.context, &dir, write).map_err(of_store(span))?;
+        let files = dir.join("mounted");
+        match files.is_dir() {
+            true => Ok(files),
+            false => Ok(self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs")), // it is empty
+        }
     }
 
     /// Mounts caches. One that is not shared is used by one program at a time: others wait for it, or get another one.
@@ -334,7 +386,9 @@ impl<R: Runner> Build<'_, R> {
             }
         };
         for (cache, id) in caches.iter().zip(ids) {
-            let made = self.store.cache_mount(&id, cache.mode, cache.uid, cache.gid);
+            let begin = cache.begin.as_ref().filter(|_| !self.store.has_cache(&id));
+            let begin = begin.map(|begin| self.beginning(begin, cache.span)).transpose()?;
+            let made = self.store.cache_mount(&id, cache.mode, cache.owner, begin);
             let source = JobSource::Path(made.map_err(of_store(cache.span))?);
             mounts.push(JobMount { source, target: cache.target.clone(), read_only: cache.read_only });
         }

@@ -207,6 +207,7 @@ impl<'a> Stages<'a> {
     fn elsewhere(&self, name: &str) -> Origin {
         match self.contexts.iter().find(|context| context.eq_ignore_ascii_case(name)) {
             Some(context) => Origin::Context((*context).to_owned()),
+            None if name == "scratch" => Origin::Scratch,
             None => Origin::Image(name.to_owned()),
         }
     }

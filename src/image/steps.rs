@@ -92,19 +92,38 @@ impl Store {
         }
     }
 
-    /// Returns the directory of a cache of that name; a new one is made with this mode and owner.
+    fn cache_dir(&self, id: &str) -> PathBuf {
+        self.root().join("build/mounts").join(Digest::of(id.as_bytes()).hex())
+    }
+
+    /// Returns whether there is a cache of that name.
+    pub(crate) fn has_cache(&self, id: &str) -> bool {
+        self.cache_dir(id).join("fs").is_dir()
+    }
+
+    /// Returns the directory of a cache of that name. A new one is made with this mode and owner; it is empty, or the directory
+    /// `begin`, which is moved there.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub(crate) fn cache_mount(&self, id: &str, mode: u32, uid: u32, gid: u32) -> Result<PathBuf, Error> {
-        let dir = self.root().join("build/mounts").join(Digest::of(id.as_bytes()).hex());
+    pub(crate) fn cache_mount(
+        &self,
+        id: &str,
+        mode: u32,
+        (uid, gid): (u32, u32),
+        begin: Option<PathBuf>,
+    ) -> Result<PathBuf, Error> {
+        let dir = self.cache_dir(id);
         let fs_dir = dir.join("fs");
         if fs_dir.is_dir() {
             return Ok(fs_dir);
         }
         make_dirs(&dir)?;
         let scratch = self.scratch()?;
-        let made = scratch.layer("cache")?.join("fs");
+        let made = match begin {
+            Some(begin) => begin,
+            None => scratch.layer("cache")?.join("fs"),
+        };
         let failed = |e: io::Error| store_error("create", &fs_dir)(e);
         std::os::unix::fs::chown(&made, Some(uid), Some(gid)).map_err(failed)?;
         rustix::fs::chmod(&made, rustix::fs::Mode::from_raw_mode(mode)).map_err(|e| failed(e.into()))?;

@@ -357,3 +357,27 @@ fn progress_can_be_read_by_programs() {
         up.iter().filter(|l| l["id"] == "Container shop-app-1").filter_map(|l| l["status"].as_str()).collect();
     assert_eq!(container, ["Creating", "Created", "Starting", "Started"]);
 }
+
+#[test]
+fn a_cache_may_begin_as_a_copy() {
+    require_root!();
+    let shop = project(
+        "FROM busybox AS seed
+RUN mkdir -p /seed/deep && echo one > /seed/deep/a && chown -R 5:6 /seed/deep
+FROM busybox
+RUN --mount=type=cache,target=/cache,from=seed,source=/seed,mode=0700 \\
+    cat /cache/deep/a > /first && stat -c %u:%g:%a /cache/deep /cache >> /first && echo two >> /cache/deep/a
+RUN --mount=type=cache,target=/cache,from=seed,source=/seed cat /cache/deep/a > /second
+RUN --mount=type=cache,target=/cache,from=scratch ls /cache > /third
+CMD [\"sleep\", \"1000\"]
+",
+    );
+    shop.up();
+    assert_eq!(shop.shell("app", "cat /first"), "one\n5:6:755\n0:0:700");
+    assert_eq!(shop.shell("app", "cat /second /third"), "one\ntwo");
+    let bad = "FROM busybox\nRUN --mount=type=cache,target=/c,from=busybox,source=/bin/sh true\n";
+    shop.write("app/Dockerfile", bad);
+    let message = shop.hoist(&["build"]).fails();
+    assert!(message.contains("`/bin/sh` is no directory that a cache can begin with"), "{message}");
+    assert!(message.contains("Dockerfile:2:"), "{message}");
+}
