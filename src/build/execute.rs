@@ -244,6 +244,7 @@ pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, event
         quotes: RefCell::default(),
         consumed: RefCell::default(),
         names: Cell::new(0),
+        is_hushed: Cell::new(false),
     };
     let made = build.image().await;
     let finished = runner.finish().await;
@@ -302,6 +303,8 @@ pub(super) struct Build<'a, R> {
     pub(super) consumed: RefCell<BTreeSet<String>>,
     /// How many names were given to directories in the scratch.
     names: Cell<u32>,
+    /// The user looks around in what failed: nothing more is told.
+    pub(super) is_hushed: Cell<bool>,
 }
 
 impl<R: Runner> Build<'_, R> {
@@ -456,6 +459,9 @@ impl<R: Runner> Build<'_, R> {
 
     /// Tells how far a step is.
     pub(super) fn tell(&self, step: &str, progress: Progress, since: Instant) {
+        if self.is_hushed.get() {
+            return;
+        }
         let subject = Subject::Step(step.to_owned());
         self.events.send(Event::Progress { subject, progress, elapsed: since.elapsed(), detail: None });
     }

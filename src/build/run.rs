@@ -155,6 +155,21 @@ pub trait Runner {
     /// When the program could not be started, or nobody knows how it ended; then nothing is left of it.
     fn run(&self, job: &Job, output: OwnedFd) -> impl Future<Output = Result<Ran<Self::Container>, Report>>;
 
+    /// Returns the program that the user wants to look around with where a step has failed; `""` is `/bin/sh`, and
+    /// `None` that nobody wants to.
+    fn debug_shell(&self) -> Option<&str> {
+        None
+    }
+
+    /// Runs a program in front of the user, with what he types, until it ends. Nothing that it writes is kept.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    fn look_around(&self, job: &Job) -> impl Future<Output = Result<(), Report>> {
+        let _ = job;
+        std::future::ready(Ok(()))
+    }
+
     /// Removes a container with what it wrote.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::build::execute::{Build, Files, PROXIES, Secret};
 use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables, Surroundings};
 use crate::build::stage::{ASK_AGAIN, Stage, key};
 use crate::diag::{Diagnostic, Quote, Report, Span, harmless, unstyled};
-use crate::event::{Event, Progress, Sink, Subject};
+use crate::event::{Event, Progress, Subject};
 use crate::fault;
 use crate::image::Error;
 use crate::image::config::ContainerConfig;
@@ -135,18 +135,68 @@ impl<R: Runner> Build<'_, R> {
         let (output, input) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| no_pipe(e.into()))?;
         fault::point("build.run-begins");
-        let (said, ran) = tokio::join!(listen(output, self.events, title), self.runner.run(job, input));
+        let (said, ran) = tokio::join!(self.listen(output, title), self.runner.run(job, input));
         let said = said.map_err(no_pipe)?;
         let Ran { code, upper, container } = ran.map_err(|report| self.refused(report, said.clone(), span, title))?;
         fault::point("build.run-ended");
         let made = match code {
             0 => self.layer_of(&upper, fresh, span),
-            code => Err(self.failed(code, said, span, title)),
+            code => {
+                let failure = self.failed(code, said, span, title);
+                self.look_around(job, &upper, &failure.message, title).await;
+                Err(failure)
+            }
         };
         if let Err(error) = self.runner.forget(container).await {
             tracing::warn!("{}", error.render(false)); // the next build tries again
         }
         made
+    }
+
+    /// Reads what a program says: every line is told, the last ones are returned.
+    async fn listen(&self, output: OwnedFd, title: &str) -> std::io::Result<Vec<String>> {
+        let mut reader = BufReader::new(pipe::Receiver::from_owned_fd(output)?);
+        let mut last = VecDeque::new();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let ended = read_line(&mut reader, &mut line).await?;
+            if !line.is_empty() {
+                let text = plain(&line);
+                if !self.is_hushed.get() {
+                    self.events.send(Event::Said { subject: Subject::Step(title.to_owned()), line: text.clone() });
+                }
+                if last.len() == LAST_LINES {
+                    last.pop_front();
+                }
+                last.push_back(text);
+            }
+            if ended {
+                return Ok(last.into());
+            }
+        }
+    }
+
+    /// Gives the user a shell in what a program left that failed, if he asked for one. Meanwhile nothing else is shown.
+    async fn look_around(&self, job: &Job, upper: &diff::Upper, why: &str, title: &str) {
+        let Some(program) = self.runner.debug_shell() else { return };
+        if self.is_hushed.replace(true) {
+            return; // a step beside this one has failed already
+        }
+        let program = match program {
+            "" => "/bin/sh",
+            program => program,
+        };
+        self.events.send(Event::End);
+        let text = format!("{title}: {why}; here is `{program}` in what it left: leave it with `exit`");
+        self.events.send(Event::Warning(text));
+        let mut env = job.env.clone();
+        env.push("TERM=xterm".to_owned());
+        let layers = job.layers.iter().chain([&upper.path]).cloned().collect();
+        let shell = Job { argv: vec![program.to_owned()], env, layers, ..job.clone() };
+        if let Err(report) = self.runner.look_around(&shell).await {
+            self.events.send(Event::Warning(report.render(false)));
+        }
     }
 
     fn layer_of(&self, upper: &diff::Upper, fresh: bool, span: Span) -> Result<StepRecord, Failure> {
@@ -494,28 +544,6 @@ fn argv(config: &ContainerConfig, run: &Run, mounts: &mut Vec<JobMount>) -> Vec<
             let source = JobSource::Secret { content, mode: 0o755, uid: 0, gid: 0 };
             mounts.push(JobMount { source, target: target.clone(), read_only: true });
             vec![target]
-        }
-    }
-}
-
-/// Reads what a program says: every line is told, the last ones are returned.
-async fn listen(output: OwnedFd, events: &dyn Sink, title: &str) -> std::io::Result<Vec<String>> {
-    let mut reader = BufReader::new(pipe::Receiver::from_owned_fd(output)?);
-    let mut last = VecDeque::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let ended = read_line(&mut reader, &mut line).await?;
-        if !line.is_empty() {
-            let text = plain(&line);
-            events.send(Event::Said { subject: Subject::Step(title.to_owned()), line: text.clone() });
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(text);
-        }
-        if ended {
-            return Ok(last.into());
         }
     }
 }

@@ -11,6 +11,7 @@ use hoist::event::{Silent, Sink};
 
 use super::context::with_sources;
 use super::output::ProgressMode;
+use super::terminal;
 use super::{Context, Exit, Interrupts};
 
 /// Build the images of services
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// Check the Dockerfiles, and build nothing
     #[arg(long)]
     check: bool,
+    /// A shell in what a failed step has left
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    debug_shell: Option<String>,
     /// Build every step anew
     #[arg(long)]
     no_cache: bool,
@@ -161,6 +165,9 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         return check(cx, &project, args);
     }
     let engine = cx.engine()?;
+    if let Some(program) = &args.debug_shell {
+        engine.debug_builds(terminal::front(cx, program)?);
+    }
     let request = Build {
         project: &project,
         services: &args.services,

@@ -15,6 +15,7 @@ use hoist::image::store::Store;
 
 use super::build::{agents, build_args, bytes};
 use super::output::ProgressMode;
+use super::terminal;
 use super::{Context, Exit, Interrupts};
 
 /// Build an image from a Dockerfile
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
+    /// A shell in what a failed step has left
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    debug_shell: Option<String>,
     /// The Dockerfile; else PATH/Dockerfile
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -228,6 +232,9 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     }
     let mut interrupts = Interrupts::listen();
     let engine = cx.engine()?;
+    if let Some(program) = &args.debug_shell {
+        engine.debug_builds(terminal::front(cx, program)?);
+    }
     let events: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
     let image = tokio::select! {
         image = engine.build_image(&spec, args.pull, events) => image?,

@@ -8,13 +8,14 @@
 //!   signals, and it holds nothing but that pipe and the terminal. If by then somebody else has set the terminal, such as
 //!   the shell that noticed our end, it stays as it is.
 
-use std::io;
+use std::any::Any;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
-use hoist::engine::console::{CallersTerminal, Console};
+use hoist::engine::console::{CallersTerminal, Console, Front};
 use hoist::engine::detach::{self, Keys};
 use hoist::runtime::terminal::Size;
 use hoist::sys::process::{self, Child};
@@ -168,6 +169,39 @@ pub(crate) fn take(keys: Keys, input: bool) -> io::Result<(Console, Raw)> {
     });
     console.terminal = Some(CallersTerminal { size, keys });
     Ok((console, raw))
+}
+
+/// Shows a program in the user's terminal, or, where there is none, gives it our streams.
+#[derive(Debug)]
+struct OwnFront {
+    keys: Keys,
+    program: String,
+}
+
+/// Returns who gives a program of that name the user's terminal when it is wanted.
+///
+/// # Errors
+/// When the keys that detach cannot be read.
+pub(crate) fn front<B: Backend>(cx: &Context<B>, program: &str) -> Result<Box<dyn Front>, Report> {
+    Ok(Box::new(OwnFront { keys: keys(cx, "")?, program: program.to_owned() }))
+}
+
+impl Front for OwnFront {
+    fn open(&self) -> io::Result<(Console, Box<dyn Any>)> {
+        if !self.is_terminal() {
+            return Ok((Console::own(true)?, Box::new(())));
+        }
+        let (console, raw) = take(self.keys.clone(), true)?;
+        Ok((console, Box::new(raw)))
+    }
+
+    fn is_terminal(&self) -> bool {
+        io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    fn program(&self) -> &str {
+        &self.program
+    }
 }
 
 fn size_of(terminal: BorrowedFd<'_>) -> Size {

@@ -7,7 +7,7 @@ use crate::build::execute::BuildSpec;
 use crate::compose::model::{Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::actual::Actual;
-use crate::engine::console::{Console, Left};
+use crate::engine::console::{Console, Front, Left};
 use crate::engine::container::ImageFacts;
 use crate::engine::desired::{Choices, HostFacts};
 use crate::engine::execute::Host;
@@ -181,6 +181,9 @@ pub trait Backend: Host {
     /// # Errors
     /// When the store is damaged or cannot be written.
     fn prune_builds(&self, project: &ProjectName) -> Result<(), Report>;
+
+    /// Lets somebody look around in what a failed step of a build has left; the first who comes does.
+    fn debug_builds(&self, front: Box<dyn Front>);
 
     /// Builds an image.
     ///

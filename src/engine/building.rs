@@ -20,7 +20,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::backend::Backend as _;
-use super::console::{Console, Left};
+use super::console::{Console, Front, Left};
 use super::container::{self, ImageFacts};
 use super::desired::{self, Inputs, OneOff, Recreate};
 use super::execute::{Host as _, OnFailure, execute};
@@ -119,9 +119,11 @@ impl<'a> Building<'a> {
     }
 
     /// Makes a container, and the network if it is the first that wants it.
-    async fn make(&self, job: &Job) -> Result<Made, Report> {
+    async fn make(&self, job: &Job, front: Option<&dyn Front>) -> Result<Made, Report> {
         let local = self.local;
-        let service = service(job);
+        let mut service = service(job);
+        service.stdin_open = front.is_some();
+        service.tty = front.is_some_and(Front::is_terminal);
         let name = service.name.clone();
         let project = self.project_of(service);
         let graph = Graph::of_project(&project)?;
@@ -259,7 +261,7 @@ impl Runner for Building<'_> {
         let Made { container, upper } = {
             let mut lock = self.lock.lock().await;
             self.open(&mut lock).await?;
-            self.make(job).await?
+            self.make(job, None).await?
         };
         fault::point("build.made");
         match self.run_to_its_end(&container.container, output).await {
@@ -271,6 +273,29 @@ impl Runner for Building<'_> {
                 Err(report)
             }
         }
+    }
+
+    fn debug_shell(&self) -> Option<&str> {
+        self.local.debugger.get().map(|front| front.program())
+    }
+
+    async fn look_around(&self, job: &Job) -> Result<(), Report> {
+        let Some(front) = self.local.debugger.get() else { return Ok(()) };
+        let Made { container, .. } = self.make(job, Some(&**front)).await?;
+        let failed = |e: std::io::Error| Report::message(format!("cannot connect the terminal: {e}"));
+        let left = match front.open().map_err(failed) {
+            Ok((console, back)) => {
+                let mut waiting = Waiting { local: self.local, container: &container.container, ended: false };
+                let left = start_attached(self.local, &container.container, console).await;
+                waiting.ended = matches!(left, Ok(Left::Ended(_)) | Err(_));
+                drop(waiting);
+                drop(back);
+                left.map(drop)
+            }
+            Err(report) => Err(report),
+        };
+        self.remove(container).await?;
+        left
     }
 
     async fn forget(&self, container: JobContainer) -> Result<(), Report> {

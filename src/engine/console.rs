@@ -36,6 +36,21 @@ pub struct Console {
     pub terminal: Option<CallersTerminal>,
 }
 
+/// Who gives a program the caller's streams, or his terminal, when it is there.
+pub trait Front: std::fmt::Debug {
+    /// Returns the streams, and what puts the terminal back when it is dropped.
+    ///
+    /// # Errors
+    /// When one of them is closed, or the terminal cannot be had.
+    fn open(&self) -> io::Result<(Console, Box<dyn std::any::Any>)>;
+
+    /// Returns whether it is a terminal.
+    fn is_terminal(&self) -> bool;
+
+    /// Returns the program that is wanted; empty is any shell.
+    fn program(&self) -> &str;
+}
+
 /// The terminal in which the caller sits.
 #[derive(Debug)]
 pub struct CallersTerminal {

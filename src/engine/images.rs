@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::backend::{Backend, Building, Fetch, Fetched, Give, Presence};
 use super::builds;
+use super::console::Front;
 use super::up::hooks_with_images;
 use crate::build::execute::{BuildSpec, images_needed};
 use crate::compose::model::{Project, PullPolicy, Service};
@@ -186,6 +187,11 @@ impl<B: Backend> Engine<B> {
             self.backend.image(request.project, service, Building::Always, events).await?;
         }
         Ok(built.len())
+    }
+
+    /// Lets somebody look around in what a failed step of a build has left.
+    pub fn debug_builds(&self, front: Box<dyn Front>) {
+        self.backend.debug_builds(front);
     }
 
     /// Builds one image, after fetching what it is built upon.

@@ -3,7 +3,7 @@
 //! What each step does is in `host.rs`, how a snapshot is taken in `observe.rs`, what can be chosen from in
 //! `choices.rs`, execs and attached clients in `sessions.rs`. Here is what a command needs besides: locks, images, ports.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::backend::{Backend, Building, ExecRequest, Fetch, Fetched, Give, Prese
 use super::building::Building as Programs;
 use super::builds;
 use super::choices::LocalChoices;
-use super::console::{Console, Left};
+use super::console::{Console, Front, Left};
 use super::container::ImageFacts;
 use super::desired::{Choices, HostFacts};
 use super::differences::Key;
@@ -62,6 +62,8 @@ pub struct Local {
     pub(super) supervisors: Supervisors,
     /// There are bridges or tables of ours that no record speaks for, as far as a look without a lock can tell.
     pub(super) unclaimed: Cell<bool>,
+    /// Who looks around in what a failed step of a build left.
+    pub(super) debugger: OnceCell<Box<dyn Front>>,
 }
 
 /// What this process left for later is done at the latest now.
@@ -91,7 +93,13 @@ impl Local {
     fn of(state: State) -> Result<Self, Report> {
         let images = Store::open(&state.paths().images())?;
         later::begin();
-        Ok(Self { state, images, supervisors: Supervisors::default(), unclaimed: Cell::new(false) })
+        Ok(Self {
+            state,
+            images,
+            supervisors: Supervisors::default(),
+            unclaimed: Cell::new(false),
+            debugger: OnceCell::new(),
+        })
     }
 
     /// Takes a project's lock unless another command has it.
@@ -327,6 +335,10 @@ impl Backend for Local {
             }
         }
         Ok(())
+    }
+
+    fn debug_builds(&self, front: Box<dyn Front>) {
+        let _ = self.debugger.set(front); // there is one already
     }
 
     async fn build_image(&self, spec: &BuildSpec, events: &dyn Sink) -> Result<Image, Report> {

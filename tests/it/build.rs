@@ -3,6 +3,8 @@
 use nix::sys::signal::Signal;
 
 use super::support::project::TestProject;
+use super::support::run::Running;
+use super::support::tmux::Tmux;
 use super::support::{Secs as _, require_root};
 
 const COMPOSE: &str = "
@@ -380,4 +382,36 @@ CMD [\"sleep\", \"1000\"]
     let message = shop.hoist(&["build"]).fails();
     assert!(message.contains("`/bin/sh` is no directory that a cache can begin with"), "{message}");
     assert!(message.contains("Dockerfile:2:"), "{message}");
+}
+
+#[test]
+fn a_shell_shows_what_a_failed_step_left() {
+    require_root!();
+    let shop = project("FROM busybox\nENV KIND=test\nWORKDIR /srv\nRUN echo left > /left; rm /etc/group; exit 3\n");
+    let typed = "cat /left; pwd; echo $KIND; test -e /etc/group || echo none; echo more > /srv/more\n";
+    for arguments in [&["build", "--debug-shell"][..], &["image", "build", "--debug-shell=/bin/sh", "app"]] {
+        let run = Running::of(shop.command(arguments), Some(typed)).finish(60.secs()).code(1);
+        assert_eq!(run.stdout, "left\n/srv\ntest\nnone\n", "{run}");
+        assert!(run.stderr.contains("exit code 3; here is `/bin/sh` in what it left"), "{run}");
+        assert!(run.stderr.contains("Dockerfile:4:"), "{run}");
+    }
+    let nothing = Running::of(shop.command(&["build", "--debug-shell=/no/shell"]), Some("")).finish(60.secs()).code(1);
+    assert!(nothing.stderr.contains("/no/shell") && nothing.stderr.contains("Dockerfile:4:"), "{nothing}");
+    shop.write("app/Dockerfile", "FROM busybox\nRUN true\n");
+    assert_eq!(Running::of(shop.command(&["build", "--debug-shell"]), Some(typed)).finish(60.secs()).ok(), "");
+}
+
+#[test]
+fn a_debug_shell_has_the_users_terminal() {
+    require_root!();
+    let shop = project("FROM busybox\nRUN echo left > /left; exit 3\n");
+    let tmux = Tmux::open(&shop);
+    tmux.line("hoist image build --debug-shell app; echo code $?");
+    tmux.wait("a shell", |screen| screen.contains("in what it left") && screen.trim_end().ends_with('#'));
+    tmux.line("test -t 0 && test -t 1 && cat /left /proc/1/comm");
+    tmux.wait("what is left", |screen| screen.contains("\nleft\nsh\n"));
+    tmux.line("exit");
+    tmux.wait("the failure", |screen| screen.contains("the command failed: exit code 3") && screen.contains("code 1"));
+    tmux.line("echo typed");
+    tmux.wait("an echo", |screen| screen.contains("echo typed"));
 }
