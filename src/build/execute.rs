@@ -19,8 +19,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use tokio::sync::OnceCell;
 
 use crate::build::configure::{Failure, fail};
-use crate::build::context::Context;
-use crate::build::dockerfile::{self, Dockerfile};
+use crate::build::context::{Context, Ignore, clean};
+use crate::build::dockerfile::{self, Around, Dockerfile};
 use crate::build::run::{Runner, Surroundings};
 use crate::build::stage::Stage;
 use crate::build::stages::{Origin, Stages};
@@ -201,12 +201,19 @@ pub fn check(spec: &BuildSpec) -> Report {
         Ok(file) => file,
         Err(report) => return report,
     };
-    let mut diagnostics = dockerfile::check(&file);
+    let mut diagnostics = findings(spec, &file);
     let names = spec.contexts.keys().map(String::as_str).collect();
     if let Err(errors) = Stages::of(&file, &spec.args, names, spec.target.as_deref()) {
         diagnostics.extend(errors);
     }
     Report { diagnostics, sources, ..Report::default() }
+}
+
+/// Returns what the checks find. A `.dockerignore` that cannot be read is told by who reads the context.
+fn findings(spec: &BuildSpec, file: &Dockerfile) -> Vec<Diagnostic> {
+    let ignore = Ignore::load(&spec.context, &spec.recipe_path()).unwrap_or_default();
+    let hides = |path: &str| ignore.hides(&clean(path.as_bytes()));
+    dockerfile::check_with(file, &Around { env_of: &|_| None, hides: &hides })
 }
 
 /// Builds an image and names it.
@@ -223,7 +230,7 @@ pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, event
         Err(diagnostics) => return Err(report(diagnostics, sources)),
     };
     if file.options.error {
-        let diagnostics = dockerfile::check(&file);
+        let diagnostics = findings(spec, &file);
         if !diagnostics.is_empty() {
             return Err(report(diagnostics, sources));
         }

@@ -452,3 +452,12 @@ fn directories_are_as_they_are_in_the_source_or_as_new() {
     fs::write(&setup.file, "FROM test:1\nCOPY tree /t\n").expect("writable");
     assert!(setup.error().contains("hidden by line 1"), "{}", setup.error());
 }
+
+#[test]
+fn a_check_knows_what_is_hidden() {
+    let dockerfile = "FROM scratch\nCOPY conf/a seen /\n";
+    let setup = setup(dockerfile, &[(".dockerignore", "# no\nconf/\n"), ("conf/a", "a"), ("seen", "b")]);
+    let found = super::execute::check(&setup.spec).diagnostics;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.contains("line 2 of `.dockerignore` hides `conf/a`"), "{found:?}");
+}

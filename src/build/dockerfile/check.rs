@@ -1,7 +1,7 @@
-//! What is allowed and probably not meant: Docker's build checks, as far as they need nothing but the file.
+//! What is allowed and probably not meant: Docker's build checks.
 //!
 //! Rules: Docker's "Build checks" reference and buildkit's `frontend/dockerfile/linter`; they have the same names.
-//! `CopyIgnoredFile` and `InvalidBaseImagePlatform` need the context and the image, and are not made here.
+//! `InvalidBaseImagePlatform` needs the image, and is not made here.
 //!
 //! Invariant: pure.
 
@@ -18,6 +18,7 @@ use crate::image::reference::Reference;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rule {
     ConsistentInstructionCasing,
+    CopyIgnoredFile,
     DuplicateStageName,
     ExposeProtoCasing,
     FromAsCasing,
@@ -95,19 +96,27 @@ impl Options {
 /// Returns what is allowed and probably not meant, in the order of the file: warnings, or errors if the file asks for that.
 #[must_use]
 pub fn check(file: &Dockerfile) -> Vec<Diagnostic> {
-    check_with(file, &|_| None)
+    check_with(file, &Around { env_of: &|_| None, hides: &|_| None })
 }
 
-/// Does the same with what images are known to set: `env_of` returns the names of an image's variables.
+/// What is known besides the file.
+pub struct Around<'a> {
+    /// Returns the names of the variables that an image sets.
+    pub env_of: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    /// Returns the number of the line of `.dockerignore` that hides a file of the build context, if one does.
+    pub hides: &'a dyn Fn(&str) -> Option<usize>,
+}
+
+/// Does the same with what is known besides.
 #[must_use]
-pub fn check_with(file: &Dockerfile, env_of: &dyn Fn(&str) -> Option<Vec<String>>) -> Vec<Diagnostic> {
+pub fn check_with(file: &Dockerfile, around: &Around<'_>) -> Vec<Diagnostic> {
     let mut found = file.findings.clone();
     for warning in &file.warnings {
         let message = "an empty line continues the instruction above";
         let span = warning.span.unwrap_or_default();
         found.push(Finding::new(Rule::NoEmptyContinuation, span, message, "remove the line"));
     }
-    let mut checker = Checker { file, env_of, found };
+    let mut checker = Checker { file, around, found };
     checker.names();
     checker.froms();
     checker.stages();
@@ -173,7 +182,7 @@ struct Known {
 
 struct Checker<'a> {
     file: &'a Dockerfile,
-    env_of: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    around: &'a Around<'a>,
     found: Vec<Finding>,
 }
 
@@ -252,7 +261,7 @@ impl Checker<'_> {
                 (Some((_, known)), _) => known.clone(),
                 (None, "scratch") => Known::default(),
                 (None, image) => {
-                    let names = (self.env_of)(image).filter(|_| !image.contains('$'));
+                    let names = (self.around.env_of)(image).filter(|_| !image.contains('$'));
                     Known { open: names.is_none(), names: names.into_iter().flatten().collect(), ..Known::default() }
                 }
             };
@@ -317,9 +326,8 @@ impl Checker<'_> {
                     }
                 }
             }
-            Op::Add(_)
-            | Op::Cmd(_)
-            | Op::Copy(_)
+            Op::Add(copy) | Op::Copy(copy) => self.hidden(copy),
+            Op::Cmd(_)
             | Op::Entrypoint(_)
             | Op::Healthcheck(_)
             | Op::Label(_)
@@ -329,6 +337,20 @@ impl Checker<'_> {
             | Op::StopSignal(_)
             | Op::User(_)
             | Op::Volume(_) => {}
+        }
+    }
+
+    fn hidden(&mut self, copy: &Copy) {
+        let paths = copy.sources.iter().filter(|_| copy.from.is_none()).filter_map(|source| match source {
+            Source::Path(path) => Some(path),
+            Source::Heredoc(_) => None,
+        });
+        for path in paths.filter(|path| !path.raw.contains(['$', ':'])) {
+            if let Some(line) = (self.around.hides)(&path.raw) {
+                let message = format!("line {line} of `.dockerignore` hides `{}`, which is copied here", path.raw);
+                let help = format!("take the line away, or write `!{}` below it", path.raw);
+                self.find(Rule::CopyIgnoredFile, path.span, message, help);
+            }
         }
     }
 
@@ -507,8 +529,15 @@ mod tests {
             assert_eq!(rules(text), expected, "{text}");
         }
         let file = parse("FROM a\nUSER $b$c\n", 0).expect("valid");
-        let found = check_with(&file, &|image| (image == "a").then(|| vec!["c".into()]));
+        let env_of = |image: &str| (image == "a").then(|| vec!["c".into()]);
+        let found = check_with(&file, &Around { env_of: &env_of, hides: &|_| None });
         assert_eq!(found.len(), 1, "{found:?}");
+        let text = "FROM a\nCOPY b c /\nCOPY --from=x c /\nADD http://host/c $c <<E /\nE\nADD c /\n";
+        let hides = |path: &str| (path == "c").then_some(7);
+        let found = check_with(&parse(text, 0).expect("valid"), &Around { env_of: &env_of, hides: &hides });
+        let shown: Vec<_> = found.iter().map(|one| (one.message.as_str(), one.span.map(|span| span.lo))).collect();
+        let message = "line 7 of `.dockerignore` hides `c`, which is copied here [CopyIgnoredFile]";
+        assert_eq!(shown, [(message, Some(14)), (message, Some(69))]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod mounts;
 mod tests;
 mod words;
 
-pub use check::{check, check_with};
+pub use check::{Around, check, check_with};
 pub use expand::{expand, expand_heredoc, expand_words};
 pub use mounts::{Mount, MountKind, Sharing};
 
