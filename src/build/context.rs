@@ -6,10 +6,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+use tokio::sync::OnceCell;
 
 use crate::image::mount::portable_xattrs;
 
@@ -280,6 +281,10 @@ pub(crate) struct Context {
     pub(crate) title: String,
     /// It is an image's: links in it lead to its own root, and its files keep their owner.
     pub(crate) is_image: bool,
+    /// Where a build context is on the host.
+    pub(crate) dir: Option<PathBuf>,
+    /// The time of the commit that it is a checkout of, once somebody has asked.
+    pub(crate) commit_time: OnceCell<Option<i64>>,
 }
 
 /// Something in the context.
@@ -304,12 +309,19 @@ impl Context {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
         let ignore = Ignore::load(dir, dockerfile)?;
-        Ok(Self { root, ignore, title: "the build context".into(), is_image: false })
+        Ok(Self {
+            root,
+            ignore,
+            title: "the build context".into(),
+            is_image: false,
+            dir: Some(dir.to_owned()),
+            commit_time: OnceCell::new(),
+        })
     }
 
     /// Returns a context that is the files of an image or a stage, from the root of a mount of them.
     pub(crate) fn of_image(root: OwnedFd, title: String) -> Self {
-        Self { root, ignore: Ignore::default(), title, is_image: true }
+        Self { root, ignore: Ignore::default(), title, is_image: true, dir: None, commit_time: OnceCell::new() }
     }
 
     /// Opens a path below the root. A link that leaves a build context fails with `EXDEV` (openat2(2), `RESOLVE_BENEATH`).

@@ -94,6 +94,8 @@ enum Data {
 struct Piece {
     entry: Entry,
     data: Data,
+    /// Its time is that of a file of the host.
+    is_new: bool,
 }
 
 /// All entries of a layer, sorted.
@@ -101,17 +103,29 @@ struct Piece {
 pub(super) struct Pieces {
     all: Vec<Piece>,
     /// Time of what is newest, in seconds since the epoch.
-    pub(super) newest: Option<i64>,
+    newest: Option<i64>,
+    /// Whose files they are, if they are the host's.
+    pub(super) host: Option<Arc<Context>>,
 }
 
 impl Pieces {
-    /// Writes the layer; returns the digest of all but times.
+    /// Returns the time of what is newest, in seconds since the epoch.
+    pub(super) fn newest(&self, latest: Option<i64>) -> Option<i64> {
+        self.newest.map(|time| latest.map_or(time, |latest| time.min(latest)))
+    }
+
+    /// Writes the layer, with no time later than `latest` but for what was there; returns the digest of all but times.
     ///
     /// # Errors
     /// When a file cannot be read or the layer not be written.
-    pub(super) fn write(&self, out: impl io::Write) -> io::Result<Digest> {
+    pub(super) fn write(&self, out: impl io::Write, latest: Option<i64>) -> io::Result<Digest> {
         let mut writer = Writer::hashing(out);
-        for Piece { entry, data } in &self.all {
+        for Piece { entry, data, is_new } in &self.all {
+            let mut early = None;
+            let entry = match latest.filter(|latest| *is_new && entry.mtime.0 > *latest) {
+                Some(latest) => early.insert(Entry { mtime: (latest, 0), ..entry.clone() }),
+                None => entry,
+            };
             match data {
                 Data::None => writer.entry(entry, &mut io::empty())?,
                 Data::Text(text) => writer.entry(entry, &mut &text[..])?,
@@ -457,6 +471,8 @@ impl Copier<'_> {
                 xattrs: Vec::new(),
             };
             let mut data = Data::None;
+            // A directory that is there already keeps its time, and what comes from an archive has its own.
+            let is_new = !matches!((&planned, &below), (Planned::Directory, Some(_)) | (Planned::Unpacked(..), _));
             match (planned, below) {
                 (Planned::Directory, Some(below)) => {
                     entry.mode = below.stat.st_mode & 0o7777;
@@ -481,9 +497,14 @@ impl Copier<'_> {
                     data = self.describe(&mut entry, root, found, newest, &clamp, span)?;
                 }
             }
-            all.push(Piece { entry, data });
+            all.push(Piece { entry, data, is_new });
         }
-        Ok(Pieces { all, newest: self.newest.map(clamp) })
+        let hosts = self.copying.sources.iter().filter_map(|source| match source {
+            Source::Path { root, .. } | Source::Exact { root, .. } => Some(root),
+            Source::Text { .. } | Source::Unpacked { .. } => None,
+        });
+        let host = hosts.into_iter().find(|root| !root.is_image).cloned();
+        Ok(Pieces { all, newest: self.newest.map(clamp), host })
     }
 
     /// Gives an entry the attributes of what was found.

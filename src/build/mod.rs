@@ -7,6 +7,7 @@
 //! what matters, and times come from the files.
 
 pub mod changes;
+mod checkout;
 mod chmod;
 mod configure;
 pub(crate) mod context;

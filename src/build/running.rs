@@ -417,7 +417,8 @@ impl<R: Runner> Build<'_, R> {
         }
         let pieces = self.copied(text, root, "/mounted/", span)?;
         let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
-        let write = |out: &mut _| pieces.write(out).map_err(|source| Error::Layer { path: String::new(), source });
+        let write =
+            |out: &mut _| pieces.write(out, None).map_err(|source| Error::Layer { path: String::new(), source });
         unpack_written("RUN", &self.spec.context, &dir, write).map_err(of_store(span))?;
         let files = dir.join("mounted");
         match files.is_dir() {

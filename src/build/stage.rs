@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use crate::build::checkout;
 use crate::build::chmod::Chmod;
 use crate::build::configure::{self, Failure, fail};
 use crate::build::context::{Context, Ignore};
@@ -257,7 +258,7 @@ impl<R: Runner> Build<'_, R> {
         title: Option<(&str, Instant)>,
     ) -> Result<(StepRecord, bool), Failure> {
         let unreadable = |e: io::Error| fail(span, format!("cannot read what is copied: {e}"));
-        let content = pieces.write(io::sink()).map_err(unreadable)?;
+        let content = pieces.write(io::sink(), None).map_err(unreadable)?;
         let key = self.content_key(&content);
         let made = self.step(stage, &key, span, async || {
             if let Some((title, begun)) = title {
@@ -265,7 +266,9 @@ impl<R: Runner> Build<'_, R> {
             }
             let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?;
             fault::point("build.layer-begun");
-            let write = |out: &mut _| pieces.write(out).map_err(|source| Error::Layer { path: String::new(), source });
+            let latest = self.commit_time(pieces, span).await?;
+            let write =
+                |out: &mut _| pieces.write(out, latest).map_err(|source| Error::Layer { path: String::new(), source });
             let written = unpack_written("COPY", &self.spec.context, &dir.join("fs"), write);
             let (again, unpacked, diff_id) = written.map_err(of_store(span))?;
             if again != content {
@@ -273,13 +276,25 @@ impl<R: Runner> Build<'_, R> {
             }
             fault::point("build.layer-unpacked");
             self.store.adopt_layer(&dir, &diff_id, &unpacked).map_err(of_store(span))?;
-            Ok(StepRecord { layer: Some(diff_id), newest: pieces.newest })
+            Ok(StepRecord { layer: Some(diff_id), newest: pieces.newest(latest) })
         });
         let (record, known) = made.await?;
         if let Some((title, begun)) = title {
             self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
         }
         Ok((record, known))
+    }
+
+    /// Returns the time that files of a clean checkout get at the latest; a time that the user says goes before.
+    async fn commit_time(&self, pieces: &Pieces, span: Span) -> Result<Option<i64>, Failure> {
+        let root = pieces.host.as_ref().filter(|_| self.spec.epoch.is_none());
+        let Some((root, dir)) = root.and_then(|root| Some((root, root.dir.clone()?))) else { return Ok(None) };
+        let ask = || async {
+            let own = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
+            let asked = tokio::task::spawn_blocking(move || checkout::commit_time(&dir, &own)).await;
+            Ok::<_, Failure>(asked.unwrap_or_default())
+        };
+        root.commit_time.get_or_try_init(ask).await.copied()
     }
 
     /// Makes the directory of a `WORKDIR`, if it is missing; it belongs to the user of this place.

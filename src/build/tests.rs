@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -344,6 +345,40 @@ fn an_epoch_makes_the_same_image_of_the_same_files() {
     let (one, two) = (build(3_000_000), build(4_000_000));
     assert_eq!(one.id, two.id);
     assert_eq!(one.created.as_deref(), Some("1970-01-12T13:46:40Z"));
+}
+
+#[test]
+fn two_clones_of_a_commit_give_one_image() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    if Command::new("git").arg("--version").output().is_err() {
+        return crate::testing::skip("git is not installed");
+    }
+    let build = |age: u64, edit: bool| {
+        let setup = setup("FROM scratch\nCOPY . /app/\nCOPY <<EOF /made\ntext\nEOF\nCMD [\"x\"]\n", &[("d/a", "1")]);
+        let dir = &setup.spec.context;
+        for arguments in [&["init", "-q"][..], &["add", "."], &["commit", "-qm", "one"]] {
+            let mut git = Command::new("git");
+            git.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(dir);
+            git.args(["-c", "user.name=n", "-c", "user.email=e"]).args(arguments);
+            let dates = ["GIT_COMMITTER_DATE", "GIT_AUTHOR_DATE"];
+            let status = git.envs(dates.map(|name| (name, "100000000 +0000"))).status().expect("git runs");
+            assert!(status.success(), "{arguments:?}");
+        }
+        fs::write(dir.join(".dockerignore"), ".git\n").expect("ours");
+        fs::write(dir.join(".git/info/exclude"), ".dockerignore\n").expect("ours");
+        if edit {
+            fs::write(dir.join("d/a"), "2").expect("ours");
+        }
+        let file = File::options().append(true).open(dir.join("d/a")).expect("there");
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).expect("ours");
+        setup.build()
+    };
+    let (one, two) = (build(100, false), build(200, false));
+    assert_eq!(one.id, two.id);
+    assert_eq!(one.created.as_deref(), Some("1973-03-03T09:46:40Z"));
+    assert_ne!(build(100, true).id, build(200, true).id, "what was edited is of no commit");
 }
 
 #[test]
