@@ -236,6 +236,8 @@ pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, event
         }
     }
     store.sweep()?;
+    // What is found known is in an image only at the end.
+    let _hold = store.hold()?;
     let scratch = store.scratch()?;
     let build = Build {
         spec,

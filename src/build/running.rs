@@ -29,6 +29,7 @@ use crate::fault;
 use crate::image::Error;
 use crate::image::config::ContainerConfig;
 use crate::image::diff;
+use crate::image::digest::Digest;
 use crate::image::fixup::View;
 use crate::image::mount::of_layers;
 use crate::image::piped::unpack_written;
@@ -48,6 +49,8 @@ struct Mounted {
     env: Vec<String>,
     secrets: Vec<String>,
     inputs: Vec<Value>,
+    /// Layers that are mounted.
+    upon: Vec<Digest>,
     caches: Vec<Cache>,
 }
 
@@ -104,6 +107,7 @@ impl<R: Runner> Build<'_, R> {
             PROXIES.iter().filter(|name| !env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == **name)));
         let proxies = proxies.filter_map(|name| Some(format!("{name}={}", self.spec.args.get(*name)?.as_ref()?)));
         let caches = mounted.caches;
+        let upon: Vec<Digest> = stage.config.rootfs.diff_ids.iter().cloned().chain(mounted.upon).collect();
         let mut job = Job {
             argv,
             env: env.iter().cloned().chain(proxies).chain(mounted.env).collect(),
@@ -122,7 +126,7 @@ impl<R: Runner> Build<'_, R> {
             if record.is_err() {
                 self.tell(title, Progress::Failed, begun);
             }
-            record
+            Ok(StepRecord { upon, ..record? })
         });
         let (record, known) = made.await?;
         self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
@@ -140,7 +144,7 @@ impl<R: Runner> Build<'_, R> {
         let Ran { code, upper, container } = ran.map_err(|report| self.refused(report, said.clone(), span, title))?;
         fault::point("build.run-ended");
         let made = match code {
-            0 => self.layer_of(&upper, fresh, span),
+            0 => self.layer_of(&upper, fresh, span, title),
             code => {
                 let failure = self.failed(code, said, span, title);
                 self.look_around(job, &upper, &failure.message, title).await;
@@ -199,7 +203,7 @@ impl<R: Runner> Build<'_, R> {
         }
     }
 
-    fn layer_of(&self, upper: &diff::Upper, fresh: bool, span: Span) -> Result<StepRecord, Failure> {
+    fn layer_of(&self, upper: &diff::Upper, fresh: bool, span: Span, title: &str) -> Result<StepRecord, Failure> {
         let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?;
         let stop = AtomicBool::new(false);
         let upper = diff::Upper { epoch: self.spec.epoch, ..upper.clone() };
@@ -211,12 +215,13 @@ impl<R: Runner> Build<'_, R> {
         for warning in &written.warnings {
             self.events.send(Event::Warning(warning.clone()));
         }
+        let made_by = Some(title.to_owned());
         match written.content.filter(|_| written.entries > 0) {
-            None => Ok(StepRecord { layer: None, newest: None }),
+            None => Ok(StepRecord::of(None, None, made_by)),
             Some(content) => {
                 let adopt = || {
                     self.store.adopt_layer(&dir, &diff_id, &unpacked)?;
-                    Ok(StepRecord { layer: Some(diff_id.clone()), newest })
+                    Ok(StepRecord::of(Some(diff_id.clone()), newest, made_by))
                 };
                 self.keep(&content, adopt, fresh).map_err(of_store(span))
             }
@@ -285,6 +290,7 @@ impl<R: Runner> Build<'_, R> {
             env: Vec::new(),
             secrets: Vec::new(),
             inputs: Vec::new(),
+            upon: Vec::new(),
             caches: Vec::new(),
         };
         for text in &run.mounts {
@@ -322,6 +328,7 @@ impl<R: Runner> Build<'_, R> {
         let target = self.target(stage, mount, text)?;
         let Beginning { layers, ids, path } = self.source(stage, mount, text.span).await?;
         mounted.inputs.push(json!(["bind", target, mount.read_only, ids, String::from_utf8_lossy(&path)]));
+        mounted.upon.extend(ids.iter().filter_map(|id| Digest::parse(id).ok()));
         let source = JobSource::Layers { layers, path };
         mounted.mounts.push(JobMount { source, target, read_only: mount.read_only });
         Ok(())

@@ -224,6 +224,7 @@ impl<R: Runner> Build<'_, R> {
             return Ok((record, true));
         }
         let record = make().await?;
+        self.store.note_growth(&record).map_err(of_store(span))?;
         self.store.write_step(key, &record).map_err(of_store(span))?;
         fault::point("build.step-known");
         Ok((record, false))
@@ -276,7 +277,8 @@ impl<R: Runner> Build<'_, R> {
             }
             fault::point("build.layer-unpacked");
             self.store.adopt_layer(&dir, &diff_id, &unpacked).map_err(of_store(span))?;
-            Ok(StepRecord { layer: Some(diff_id), newest: pieces.newest(latest) })
+            let made_by = title.map(|(title, _)| title.to_owned());
+            Ok(StepRecord::of(Some(diff_id), pieces.newest(latest), made_by))
         });
         let (record, known) = made.await?;
         if let Some((title, begun)) = title {

@@ -66,6 +66,10 @@ fn command(wanted: &str, args: &[String]) -> Diagnostic {
         return Diagnostic::error(None, format!("unknown command `hoist image {wanted}`"))
             .help("hoist image --help lists the commands");
     }
+    if path(args) == ["builder"] {
+        return Diagnostic::error(None, format!("unknown command `hoist builder {wanted}`"))
+            .help("hoist builder --help lists the commands");
+    }
     if wanted == "compose" {
         return Diagnostic::error(None, "docker compose's commands stand at the top: there is no `hoist compose`")
             .help("leave `compose` out, as in: hoist up");
@@ -140,6 +144,7 @@ mod tests {
             "hoist publish",
             "hoist image rm x",
             "hoist image load x.tar",
+            "hoist builder ls",
             "hoist up -p shop",
             "hoist -f a.yaml down --profile x",
             "hoist --parallel 3 up",
@@ -163,6 +168,8 @@ mod tests {
         error: `hoist image rm` is not part of this version yet
         error: `hoist image load` takes no argument `x.tar`
         help: name the archive with: hoist image load -i FILE
+        error: unknown command `hoist builder ls`
+        help: hoist builder --help lists the commands
         error: `-p` goes before the command
         help: write: hoist -p NAME up
         error: `--profile` goes before the command

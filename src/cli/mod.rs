@@ -4,6 +4,7 @@
 
 mod attach;
 mod build;
+mod builder;
 mod commit;
 mod completion;
 mod config;
@@ -213,6 +214,9 @@ enum Command {
     /// Work with images
     #[command(subcommand)]
     Image(image::Command),
+    /// Work with what is kept of builds
+    #[command(subcommand)]
+    Builder(builder::Command),
     /// Print what has a shell complete commands, options and services
     Completion(completion::Args),
     /// Write the manual pages
@@ -309,6 +313,7 @@ pub(crate) fn run<B: Backend + 'static>(args: Vec<OsString>, open: Open<B>) -> (
             Command::Top(args) => top::run(&cx, args).await,
             Command::Config(args) => config::run(&cx, args).await,
             Command::Image(command) => image::run(&cx, command).await,
+            Command::Builder(command) => builder::run(&cx, command).await,
             Command::Completion(args) => completion::run(&cx, args),
             Command::Man(args) => man::run(&cx, args),
             Command::Version(args) => version::run(&cx, args),
@@ -465,6 +470,10 @@ mod tests {
             "hoist image pull -q --platform linux/arm64 nginx redis:7",
             "hoist push --ignore-push-failures --include-deps -q web",
             "hoist image push -q -a shop-web",
+            "hoist builder du --verbose --filter type=regular --filter unused-for=24h --format json",
+            "hoist builder prune -af --filter until=24h --filter id=npm --keep-storage 10g",
+            "hoist builder prune --max-used-space 1gb",
+            "hoist builder build -t a .",
             "hoist version --short",
         ] {
             let parsed = parse(line.split(' '));

@@ -51,7 +51,7 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
 }
 
 /// Asks; an end of the input is a no.
-fn confirmed<B: Backend>(cx: &Context<B>, question: &str) -> Result<bool, Report> {
+pub(super) fn confirmed<B: Backend>(cx: &Context<B>, question: &str) -> Result<bool, Report> {
     cx.output().data(&format!("{question}\nAre you sure? [yN] "));
     drop(std::io::stdout().flush());
     let mut answer = String::new();

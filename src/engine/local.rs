@@ -19,6 +19,7 @@ use super::container::ImageFacts;
 use super::desired::{Choices, HostFacts};
 use super::differences::Key;
 use super::inventory::ImageDetails;
+use super::reclaim::{self, Budget};
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
@@ -197,7 +198,11 @@ impl Local {
         events.send(Event::Begin { verb: "build", total: 1 });
         tell(Progress::Working("Building"));
         spec.epoch = builds::epoch(&spec, std::env::var("SOURCE_DATE_EPOCH").ok())?;
+        let budget = Budget::of(std::env::var(reclaim::VARIABLE).ok().as_deref())?;
         let result = build::build(&spec, &self.images, &Programs::new(self), events).await;
+        if let Err(report) = self.keep_to(budget) {
+            tracing::warn!("{}", report.render(false)); // the image is there; the next build tries again
+        }
         tell(if result.is_ok() { Progress::Done("Built") } else { Progress::Failed });
         events.send(Event::End);
         let built = result?;

@@ -40,6 +40,7 @@ mod matrix;
 mod observe;
 pub mod plan;
 pub mod ps;
+pub mod reclaim;
 mod replicas;
 pub mod rollback;
 pub mod run;
@@ -77,6 +78,7 @@ use crate::engine::step::{ContainerRef, Plan, Step, StepError};
 use crate::engine::summary::Change;
 use crate::event::{Event, Silent, Sink, Subject};
 use crate::fault;
+use crate::image::reclaim::Hold;
 use crate::name::{ProjectName, ServiceName};
 use crate::network::PublishedPort;
 use crate::state::before::Before;
@@ -160,6 +162,8 @@ pub struct Prepared<L> {
     before: Option<Before>,
     /// What a person would say that the plan of an `up` comes to; only of one that is looked at.
     pub changes: Vec<Change>,
+    /// The images of containers that are not made yet stay.
+    _hold: Option<Hold>,
 }
 
 /// How a run ended that did not fail.
@@ -331,6 +335,7 @@ impl<B: Backend> Engine<B> {
             lock,
             before: None,
             changes: Vec::new(),
+            _hold: None,
         }
     }
 

@@ -91,7 +91,7 @@ impl<B: Backend> Engine<B> {
             }
             return Err(diagnostic.into());
         }
-        let (mut images, mut planned_images) = (Images::default(), Vec::new());
+        let (mut images, mut planned_images, mut hold) = (Images::default(), Vec::new(), None);
         if self.looking {
             planned_images = self.planned_images(request, &graph)?;
         } else {
@@ -100,6 +100,10 @@ impl<B: Backend> Engine<B> {
             images = self.images(request, &graph, events).await?;
         }
         let lock = self.lock(&project.name, true).await?;
+        if !self.looking {
+            hold = Some(self.backend.images().hold()?);
+            self.check_layers(&images)?;
+        }
         let actual = self.backend.observe(&project.name)?;
         if self.looking {
             images = self.seen_images(project, &graph, &planned_images, &actual).await?;
@@ -147,7 +151,19 @@ impl<B: Backend> Engine<B> {
             before: gone_back_from
                 .then(|| Before { records, ..rollback::before(&actual, boot_id(), request.keep_failed) }),
             changes,
+            _hold: hold,
         })
+    }
+
+    /// An image may have lost its name, and then its layers, while others were fetched and built.
+    fn check_layers(&self, images: &Images) -> Result<(), Report> {
+        for facts in images.of.values().chain(images.of_hooks.values()) {
+            if !self.backend.missing(&facts.layers).is_empty() {
+                let message = format!("image `{}` was removed while the command began", facts.reference);
+                return Err(Diagnostic::error(None, message).help("run the command again").into());
+            }
+        }
+        Ok(())
     }
 
     /// Finds all images: those that are not built first, so that nothing is built when one of them is missing.

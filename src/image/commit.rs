@@ -14,6 +14,7 @@ use crate::image::config::{History, ImageConfig};
 use crate::image::diff::{self, Upper};
 use crate::image::digest::Digest;
 use crate::image::piped::unpack_written;
+use crate::image::reclaim::Hold;
 use crate::image::reference::Reference;
 use crate::image::store::{Scratch, Store};
 use crate::image::unpack::Unpacked;
@@ -23,6 +24,8 @@ use crate::image::unpack::Unpacked;
 pub struct Layer {
     store: Store,
     scratch: Scratch,
+    /// The same layer may be here, and stays.
+    hold: Hold,
     /// Its digest, where it is unpacked and what is known of it; `None` if it changes nothing.
     made: Option<(Digest, PathBuf, Unpacked)>,
     warnings: Vec<String>,
@@ -35,6 +38,7 @@ impl Layer {
     /// When the directory cannot be read, or the store not be written; then nothing is kept.
     pub fn read(store: &Store, upper: &Upper, stop: &AtomicBool) -> Result<Self, Error> {
         store.sweep()?;
+        let hold = store.hold()?;
         let scratch = store.scratch()?;
         let dir = scratch.layer("commit")?;
         let (written, unpacked, digest) =
@@ -43,7 +47,7 @@ impl Layer {
         let mut warnings: Vec<String> = written.warnings.into_iter().collect();
         warnings.extend(unpacked.warnings.iter().cloned());
         let made = (written.entries > 0).then_some((digest, dir, unpacked));
-        Ok(Self { store: store.clone(), scratch, made, warnings })
+        Ok(Self { store: store.clone(), scratch, hold, made, warnings })
     }
 
     /// Returns sentences for the user.
@@ -59,7 +63,7 @@ impl Layer {
     /// # Errors
     /// When the store cannot be written.
     pub fn finish(self, mut config: ImageConfig, step: History, tag: Option<&Reference>) -> Result<Digest, Error> {
-        let Self { store, scratch, made, .. } = self;
+        let Self { store, scratch, hold: _hold, made, .. } = self;
         config.history.push(History { empty_layer: made.is_none(), ..step });
         let mut fresh = BTreeMap::new();
         if let Some((digest, dir, unpacked)) = made {

@@ -66,6 +66,8 @@ impl Store {
 
     fn load_all(&self, archive: impl Read, sink: &dyn Sink) -> Result<Vec<LoadedImage>, Error> {
         self.sweep()?;
+        // A layer that is found here is counted on until the image is listed.
+        let _hold = self.hold()?;
         let scratch = self.scratch()?;
         let mut load = Load { store: self, scratch: &scratch, sink, contents: Contents::default() };
         let mut source = BufReader::with_capacity(CHUNK, archive);

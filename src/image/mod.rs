@@ -19,6 +19,7 @@ pub(crate) mod piped;
 pub mod platform;
 pub mod pull;
 pub mod push;
+pub mod reclaim;
 pub mod reference;
 pub mod registry;
 pub(crate) mod steps;

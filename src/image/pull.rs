@@ -125,6 +125,8 @@ pub async fn pull(
 ) -> Result<Vec<Outcome>, Error> {
     store.sweep()?;
     fault::point("pull.swept");
+    // A layer that is found here is counted on until the image is settled.
+    let _hold = store.hold()?;
     let session = Session {
         client,
         store,

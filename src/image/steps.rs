@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -22,6 +22,19 @@ pub(crate) struct StepRecord {
     pub(crate) layer: Option<Digest>,
     /// Time of what is newest in it, in seconds since the epoch; `None` if it has none.
     pub(crate) newest: Option<i64>,
+    /// The step, for people; unknown in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made_by: Option<String>,
+    /// The layers that its key names: when they go, nobody finds it any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) upon: Vec<Digest>,
+}
+
+impl StepRecord {
+    /// Returns the record of a layer, or of none.
+    pub(crate) fn of(layer: Option<Digest>, newest: Option<i64>, made_by: Option<String>) -> Self {
+        Self { layer, newest, made_by, upon: Vec::new() }
+    }
 }
 
 /// A step that is being carried out here and nowhere else, as long as this lives.
@@ -31,7 +44,7 @@ pub(crate) struct StepLock {
 }
 
 impl Store {
-    fn steps(&self) -> PathBuf {
+    pub(super) fn steps(&self) -> PathBuf {
         self.root().join("build/steps")
     }
 
@@ -48,10 +61,7 @@ impl Store {
         {
             return Ok(None);
         }
-        // When it was last of use; nothing depends on it.
-        if let Ok(file) = File::options().append(true).open(&path) {
-            let _ = file.set_modified(std::time::SystemTime::now());
-        }
+        note_use(&path);
         Ok(Some(record))
     }
 
@@ -116,6 +126,7 @@ impl Store {
         let dir = self.cache_dir(id);
         let fs_dir = dir.join("fs");
         if fs_dir.is_dir() {
+            note_use(&dir.join("meta.json"));
             return Ok(fs_dir);
         }
         make_dirs(&dir)?;
@@ -138,6 +149,13 @@ impl Store {
     }
 }
 
+/// Notes in the time of a file that what it speaks of is of use now: what was used longest ago goes first.
+fn note_use(path: &Path) {
+    if let Ok(file) = File::options().append(true).open(path) {
+        let _ = file.set_modified(std::time::SystemTime::now()); // it only goes earlier then
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,11 +171,11 @@ mod tests {
         let image = fixture.image(&[TarBuilder::default().dir("./").end()]);
         let layer = image.config.rootfs.diff_ids[0].clone();
         let (key, other) = (Digest::of(b"key"), Digest::of(b"other"));
-        let record = StepRecord { layer: Some(layer.clone()), newest: Some(7) };
+        let record = StepRecord::of(Some(layer.clone()), Some(7), None);
         fixture.store.write_step(&key, &record).expect("written");
         assert_eq!(fixture.store.step(&key).expect("readable"), Some(record));
         assert_eq!(fixture.store.step(&other).expect("readable"), None);
-        let nothing = StepRecord { layer: None, newest: None };
+        let nothing = StepRecord::of(None, None, None);
         fixture.store.write_step(&other, &nothing).expect("written");
         assert_eq!(fixture.store.step(&other).expect("readable"), Some(nothing));
         fs::remove_dir_all(fixture.store.layer_dir(&layer)).expect("there");

@@ -10,15 +10,17 @@
 //! build/steps/<hex>                which layer a step of a build gave, by the digest of all that it depends on
 //! build/locks/<xx>                 locked by who carries out a step whose digest begins so
 //! build/mounts/<hex>/{fs/,meta.json} a cache of `RUN --mount=type=cache`; `<hex>.lock` is locked by who has it alone
+//! build/grown                      how much builds have made since it was last looked how much is kept (`reclaim.rs`)
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
 //! refs/<host>/<path>/_digests/<hex> the same for what was pulled by its digest
 //! refs/_images/<hex>               every image, also without a name
 //! ```
 //!
 //! A layer appears by rename and is synced before the first name that leads to it, so that a crash at any point leaves
-//! either no name or a name whose layers are whole. Readers take no lock.
+//! either no name or a name whose layers are whole. Readers take no lock; who counts on a layer that no image has yet holds the
+//! store ([`Store::hold`]), so that it is not removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -151,7 +153,11 @@ impl Store {
     /// When `text` is neither, fits several images, or the store is damaged.
     pub fn resolve(&self, text: &str) -> Result<Option<Image>, Error> {
         if let Ok(id) = Digest::parse(text).or_else(|_| Digest::from_hex(text)) {
-            return self.image(&id);
+            return match self.image(&id) {
+                // It was removed, and layers of it by now.
+                Err(Error::Incomplete { .. }) if !self.wanted_ids()?.contains(&id) => Ok(None),
+                found => found,
+            };
         }
         let prefix = text.strip_prefix("sha256:").unwrap_or(text);
         let is_id = (1..64).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_hexdigit());
@@ -210,7 +216,7 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Listed>, Error> {
         let mut names = BTreeMap::new();
         self.collect_refs(&self.root.join("refs"), &mut Vec::new(), &mut names)?;
-        let mut unnamed: std::collections::BTreeSet<Digest> = self.all_ids()?.into_iter().collect();
+        let mut unnamed: BTreeSet<Digest> = self.all_ids()?.into_iter().collect();
         let mut all = Vec::new();
         let mut line = |reference: Option<Reference>, id: &Digest| -> Result<(), Error> {
             if let Some(image) = self.image(id)? {
@@ -477,12 +483,19 @@ impl Store {
         Ok(())
     }
 
+    /// Returns the ids of all images that are on the list or have a name.
+    pub(super) fn wanted_ids(&self) -> Result<BTreeSet<Digest>, Error> {
+        let mut names = BTreeMap::new();
+        self.collect_refs(&self.root.join("refs"), &mut Vec::new(), &mut names)?;
+        Ok(self.all_ids()?.into_iter().chain(names.into_values().map(|record| record.image)).collect())
+    }
+
     fn all_ids(&self) -> Result<Vec<Digest>, Error> {
         let names = list_dir(&self.root.join("refs/_images"))?;
         Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
     }
 
@@ -799,7 +812,7 @@ pub(crate) fn remove_dir(parent: &Path, dir: &Path) -> Result<(), Error> {
     remove().map_err(store_error("remove", dir))
 }
 
-fn remove_file(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(store_error("remove", path)(e)),
         _ => Ok(()),
@@ -825,7 +838,7 @@ pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| random_name(), |t| t.trim().to_owned())
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -839,7 +852,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
 }
 
 /// Returns the names in a directory that are text, sorted; a missing directory has none.
-fn list_dir(dir: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn list_dir(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -6,6 +6,7 @@ mod attach;
 mod attached;
 mod base_images;
 mod build;
+mod builder;
 mod commands;
 mod commit;
 mod completion;
