@@ -84,10 +84,9 @@ impl<R: Runner> Build<'_, R> {
     /// Carries out a `RUN`.
     pub(super) async fn run(&self, stage: &Stage, run: &Run, span: Span, title: &str) -> Result<StepRecord, Failure> {
         let begun = Instant::now();
-        let mounted = self.mounts(stage, run).await?;
+        let mut mounted = self.mounts(stage, run).await?;
         let config = &stage.config.config;
-        let mut mounts = mounted.mounts;
-        let argv = argv(config, run, &mut mounts);
+        let argv = argv(config, run, &mut mounted);
         let network = self.network(stage, run)?;
         let env = self.environment(stage);
         let inputs = json!({
@@ -115,7 +114,7 @@ impl<R: Runner> Build<'_, R> {
             user: config.user.clone(),
             working_dir: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
             layers: stage.layers.clone(),
-            mounts,
+            mounts: mounted.mounts,
             around: Surroundings { network, ..self.spec.around.clone() },
         };
         let key = key(&inputs);
@@ -541,16 +540,17 @@ impl<R: Runner> Build<'_, R> {
     }
 }
 
-/// Returns program and arguments: the shell form is a text for the shell of this place.
-fn argv(config: &ContainerConfig, run: &Run, mounts: &mut Vec<JobMount>) -> Vec<String> {
+/// Returns program and arguments: the shell form is a text for the shell of this place. A heredoc that is a program is mounted.
+fn argv(config: &ContainerConfig, run: &Run, mounted: &mut Mounted) -> Vec<String> {
     match run.script() {
         Script::Exec(words) => words.to_vec(),
         Script::Shell(text) => configure::argv(config, &Command::Shell(text)),
         Script::Program(heredoc) => {
             let target = format!("{PIPES}/{}", heredoc.name);
+            mounted.inputs.push(json!(["program", target, heredoc.content]));
             let content = heredoc.content.clone().into_bytes();
             let source = JobSource::Secret { content, mode: 0o755, uid: 0, gid: 0 };
-            mounts.push(JobMount { source, target: target.clone(), read_only: true });
+            mounted.mounts.push(JobMount { source, target: target.clone(), read_only: true });
             vec![target]
         }
     }

@@ -1,5 +1,6 @@
 //! Builds without a program, against a store.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -13,6 +14,7 @@ use super::run::Runner;
 use crate::build::run::{Job, Ran};
 use crate::diag::Report;
 use crate::event::Silent;
+use crate::image::diff::Upper;
 use crate::image::reference::Reference;
 use crate::image::store::Image;
 use crate::image::tarball::tests::TarBuilder;
@@ -303,6 +305,48 @@ fn stages_are_built_upon_each_other_and_copied_from() {
     assert_eq!(built.image.config.config.env, ["MODE=test"]);
     assert_eq!(content(&built.image, "site/made/EOF").as_deref(), Some("kind=test\n"));
     assert!(built.warnings.render(false).contains("`NOBODY` is not used"), "{}", built.warnings.render(false));
+}
+
+/// Says that every program ends well and writes nothing, and counts them.
+struct Counting {
+    dir: PathBuf,
+    runs: Cell<usize>,
+}
+
+impl Runner for Counting {
+    type Container = ();
+
+    async fn run(&self, job: &Job, _output: OwnedFd) -> Result<Ran<()>, Report> {
+        self.runs.set(self.runs.get() + 1);
+        let path = self.dir.join(self.runs.get().to_string());
+        fs::create_dir(&path).expect("writable");
+        let upper = Upper { path, layers: job.layers.clone(), places: Vec::new(), epoch: None };
+        Ok(Ran { code: 0, upper, container: () })
+    }
+
+    async fn forget(&self, (): ()) -> Result<(), Report> {
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<(), Report> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_program_in_a_heredoc_is_part_of_its_step() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let s = setup("", &[]);
+    let runner = Counting { dir: s.fixture.dir.path().to_owned(), runs: Cell::new(0) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (text, runs) in [("one", 1), ("one", 1), ("two", 2)] {
+        fs::write(&s.file, format!("FROM test:1\nRUN <<EOF\n#!/bin/sh\necho {text}\nEOF\n")).expect("writable");
+        let built = runtime.block_on(build(&s.spec, &s.fixture.store, &runner, &Silent));
+        built.unwrap_or_else(|r| panic!("{}", r.render(false)));
+        assert_eq!(runner.runs.get(), runs, "{text}");
+    }
 }
 
 #[test]
