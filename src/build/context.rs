@@ -380,6 +380,19 @@ impl Context {
         Ok(all)
     }
 
+    /// Returns whether a source has wildcards that fit nothing, in a directory that is there: then it copies nothing
+    /// (moby/buildkit#1266), and is no mistake.
+    pub(crate) fn fits_nothing(&self, source: &[u8]) -> io::Result<bool> {
+        let source = clean(source);
+        let parts: Vec<&[u8]> = source.split(|b| *b == b'/').collect();
+        let is_wild = |part: &&[u8]| part.iter().any(|b| matches!(b, b'*' | b'?' | b'['));
+        let Some(first) = parts.iter().position(is_wild) else { return Ok(false) };
+        let before = parts.get(..first).unwrap_or_default().join(&b'/');
+        let is_hidden = !before.is_empty() && self.ignore.hides(&before).is_some() && !self.ignore.has_exceptions();
+        let is_there = !is_hidden && self.find(&before).is_ok_and(|found| found.kind() == FileType::Directory);
+        Ok(is_there && self.glob(&source)?.is_empty())
+    }
+
     /// Returns the paths that a source names: itself, or all that fit its wildcards and are not hidden.
     pub(crate) fn glob(&self, source: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let source = clean(source);

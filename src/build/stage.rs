@@ -17,7 +17,7 @@ use crate::build::execute::Build;
 use crate::build::run::Runner;
 use crate::build::stages::Args;
 use crate::diag::Span;
-use crate::event::Progress;
+use crate::event::{Event, Progress};
 use crate::fault;
 use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
 use crate::image::digest::Digest;
@@ -363,7 +363,8 @@ impl<R: Runner> Build<'_, R> {
         }
         let sources = self.sources_of(stage, keyword, copy).await?;
         if sources.is_empty() {
-            return Err(fail(span, format!("{keyword} copies nothing: no file fits")));
+            self.events.send(Event::Warning(format!("{title}: nothing is copied, as no file fits")));
+            return Ok(StepRecord::of(None, None, None));
         }
         let path = configure::in_workdir(&stage.config.config, &dest);
         let copying = Copying {
@@ -415,12 +416,20 @@ impl<R: Runner> Build<'_, R> {
                             root.insert(self.files(&origin, from.span).await?.root).clone()
                         }
                     };
+                    let unreadable = |e: io::Error| fail(span, e.to_string());
+                    if root.fits_nothing(text.as_bytes()).map_err(unreadable)? {
+                        continue;
+                    }
                     if keyword == "COPY" || copy.unpack == Some(false) {
                         all.push(Source::Path { text, root, span });
                         continue;
                     }
                     // Each file that fits may be an archive.
-                    for found in root.glob(text.as_bytes()).map_err(|e| fail(span, e.to_string()))? {
+                    let all_found = root.glob(text.as_bytes()).map_err(unreadable)?;
+                    if all_found.is_empty() {
+                        return Err(fail(span, format!("nothing in {} fits `{text}`", root.title)));
+                    }
+                    for found in all_found {
                         match self.unpacked(&root, &found, span)? {
                             Some(root) => all.push(Source::Unpacked { root, span }),
                             None => {

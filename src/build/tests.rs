@@ -220,7 +220,8 @@ fn what_cannot_be_built_is_shown_with_its_line() {
         ("COPY secret /", "hidden by line 1 of `.dockerignore`"),
         ("COPY out/passwd /", "leads out of the build context"),
         ("COPY out /", "leads out of the build context"),
-        ("COPY *.nope /", "nothing in the build context fits"),
+        ("COPY nope/* /", "nothing in the build context fits"),
+        ("ADD nope/* /", "nothing in the build context fits"),
         ("COPY index.html Dockerfile /new", "must be a directory"),
         ("COPY --chown=ghost index.html /", "no user `ghost`"),
         ("COPY --chown=1:ghosts index.html /", "no group `ghosts`"),
@@ -305,6 +306,25 @@ fn stages_are_built_upon_each_other_and_copied_from() {
     assert_eq!(built.image.config.config.env, ["MODE=test"]);
     assert_eq!(content(&built.image, "site/made/EOF").as_deref(), Some("kind=test\n"));
     assert!(built.warnings.render(false).contains("`NOBODY` is not used"), "{}", built.warnings.render(false));
+}
+
+#[test]
+fn a_wildcard_may_fit_nothing() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let s = setup(
+        "FROM test:1\nCOPY a yarn.lock* d/*.lock ./app/\nADD b* a /added/\nCOPY *.nope /none/\n",
+        &[("a", "A"), ("d/x", "X"), (".dockerignore", "h\n"), ("h/a", "H")],
+    );
+    let image = s.build();
+    for (path, expected) in [("app/a", Some("A")), ("added/a", Some("A")), ("none", None)] {
+        assert_eq!(content(&image, path).as_deref(), expected, "{path}");
+    }
+    let empty: Vec<bool> = image.config.history.iter().rev().take(3).rev().map(|h| h.empty_layer).collect();
+    assert_eq!(empty, [false, false, true]);
+    fs::write(&s.file, "FROM test:1\nCOPY a h/*.nope /app/\n").expect("writable");
+    assert!(s.error().contains("nothing in the build context fits `h/*.nope`"), "{}", s.error());
 }
 
 /// Says that every program ends well and writes nothing, and counts them.
