@@ -439,6 +439,8 @@ impl Copier<'_> {
         let clamp = |time: i64| epoch.map_or(time, |epoch| time.min(epoch));
         let newest = clamp(self.newest.or(epoch).unwrap_or_default());
         let mut all = Vec::new();
+        // Names of one file stay names of one file: by tree, device and inode, the first path.
+        let mut links: BTreeMap<(*const Context, u64, u64), Vec<u8>> = BTreeMap::new();
         for (path, planned) in std::mem::take(&mut self.all) {
             let below = self.view.lookup(&path).map_err(of_store(dest_span))?;
             let is_dir = match &planned {
@@ -494,7 +496,18 @@ impl Copier<'_> {
                     data = Data::Text(text);
                 }
                 (Planned::Found(root, found) | Planned::Unpacked(root, found), _) => {
+                    let inode = (Arc::as_ptr(&root), found.stat.st_dev, found.stat.st_ino);
+                    let has_names = found.kind() == FileType::RegularFile && found.stat.st_nlink > 1;
                     data = self.describe(&mut entry, root, found, newest, &clamp, span)?;
+                    if has_names {
+                        match links.get(&inode) {
+                            Some(first) => {
+                                (entry.kind, entry.link, entry.size) = (Kind::Hardlink, first.clone(), 0);
+                                (entry.xattrs, data) = (Vec::new(), Data::None);
+                            }
+                            None => drop(links.insert(inode, path)),
+                        }
+                    }
                 }
             }
             all.push(Piece { entry, data, is_new });

@@ -327,6 +327,37 @@ fn a_wildcard_may_fit_nothing() {
     assert!(s.error().contains("nothing in the build context fits `h/*.nope`"), "{}", s.error());
 }
 
+#[test]
+fn names_of_one_file_stay_so() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let s = setup(
+        "FROM test:1 AS all\nCOPY --exclude=x . /a/\nFROM scratch\nCOPY --from=all --chown=1:2 --chmod=700 /a /b/\n",
+        &[("one", "1"), ("d/e", "2"), ("z", "3")],
+    );
+    let path = |name: &str| s.spec.context.join(name);
+    for name in ["d/two", "three", "x"] {
+        fs::hard_link(path("one"), path(name)).expect("writable");
+    }
+    fs::hard_link(path("z"), s.fixture.dir.path().join("elsewhere")).expect("writable");
+    let image = s.build();
+    let [layer] = &image.layers[..] else { panic!("one layer: {:?}", image.layers) };
+    let meta = |name: &str| fs::metadata(layer.join("b").join(name)).expect("there");
+    for name in ["one", "d/two", "three"] {
+        assert_eq!((meta(name).ino(), meta(name).nlink()), (meta("one").ino(), 3), "{name}");
+        assert_eq!(content(&image, &format!("b/{name}")).as_deref(), Some("1"));
+        assert_eq!((meta(name).uid(), meta(name).gid(), meta(name).mode() & 0o7777), (1, 2, 0o700), "{name}");
+    }
+    assert_eq!((meta("z").nlink(), meta("d/e").nlink()), (1, 1));
+    // What is written through one name of the archive is seen through the other.
+    fs::write(&s.file, "FROM scratch\nADD a.tar /\n").expect("writable");
+    fs::write(path("a.tar"), TarBuilder::default().file("f", b"F").hardlink("g", "f").end()).expect("writable");
+    let image = s.build();
+    let ino = |name: &str| fs::metadata(image.layers[0].join(name)).expect("there").ino();
+    assert_eq!(ino("f"), ino("g"));
+}
+
 /// Says that every program ends well and writes nothing, and counts them.
 struct Counting {
     dir: PathBuf,
