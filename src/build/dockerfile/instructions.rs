@@ -328,7 +328,8 @@ impl Parser {
             dest,
             chown: one(flags, "chown"),
             chmod: one(flags, "chmod"),
-            from: one(flags, "from"),
+            // As in BuildKit, an empty one is none: it is the build context.
+            from: one(flags, "from").filter(|from| !from.raw.is_empty()),
             link: is_set(flags, "link").unwrap_or_default(),
             parents: is_set(flags, "parents").unwrap_or_default(),
             exclude: many(flags, "exclude"),

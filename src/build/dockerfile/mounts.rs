@@ -117,7 +117,8 @@ impl Mount {
             match key.as_str() {
                 "type" => mount.kind = kind(&value)?,
                 "id" => mount.id = Some(value),
-                "from" => mount.from = Some(value),
+                // As in BuildKit, an empty one is none.
+                "from" => mount.from = Some(value).filter(|from| !from.is_empty()),
                 "source" | "src" => mount.source = Some(value),
                 "target" | "dst" | "destination" => mount.target = Some(value),
                 "readonly" | "ro" => read_only = Some(boolean(&key, &value)?),
@@ -295,6 +296,7 @@ mod tests {
             ..Mount::default()
         };
         assert_eq!(mount, expected);
+        assert_eq!(Mount::parse("target=/a,src=b,from=").expect("valid"), Mount { from: None, ..expected });
         let mount = Mount::parse("type=cache,dst=/c,id=x,sharing=Locked,mode=0700,uid=1,gid=2,ro").expect("valid");
         let expected = Mount {
             kind: MountKind::Cache,

@@ -268,6 +268,9 @@ fn flags_are_read_like_words_of_a_shell() {
     let value = |text: &Option<Text>| text.as_ref().map(|text| text.raw.clone()).unwrap_or_default();
     assert_eq!([&copy.chown, &copy.from, &copy.chmod].map(value), ["a b", "x", "a b"]);
     assert_eq!((sources(copy), copy.dest.raw.as_str()), (vec!["--d".to_owned()], "--exclude=x"));
+    let parsed = ops("FROM x\nCOPY --from= a b\n");
+    let [Op::Copy(copy)] = &parsed[..] else { panic!("{parsed:?}") };
+    assert_eq!(copy.from, None, "an empty one is none");
     let parsed = ops("FROM x\nADD --link=TRUE --unpack --keep-git-dir=false a b\n");
     let [Op::Add(add)] = &parsed[..] else { panic!("{parsed:?}") };
     assert_eq!((add.link, add.unpack, add.keep_git_dir), (true, Some(true), false));
