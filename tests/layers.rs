@@ -70,6 +70,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tar", &["image/", "build/"]),
     ("flate2", &["image/", "build/"]),
     ("ruzstd", &["image/"]),
+    ("bzip2", &["image/"]),
+    ("lzma_rust2", &["image/"]),
     ("hyper", &["image/registry/http.rs", "image/registry/payload.rs"]),
     ("hyper_util", &["image/registry/http.rs"]),
     ("http_body_util", &["image/registry/http.rs", "image/registry/payload.rs"]),

@@ -454,7 +454,7 @@ impl<R: Runner> Build<'_, R> {
         let file = root.read(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
         let refused = |why| {
-            let help = "compress it with gzip or zstd, or copy it as it is, with COPY";
+            let help = "compress it with gzip, zstd, bzip2 or xz, or copy it as it is, with COPY";
             Box::new(fail(span, format!("cannot unpack `{text}`: {why}")).help(help))
         };
         let Some(tar) = load::archive(file, size).map_err(refused)? else { return Ok(None) };

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::image::compression::tests::{bzip2, xz};
 use crate::image::digest::Digest;
 use crate::image::load::unpack_stream_within;
 use crate::image::tarball::tests::TarBuilder;
@@ -207,24 +208,18 @@ fn what_is_compressed_otherwise_is_named_and_no_program_is_run_for_it() {
         return;
     }
     let fixture = fixture();
-    for (method, magic) in
-        [("xz", &b"\xfd7zXZ\0"[..]), ("bzip2", &b"BZh91AY&SY"[..]), ("lz4", &b"\x04\x22\x4d\x18"[..])]
-    {
-        let bytes = [magic, &[7; 2000]].concat();
-        let error = refused(&fixture, &docker("x:1", std::slice::from_ref(&bytes), true));
-        assert_eq!(
-            error,
-            format!("`0/layer.tar` in the image archive is compressed with {method}, which is not supported")
-        );
-        let error = refused(&fixture, &bytes);
-        assert_eq!(error, format!("the image archive is compressed with {method}, which is not supported"));
-    }
+    let bytes = [&b"\x04\x22\x4d\x18"[..], &[7; 2000]].concat();
+    let error = refused(&fixture, &docker("x:1", std::slice::from_ref(&bytes), true));
+    assert_eq!(error, "`0/layer.tar` in the image archive is compressed with lz4, which is not supported");
+    assert_eq!(refused(&fixture, &bytes), "the image archive is compressed with lz4, which is not supported");
     let layer = tar().file("a", b"A").end();
-    let mut broken = gzip(&layer);
-    let middle = broken.len() / 2;
-    broken[middle] ^= 0xff;
-    let error = refused(&fixture, &docker("x:1", &[broken], true));
-    assert!(error.contains("0/layer.tar"), "{error}");
+    for pack in [gzip, bzip2, xz] {
+        let mut broken = pack(&layer);
+        let middle = broken.len() / 2;
+        broken[middle] ^= 0xff;
+        let error = refused(&fixture, &docker("x:1", &[broken], true));
+        assert!(error.contains("0/layer.tar"), "{error}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Loads images out of archives: Docker's (`docker save`) and OCI layouts in a tar, plain, gzip or zstd.
+//! Loads images out of archives: Docker's (`docker save`) and OCI layouts in a tar, plain or compressed.
 //!
 //! One pass over a stream that need not be seekable: a blob that is a tar is unpacked as it comes, into scratch, while
 //! another thread decompresses; whether it is a layer of an image is known only when the manifests have been read.
@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use serde::de::DeserializeOwned;
 
 use crate::event::{Event, Sink};
+use crate::image::compression::{Compression, decompress, sniff, unread};
 use crate::image::config::{
     ArchiveManifest, Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest, host_architecture,
 };
@@ -76,7 +77,7 @@ impl Store {
             return Err(Error::Compression { what: "the image archive".into(), method });
         }
         let compression = sniff(head);
-        let mut tar = tarball::Reader::new(decompress(source, compression)?);
+        let mut tar = tarball::Reader::new(decompress(source, compression));
         while let Some(entry) = tar.next().map_err(archive_error)? {
             load.entry(&entry, &mut tar)?;
         }
@@ -280,7 +281,7 @@ impl Load<'_> {
             }
         }
         let dir = self.scratch.layer(&format!("layer-{}", self.contents.layers.len()))?;
-        let (unpacked, diff_id) = unpack_stream(decompress(raw, compression)?, name, size, &dir.join("fs"))?;
+        let (unpacked, diff_id) = unpack_stream(decompress(raw, compression), name, size, &dir.join("fs"))?;
         for warning in &unpacked.warnings {
             self.sink.send(Event::Warning(warning.clone()));
         }
@@ -369,34 +370,6 @@ impl Read for ChunkReader {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-/// Tells how something is compressed by its first bytes, whatever its media type claims.
-pub(crate) fn sniff(head: &[u8]) -> Compression {
-    match head {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        // A zstd frame, or a skippable one (RFC 8878, section 3.1).
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        _ => Compression::None,
-    }
-}
-
-/// Names a compression that we do not read by its magic number. No helper program is ever run for one: whose it is would
-/// depend on who runs us (CVE-2026-41567).
-fn unread(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Some("bzip2"),
-        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
-        _ => None,
-    }
-}
-
 /// Tells a tar by its first header's checksum; an empty tar is blocks of zeros.
 fn looks_like_tar(head: &[u8], size: u64) -> bool {
     let Some(block) = head.get(..512) else { return false };
@@ -417,7 +390,7 @@ pub(crate) fn archive(file: std::fs::File, size: u64) -> Result<Option<Box<dyn R
         return Err(format!("it is compressed with {name}, which is not supported yet"));
     }
     let compression = sniff(head);
-    let mut tar = decompress(source, compression).map_err(|e| e.to_string())?;
+    let mut tar = decompress(source, compression);
     let mut head = Vec::new();
     // What cannot be decompressed is no archive.
     if tar.by_ref().take(512).read_to_end(&mut head).is_err() {
@@ -427,65 +400,6 @@ pub(crate) fn archive(file: std::fs::File, size: u64) -> Result<Option<Box<dyn R
     // Of a file of zeros nobody can tell that it is an empty archive.
     let is_tar = head.iter().any(|b| *b != 0) && looks_like_tar(&head, size);
     Ok(is_tar.then(|| -> Box<dyn Read> { Box::new(io::Cursor::new(head).chain(tar)) }))
-}
-
-pub(crate) fn decompress<'a>(source: impl BufRead + 'a, compression: Compression) -> Result<Box<dyn Read + 'a>, Error> {
-    Ok(match compression {
-        Compression::None => Box::new(source),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        Compression::Zstd => Box::new(ZstdReader::new(source)),
-    })
-}
-
-/// Decodes all frames of a zstd stream, one after another, and skips the skippable ones.
-struct ZstdReader<R: BufRead> {
-    source: Option<R>,
-    frame: Option<ruzstd::decoding::StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>,
-}
-
-impl<R: BufRead> ZstdReader<R> {
-    fn new(source: R) -> Self {
-        Self { source: Some(source), frame: None }
-    }
-}
-
-impl<R: BufRead> Read for ZstdReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if let Some(frame) = &mut self.frame {
-                let n = frame.read(buf).map_err(zstd_error)?;
-                if n > 0 {
-                    return Ok(n);
-                }
-                self.source = self.frame.take().map(ruzstd::decoding::StreamingDecoder::into_inner);
-            }
-            let Some(mut source) = self.source.take() else { return Ok(0) };
-            let head = source.fill_buf()?;
-            if head.is_empty() {
-                return Ok(0);
-            }
-            if matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) {
-                let mut header = [0; 8];
-                source.read_exact(&mut header)?;
-                let length = u64::from(u32::from_le_bytes([header[4], header[5], header[6], header[7]]));
-                if io::copy(&mut (&mut source).take(length), &mut io::sink())? < length {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                self.source = Some(source);
-                continue;
-            }
-            let frame = ruzstd::decoding::StreamingDecoder::new(source)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            self.frame = Some(frame);
-        }
-    }
-}
-
-fn zstd_error(error: io::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
 impl Contents {

@@ -6,6 +6,7 @@
 //! Knows nothing of Compose, containers or builds.
 
 pub mod commit;
+pub(crate) mod compression;
 pub mod config;
 pub mod diff;
 pub mod digest;
@@ -205,9 +206,9 @@ impl Explain for Error {
             Self::NotAnImage => {
                 Some("make one with `docker save`, `podman save` or `skopeo copy … oci-archive:`".into())
             }
-            Self::Compression { method, .. } => {
-                Some(format!("decompress it with `{method}` first; gzip, zstd and plain tars are read as they are"))
-            }
+            Self::Compression { method, .. } => Some(format!(
+                "decompress it with `{method}` first; gzip, zstd, bzip2, xz and plain tars are read as they are"
+            )),
             Self::Archive(_) | Self::Missing(_) | Self::Digest { .. } => {
                 Some("get the archive again; nothing was loaded".into())
             }

@@ -27,7 +27,7 @@ use crate::image::registry::{CONFIG_MAX, Client, Fetched};
 use crate::image::store::{Arrived, Store};
 use crate::image::tarball::show;
 use crate::image::unpack::Unpacked;
-use crate::image::{Error, load, platform};
+use crate::image::{Error, compression, load, platform};
 
 /// Layers that are fetched at once, and images whose manifests are.
 const LAYERS_AT_ONCE: usize = 4;
@@ -679,9 +679,9 @@ impl Drop for Unpacking {
 fn unfold(receiver: mpsc::Receiver<Piece>, layer: &Descriptor, fs: &Path) -> Unfolded {
     let source = PieceReader { receiver, piece: Bytes::new(), ended: false };
     let mut raw = BufReader::with_capacity(1 << 20, HashingReader::new(source));
-    let unpacked = raw.fill_buf().map_err(Error::Read).map(load::sniff).and_then(|compression| {
+    let unpacked = raw.fill_buf().map_err(Error::Read).map(compression::sniff).and_then(|form| {
         let name = &layer.digest.hex()[..12];
-        load::unpack_stream(load::decompress(&mut raw, compression)?, name, layer.size, fs)
+        load::unpack_stream(compression::decompress(&mut raw, form), name, layer.size, fs)
     });
     if let Err(error @ (Error::Write { .. } | Error::Store { .. } | Error::Limit { .. } | Error::NoRoom { .. })) =
         unpacked

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::event::Silent;
 use crate::image::Error;
+use crate::image::compression::tests::{bzip2, xz};
 use crate::image::digest::Digest;
 use crate::image::load::LoadedImage;
 use crate::image::reference::Reference;
@@ -157,7 +158,7 @@ fn a_docker_archive_is_loaded_whatever_its_order() {
 }
 
 #[test]
-fn an_oci_layout_is_loaded_with_gzip_zstd_and_plain_layers() {
+fn an_oci_layout_is_loaded_whatever_its_layers_are_compressed_with() {
     if !crate::testing::is_root() {
         return;
     }
@@ -171,6 +172,8 @@ fn an_oci_layout_is_loaded_with_gzip_zstd_and_plain_layers() {
         (tar("gz"), gzip(&tar("gz"))),
         (members, two_members),
         (tar("zst"), skippable),
+        (tar("bz2"), bzip2(&tar("bz2"))),
+        (tar("xz"), xz(&tar("xz"))),
         (
             [tar("trail"), b"trailing bytes count".to_vec()].concat(),
             gzip(&[tar("trail"), b"trailing bytes count".to_vec()].concat()),
@@ -181,9 +184,11 @@ fn an_oci_layout_is_loaded_with_gzip_zstd_and_plain_layers() {
     for _ in 0..2 {
         fixture.load(&archive).unwrap_or_else(|e| panic!("{e}"));
     }
-    fixture.load(&gzip(&archive)).unwrap_or_else(|e| panic!("{e}"));
+    for pack in [gzip, bzip2, xz] {
+        fixture.load(&pack(&archive)).unwrap_or_else(|e| panic!("{e}"));
+    }
     let image = fixture.store.resolve("test:1").expect("readable").expect("there");
-    for (layer, name) in image.layers.iter().zip(["plain", "gz", "two", "zst", "trail"]) {
+    for (layer, name) in image.layers.iter().zip(["plain", "gz", "two", "zst", "bz2", "xz", "trail"]) {
         assert_eq!(fs::read(layer.join(name)).expect(name), b"data");
     }
     // By the digest of its manifest.
