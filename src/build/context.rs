@@ -319,6 +319,13 @@ impl Context {
         })
     }
 
+    /// Opens a directory whose files come from elsewhere.
+    pub(crate) fn fetched(dir: &Path, title: String) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
+        Ok(Self { root, ignore: Ignore::default(), title, is_image: false, dir: None, commit_time: OnceCell::new() })
+    }
+
     /// Returns a context that is the files of an image or a stage, from the root of a mount of them.
     pub(crate) fn of_image(root: OwnedFd, title: String) -> Self {
         Self { root, ignore: Ignore::default(), title, is_image: true, dir: None, commit_time: OnceCell::new() }

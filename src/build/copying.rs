@@ -39,6 +39,8 @@ pub(super) enum Source {
     Exact {
         /// The path, clean.
         path: Vec<u8>,
+        /// Its last part is the file's name; else there is none.
+        is_named: bool,
         /// What named it.
         text: String,
         /// Where it is.
@@ -245,19 +247,27 @@ impl Copier<'_> {
         let Copying { keyword, dest, dest_span, .. } = *self.copying;
         let target = self.view.resolve(self.copying.path.as_bytes(), true).map_err(of_store(dest_span))?;
         let there = self.view.lookup(&target).map_err(of_store(dest_span))?.map(|n| n.file_type());
+        let slash = dest.ends_with('/') || matches!(dest, "." | "..") || dest.ends_with("/.");
         let mut hits = Vec::new();
         let mut others = 0;
         for source in &self.copying.sources {
             match source {
                 Source::Path { text, root, span } => self.look(text, root, *span, &mut hits)?,
-                Source::Exact { path, text, root, span } => {
+                Source::Exact { path, is_named, text, root, span } => {
                     let found = self.source(path, text, root, *span)?;
+                    if !is_named && (slash || there == Some(FileType::Directory)) {
+                        let message =
+                            format!("neither `{text}` nor its server says how the file in `{dest}` is to be called");
+                        return Err(Box::new(
+                            fail(*span, message)
+                                .help(format!("write the name, as `{}/NAME`", dest.trim_end_matches('/'))),
+                        ));
+                    }
                     hits.push(Hit { root: root.clone(), found, pivot: 0, span: *span });
                 }
                 Source::Text { .. } | Source::Unpacked { .. } => others += 1,
             }
         }
-        let slash = dest.ends_with('/') || matches!(dest, "." | "..") || dest.ends_with("/.");
         if hits.len() + others > 1 && !slash && there != Some(FileType::Directory) {
             let message = format!("several files are copied, so `{dest}` must be a directory");
             return Err(Box::new(fail(dest_span, message).help(format!("write `{dest}/`"))));

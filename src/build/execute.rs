@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use crate::build::configure::{Failure, fail};
 use crate::build::context::{Context, Ignore, clean};
 use crate::build::dockerfile::{self, Around, Dockerfile};
+use crate::build::remote::Fetcher;
 use crate::build::run::{Runner, Surroundings};
 use crate::build::stage::Stage;
 use crate::build::stages::{Origin, Stages};
@@ -220,7 +221,13 @@ fn findings(spec: &BuildSpec, file: &Dockerfile) -> Vec<Diagnostic> {
 ///
 /// # Errors
 /// All mistakes of the Dockerfile with their places, or the first thing that fails while it is carried out.
-pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, events: &dyn Sink) -> Result<Built, Report> {
+pub async fn build<R: Runner>(
+    spec: &BuildSpec,
+    store: &Store,
+    runner: &R,
+    fetcher: &Fetcher,
+    events: &dyn Sink,
+) -> Result<Built, Report> {
     let mut sources = Sources::default();
     let file = spec.parse(&mut sources)?;
     let report = |diagnostics, sources| Report { diagnostics, sources, ..Report::default() };
@@ -245,6 +252,7 @@ pub async fn build<R: Runner>(spec: &BuildSpec, store: &Store, runner: &R, event
         stages: &stages,
         store,
         runner,
+        fetcher,
         events,
         scratch: &scratch,
         context: OnceCell::new(),
@@ -301,6 +309,7 @@ pub(super) struct Build<'a, R> {
     pub(super) stages: &'a Stages<'a>,
     pub(super) store: &'a Store,
     pub(super) runner: &'a R,
+    pub(super) fetcher: &'a Fetcher,
     pub(super) events: &'a dyn Sink,
     pub(super) scratch: &'a Scratch,
     context: OnceCell<Arc<Context>>,

@@ -6,6 +6,7 @@
 //! The same context, Dockerfile and base give the same image id as far as programs do: layer tars are sorted and carry only
 //! what matters, and times come from the files.
 
+mod adding;
 pub mod changes;
 mod checkout;
 mod chmod;
@@ -17,6 +18,7 @@ pub mod execute;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod remote;
 pub mod run;
 mod running;
 mod stage;

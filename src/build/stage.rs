@@ -386,6 +386,9 @@ impl<R: Runner> Build<'_, R> {
     async fn sources_of(&self, stage: &Stage, keyword: &'static str, copy: &Copy) -> Result<Vec<Source>, Failure> {
         let mut all = Vec::new();
         let mut root: Option<Arc<Context>> = None;
+        if keyword == "ADD" {
+            self.check_flags(stage, copy)?;
+        }
         for source in &copy.sources {
             match source {
                 dockerfile::Source::Heredoc(heredoc) => {
@@ -403,10 +406,11 @@ impl<R: Runner> Build<'_, R> {
                         let help = "write `.` for all of the build context";
                         return Err(Box::new(fail(span, message).help(help)));
                     }
-                    if keyword == "ADD" && is_remote(&text) {
-                        let help = "fetch it with a RUN, or put it into the build context";
-                        let message = format!("ADD of `{text}`: URLs and git repositories are not supported yet");
-                        return Err(Box::new(fail(span, message).help(help)));
+                    if keyword == "ADD"
+                        && let Some(remote) = self.remote(&text, span)?
+                    {
+                        all.push(self.added(stage, &remote, copy, span).await?);
+                        continue;
                     }
                     let root = match (&root, &copy.from) {
                         (Some(root), _) => root.clone(),
@@ -433,7 +437,8 @@ impl<R: Runner> Build<'_, R> {
                         match self.unpacked(&root, &found, span)? {
                             Some(root) => all.push(Source::Unpacked { root, span }),
                             None => {
-                                all.push(Source::Exact { path: found, text: text.clone(), root: root.clone(), span });
+                                let (text, root) = (text.clone(), root.clone());
+                                all.push(Source::Exact { path: found, is_named: true, text, root, span });
                             }
                         }
                     }
@@ -444,7 +449,12 @@ impl<R: Runner> Build<'_, R> {
     }
 
     /// Unpacks a source that is an archive, into the scratch; `None` when it is none.
-    fn unpacked(&self, root: &Arc<Context>, path: &[u8], span: Span) -> Result<Option<Arc<Context>>, Failure> {
+    pub(super) fn unpacked(
+        &self,
+        root: &Arc<Context>,
+        path: &[u8],
+        span: Span,
+    ) -> Result<Option<Arc<Context>>, Failure> {
         let text = String::from_utf8_lossy(path);
         let is_file = |found: &super::context::Found| found.kind() == rustix::fs::FileType::RegularFile;
         if root.ignore.hides(path).is_some() || !root.find(path).is_ok_and(|found| is_file(&found)) {
@@ -464,9 +474,4 @@ impl<R: Runner> Build<'_, R> {
         let opened = opened.map_err(|e| of_store(span)(store_error("open", &dir)(e)))?;
         Ok(Some(Arc::new(Context::of_image(opened, format!("archive `{text}`")))))
     }
-}
-
-/// Returns whether a source of `ADD` is somewhere else.
-fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| text.starts_with(scheme))
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::execute::*;
+use super::remote::Fetcher;
 use super::run::Runner;
 use crate::build::run::{Job, Ran};
 use crate::diag::Report;
@@ -21,10 +22,11 @@ use crate::image::store::Image;
 use crate::image::tarball::tests::TarBuilder;
 use crate::image::tests::{Fixture, fixture};
 
-struct Setup {
-    fixture: Fixture,
-    spec: BuildSpec,
-    file: PathBuf,
+pub(super) struct Setup {
+    pub(super) fixture: Fixture,
+    pub(super) spec: BuildSpec,
+    pub(super) file: PathBuf,
+    fetcher: Fetcher,
 }
 
 /// Runs nothing.
@@ -46,7 +48,7 @@ impl Runner for Nobody {
     }
 }
 
-fn setup(dockerfile: &str, files: &[(&str, &str)]) -> Setup {
+pub(super) fn setup(dockerfile: &str, files: &[(&str, &str)]) -> Setup {
     let fixture = fixture();
     fixture.image(&[TarBuilder::default()
         .dir("./")
@@ -68,26 +70,33 @@ fn setup(dockerfile: &str, files: &[(&str, &str)]) -> Setup {
     let mut spec = BuildSpec::new("web", context, Recipe::File(file.clone()));
     spec.tags.push(Reference::parse("shop-web").expect("valid"));
     spec.labels.insert("l".to_owned(), "1".to_owned());
-    Setup { fixture, spec, file }
+    Setup { fixture, spec, file, fetcher: Fetcher::new(|_| None) }
 }
 
 impl Setup {
     fn try_build(&self) -> Result<Built, Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(build(&self.spec, &self.fixture.store, &Nobody, &Silent))
+        runtime.block_on(build(&self.spec, &self.fixture.store, &Nobody, &self.fetcher, &Silent))
     }
 
-    fn build(&self) -> Image {
+    /// What follows is another command, with this environment.
+    pub(super) fn again(&mut self, environment: &[(&'static str, &str)]) {
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.fetcher =
+            Fetcher::new(move |name| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone()));
+    }
+
+    pub(super) fn build(&self) -> Image {
         self.try_build().unwrap_or_else(|r| panic!("{}", r.render(false))).image
     }
 
-    fn error(&self) -> String {
+    pub(super) fn error(&self) -> String {
         let report = self.try_build().expect_err("must be refused");
         report.render(false).replace(&*self.spec.context.to_string_lossy(), "/context")
     }
 }
 
-fn content(image: &Image, path: &str) -> Option<String> {
+pub(super) fn content(image: &Image, path: &str) -> Option<String> {
     let bytes = image.view().expect("opens").read(path.as_bytes(), 1000).expect("readable")?;
     Some(String::from_utf8(bytes).expect("text"))
 }
@@ -395,7 +404,7 @@ fn a_program_in_a_heredoc_is_part_of_its_step() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for (text, runs) in [("one", 1), ("one", 1), ("two", 2)] {
         fs::write(&s.file, format!("FROM test:1\nRUN <<EOF\n#!/bin/sh\necho {text}\nEOF\n")).expect("writable");
-        let built = runtime.block_on(build(&s.spec, &s.fixture.store, &runner, &Silent));
+        let built = runtime.block_on(build(&s.spec, &s.fixture.store, &runner, &s.fetcher, &Silent));
         built.unwrap_or_else(|r| panic!("{}", r.render(false)));
         assert_eq!(runner.runs.get(), runs, "{text}");
     }
@@ -546,7 +555,7 @@ fn names_that_lead_nowhere_are_told_with_their_place() {
         ("FROM --platform=plan9/mips test:1\nCMD x\n", "is not this machine's"),
         ("FROM test:1\nCOPY --from=nothere:9 a /\n", "the image `nothere:9` is not here"),
         ("FROM test:1\nCOPY --chmod=u=q a /\n", "is not a mode"),
-        ("FROM test:1\nADD https://example.com/x /\n", "not supported yet"),
+        ("FROM test:1\nADD git@h.example:x /\n", "not supported yet"),
     ] {
         fs::write(&s.file, text).expect("writable");
         let error = s.error();

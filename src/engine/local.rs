@@ -23,6 +23,7 @@ use super::reclaim::{self, Budget};
 use super::step::ContainerRef;
 use super::supervisors::{Error as LinkError, Supervisors};
 use crate::build::execute::{self as build, BuildSpec};
+use crate::build::remote::Fetcher;
 use crate::compose::model::{Healthcheck, Project, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::event::{Event, Progress, Sink, Subject};
@@ -65,6 +66,8 @@ pub struct Local {
     pub(super) unclaimed: Cell<bool>,
     /// Who looks around in what a failed step of a build left.
     pub(super) debugger: OnceCell<Box<dyn Front>>,
+    /// What builds of this command read from elsewhere.
+    pub(super) fetcher: Fetcher,
 }
 
 /// What this process left for later is done at the latest now.
@@ -100,6 +103,7 @@ impl Local {
             supervisors: Supervisors::default(),
             unclaimed: Cell::new(false),
             debugger: OnceCell::new(),
+            fetcher: Fetcher::new(|name| std::env::var(name).ok()),
         })
     }
 
@@ -199,7 +203,7 @@ impl Local {
         tell(Progress::Working("Building"));
         spec.epoch = builds::epoch(&spec, std::env::var("SOURCE_DATE_EPOCH").ok())?;
         let budget = Budget::of(std::env::var(reclaim::VARIABLE).ok().as_deref())?;
-        let result = build::build(&spec, &self.images, &Programs::new(self), events).await;
+        let result = build::build(&spec, &self.images, &Programs::new(self), &self.fetcher, events).await;
         if let Err(report) = self.keep_to(budget) {
             tracing::warn!("{}", report.render(false)); // the image is there; the next build tries again
         }

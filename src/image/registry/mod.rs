@@ -8,6 +8,7 @@
 
 mod challenge;
 pub(crate) mod credentials;
+pub(crate) mod download;
 pub mod error;
 mod http;
 mod names;

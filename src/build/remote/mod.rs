@@ -1,0 +1,162 @@
+//! What a build reads from elsewhere: files and archives by their URLs.
+//!
+//! Everything is fetched once a command, when it is needed first, into a scratch directory of the store: who asks again gets
+//! the same. A command that is killed leaves it to the next sweep. What comes is a stranger's: names in it lead nowhere else,
+//! and a server that says nothing, or less than it promised, is an error.
+
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::build::execute::Secret;
+use crate::diag::Diagnostic;
+use crate::image::Error;
+use crate::image::digest::Digest;
+pub(crate) use crate::image::registry::download::{Failed, shown};
+use crate::image::store::{Scratch, Store};
+
+/// Something that is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remote {
+    /// A file, by its URL of http or https.
+    Http(String),
+}
+
+impl Remote {
+    /// Reads a source of `ADD`; `None` when it is no place elsewhere.
+    ///
+    /// # Errors
+    /// Why it is none that can be fetched, and what could be.
+    pub(crate) fn of_source(text: &str) -> Result<Option<Self>, Failed> {
+        let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
+        if is("http://") || is("https://") {
+            return Ok(Some(Self::Http(text.to_owned())));
+        }
+        if ["git@", "git://", "ssh://"].into_iter().any(is) {
+            let message = format!("`{}` is a git repository, which is not supported yet", shown(text));
+            return Err(Failed { message, help: Some("fetch it with a RUN, or put it into the build context".into()) });
+        }
+        Ok(None)
+    }
+}
+
+impl fmt::Display for Remote {
+    /// Writes it without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(url) => f.write_str(&shown(url)),
+        }
+    }
+}
+
+/// What came.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// The directory that it lies in, with nothing else.
+    pub(crate) dir: PathBuf,
+    /// It is a file.
+    pub(crate) file: Option<FetchedFile>,
+}
+
+/// A file that came.
+#[derive(Debug)]
+pub(crate) struct FetchedFile {
+    /// What it is called in its directory.
+    pub(crate) name: String,
+    /// The name was not made up here.
+    pub(crate) is_named: bool,
+    pub(crate) digest: Digest,
+}
+
+/// With which rights something is fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access<'a> {
+    /// The build's secrets, by id.
+    pub(crate) secrets: &'a BTreeMap<String, Secret>,
+}
+
+impl Access<'_> {
+    /// Returns the value of a secret as a text without the line's end; `None` when there is none of that id.
+    fn secret(&self, id: &str) -> Result<Option<String>, Failed> {
+        let failed = |why: String| Failed { message: format!("the secret `{id}` {why}"), help: None };
+        let bytes = match self.secrets.get(id) {
+            None => return Ok(None),
+            Some(Secret::Value(value)) => value.clone(),
+            Some(Secret::File(path)) => std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into()))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        // It becomes the line of a header.
+        let is_line = !text.contains(|c: char| c.is_control());
+        if is_line { Ok(Some(text.to_owned())) } else { Err(failed("is more than one line".into())) }
+    }
+}
+
+type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+type Cell = Arc<OnceCell<Arc<Fetched>>>;
+
+/// Fetches, and keeps what it has fetched as long as it lives.
+pub struct Fetcher {
+    environment: Environment,
+    known: Mutex<BTreeMap<Remote, Cell>>,
+    /// Where all of it lies, and how many directories were made there.
+    scratch: Mutex<Option<(Scratch, u32)>>,
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fetcher")
+    }
+}
+
+impl Fetcher {
+    /// Returns one for a command with this environment: proxies, certificates and patience are those of pulls.
+    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { environment: Box::new(environment), known: Mutex::default(), scratch: Mutex::default() }
+    }
+
+    /// Returns what is elsewhere, once it is here.
+    pub(crate) async fn fetch(
+        &self,
+        remote: &Remote,
+        access: Access<'_>,
+        store: &Store,
+    ) -> Result<Arc<Fetched>, Failed> {
+        let cell = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.entry(remote.clone()).or_default().clone()
+        };
+        let fetch = || async {
+            match remote {
+                Remote::Http(url) => self.file(url, access, store).await.map(Arc::new),
+            }
+        };
+        cell.get_or_try_init(fetch).await.cloned()
+    }
+
+    /// Returns a new directory in the scratch.
+    fn directory(&self, store: &Store) -> Result<PathBuf, Failed> {
+        let mut held = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let (scratch, count) = match &mut *held {
+            Some(held) => held,
+            None => {
+                store.sweep().map_err(|e| of_store(&e))?;
+                held.insert((store.scratch().map_err(|e| of_store(&e))?, 0))
+            }
+        };
+        *count += 1;
+        Ok(scratch.layer(&format!("fetched-{count}")).map_err(|e| of_store(&e))?.join("fs"))
+    }
+}
+
+fn of_store(error: &Error) -> Failed {
+    let Diagnostic { message, help, .. } = Diagnostic::from_error(error);
+    Failed { message, help }
+}
