@@ -7,7 +7,7 @@ use crate::build::context::Context;
 use crate::build::copying::Source;
 use crate::build::dockerfile::{self, Copy};
 use crate::build::execute::Build;
-use crate::build::remote::{Access, Failed, Fetched, Remote};
+use crate::build::remote::{Failed, Fetched, Remote};
 use crate::build::run::Runner;
 use crate::build::stage::Stage;
 use crate::diag::Span;
@@ -23,11 +23,6 @@ pub(super) fn failed_at(span: Span) -> impl Fn(Failed) -> Failure {
 }
 
 impl<R: Runner> Build<'_, R> {
-    /// Returns with which rights this build fetches.
-    pub(super) fn access(&self) -> Access<'_> {
-        Access { secrets: &self.spec.secrets }
-    }
-
     /// Returns what is to be fetched for a source of `ADD`; `None` when it is a path of the context.
     pub(super) fn remote(&self, text: &str, span: Span) -> Result<Option<Remote>, Failure> {
         Remote::of_source(text).map_err(failed_at(span))
@@ -73,7 +68,7 @@ impl<R: Runner> Build<'_, R> {
                 Some((Digest::parse(&text).map_err(|_| wrong())?, checksum.span))
             }
         };
-        let fetched = self.fetcher.fetch(remote, self.access(), self.store).await.map_err(failed_at(span))?;
+        let fetched = self.fetcher.source(remote, self.spec.access(), self.store).await.map_err(failed_at(span))?;
         if let (Some((expected, span)), Some(file)) = (expected, &fetched.file)
             && file.digest != expected
         {

@@ -4,7 +4,7 @@
 //! one of its parents decides.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use rustix::io::Errno;
 use tokio::sync::OnceCell;
 
 use crate::image::mount::portable_xattrs;
+
+/// Largest list of a tree that was fetched, in bytes.
+const IGNORE_MAX: u64 = 16 << 20;
 
 /// One line of a `.dockerignore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +58,16 @@ impl Ignore {
     ///
     /// # Errors
     /// When one is there and cannot be read, or has a pattern that is none.
-    pub(crate) fn load(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
-        let mut own = dockerfile.as_os_str().to_owned();
-        own.push(".dockerignore");
-        for path in [Path::new(&own), &dir.join(".dockerignore")] {
-            match std::fs::read(path) {
+    pub(crate) fn load(dir: &Path, dockerfile: Option<&Path>) -> io::Result<Self> {
+        Self::first_of(own_list(dockerfile).into_iter().chain([dir.join(".dockerignore")]), |path| std::fs::read(path))
+    }
+
+    fn first_of(
+        lists: impl IntoIterator<Item = PathBuf>,
+        read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> io::Result<Self> {
+        for path in lists {
+            match read(&path) {
                 Ok(text) => {
                     return match mistake(&text) {
                         Some(what) => {
@@ -123,6 +131,13 @@ impl Ignore {
     pub(crate) fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|p| p.negated)
     }
+}
+
+/// Returns where a Dockerfile's own list is.
+fn own_list(dockerfile: Option<&Path>) -> Option<PathBuf> {
+    let mut own = dockerfile?.as_os_str().to_owned();
+    own.push(".dockerignore");
+    Some(own.into())
 }
 
 /// Cleans a path lexically, as Go's `filepath.Clean` does on one below `/`; no slash at its ends.
@@ -305,7 +320,7 @@ impl Found {
 
 impl Context {
     /// Opens a build context; `dockerfile` may have an ignore file of its own beside it, which wins.
-    pub(crate) fn open(dir: &Path, dockerfile: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, dockerfile: Option<&Path>) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
         let ignore = Ignore::load(dir, dockerfile)?;
@@ -324,6 +339,27 @@ impl Context {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
         Ok(Self { root, ignore: Ignore::default(), title, is_image: false, dir: None, commit_time: OnceCell::new() })
+    }
+
+    /// As [`Self::open`], of a directory whose files come from elsewhere: the lists are read as all of it, and `dockerfile` is
+    /// a path in it, unless it is absolute.
+    pub(crate) fn of_tree(dir: &Path, dockerfile: Option<&Path>, title: String) -> io::Result<Self> {
+        let mut context = Self::fetched(dir, title)?;
+        let lists = own_list(dockerfile).into_iter().chain([PathBuf::from(".dockerignore")]);
+        context.ignore = Ignore::first_of(lists, |path| match path.is_absolute() {
+            true => std::fs::read(path),
+            false => context.read_some(&clean(path.as_os_str().as_encoded_bytes()), IGNORE_MAX),
+        })?;
+        Ok(context)
+    }
+
+    /// Reads a whole file of at most so many bytes.
+    pub(crate) fn read_some(&self, path: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+        let (file, mut bytes) = (self.read(path)?, Vec::new());
+        if file.take(limit + 1).read_to_end(&mut bytes)? as u64 > limit {
+            return Err(io::Error::other(format!("it has more than {} MiB", limit >> 20)));
+        }
+        Ok(bytes)
     }
 
     /// Returns a context that is the files of an image or a stage, from the root of a mount of them.
@@ -526,7 +562,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().expect("writable");
         std::fs::write(dir.path().join(".dockerignore"), "[").expect("writable");
-        assert!(Ignore::load(dir.path(), Path::new("/nonexistent/Dockerfile")).is_err());
+        assert!(Ignore::load(dir.path(), Some(Path::new("/nonexistent/Dockerfile"))).is_err());
     }
 
     /// Compares with moby's own tests (`docs/conformance.md`). `HOIST_CORPUS_PATTERNMATCHER` is the directory of a source

@@ -18,13 +18,15 @@ use futures_util::future::try_join_all;
 use rustix::fs::{CWD, Mode, OFlags};
 use tokio::sync::OnceCell;
 
+use crate::build::adding::failed_at;
 use crate::build::configure::{Failure, fail};
 use crate::build::context::{Context, Ignore, clean};
 use crate::build::dockerfile::{self, Around, Dockerfile};
-use crate::build::remote::Fetcher;
+use crate::build::remote::{Failed, Fetcher};
 use crate::build::run::{Runner, Surroundings};
 use crate::build::stage::Stage;
 use crate::build::stages::{Origin, Stages};
+use crate::build::trees::{self, Here, Tree};
 use crate::diag::{Diagnostic, Quote, Report, Sources, Span, nearest};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
@@ -37,15 +39,19 @@ use crate::image::store::{Image, Scratch, Store};
 pub enum Recipe {
     /// In a file.
     File(PathBuf),
+    /// In the build context, at this path.
+    InContext(PathBuf),
     /// It is this text: `dockerfile_inline`.
     Text(String),
+    /// It is this text, which has come in.
+    Input(String),
 }
 
 /// A tree of files that has a name in `FROM` and `--from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A directory of the host.
-    Directory(PathBuf),
+    /// A directory of the host, or files that are elsewhere.
+    Files(Tree),
     /// An image, by its reference.
     Image(String),
 }
@@ -74,8 +80,8 @@ impl std::fmt::Debug for Secret {
 pub struct BuildSpec {
     /// What progress calls it.
     pub title: String,
-    /// Directory that `COPY` copies from.
-    pub context: PathBuf,
+    /// What `COPY` copies from.
+    pub context: Tree,
     /// The Dockerfile.
     pub dockerfile: Recipe,
     /// Names to give to the image.
@@ -105,10 +111,10 @@ pub struct BuildSpec {
 impl BuildSpec {
     /// Returns what is to be built of a context with a Dockerfile, and nothing else said.
     #[must_use]
-    pub fn new(title: impl Into<String>, context: PathBuf, dockerfile: Recipe) -> Self {
+    pub fn new(title: impl Into<String>, context: impl Into<Tree>, dockerfile: Recipe) -> Self {
         Self {
             title: title.into(),
-            context,
+            context: context.into(),
             dockerfile,
             tags: Vec::new(),
             labels: BTreeMap::new(),
@@ -123,41 +129,6 @@ impl BuildSpec {
             epoch: None,
         }
     }
-
-    /// Returns the path that messages name the Dockerfile by.
-    fn recipe_path(&self) -> PathBuf {
-        match &self.dockerfile {
-            Recipe::File(path) => path.clone(),
-            Recipe::Text(_) => PathBuf::from("dockerfile_inline"),
-        }
-    }
-
-    /// Reads and parses the Dockerfile.
-    fn parse(&self, sources: &mut Sources) -> Result<Dockerfile, Report> {
-        let path = self.recipe_path();
-        let text = match &self.dockerfile {
-            Recipe::Text(text) => text.clone(),
-            Recipe::File(path) => read_recipe(path)?,
-        };
-        let file = sources.add(&path, text.as_str());
-        dockerfile::parse(&text, file).map_err(|diagnostics| Report {
-            diagnostics,
-            sources: sources.clone(),
-            ..Report::default()
-        })
-    }
-}
-
-fn read_recipe(path: &std::path::Path) -> Result<String, Report> {
-    let bytes = std::fs::read(path).map_err(|e| {
-        let message = format!("cannot read the Dockerfile `{}`: {e}", path.display());
-        let help = "name another one with `build.dockerfile`, or with -f";
-        Report::from(Diagnostic::error(None, message).help(help))
-    })?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Report::message(format!("the Dockerfile `{}` is not UTF-8 text: see byte {at}", path.display()))
-    })
 }
 
 /// An image that was built.
@@ -171,19 +142,34 @@ pub struct Built {
 
 /// Returns the images that a build needs to have here, each with the place that says so; none when that cannot be told, which
 /// the build will say.
-#[must_use]
-pub fn images_needed(spec: &BuildSpec) -> Vec<(String, String)> {
+///
+/// # Errors
+/// When the Dockerfile is elsewhere and cannot be fetched.
+pub async fn images_needed(
+    spec: &BuildSpec,
+    store: &Store,
+    fetcher: &Fetcher,
+    events: &dyn Sink,
+) -> Result<Vec<(String, String)>, Report> {
     let mut sources = Sources::default();
-    let Ok(file) = spec.parse(&mut sources) else { return Vec::new() };
+    let here = Here { store, fetcher, events };
+    if matches!((&spec.dockerfile, &spec.context), (Recipe::InContext(_), Tree::Archive(_) | Tree::Remote(_))) {
+        spec.fetch(&spec.context, here).await.map_err(trees::report)?;
+    }
+    let Ok(file) = spec.parse(&mut sources, here).await else { return Ok(Vec::new()) };
+    Ok(images_of(spec, &file, &sources))
+}
+
+fn images_of(spec: &BuildSpec, file: &Dockerfile, sources: &Sources) -> Vec<(String, String)> {
     let names = spec.contexts.keys().map(String::as_str).collect();
-    let Ok(stages) = Stages::of(&file, &spec.args, names, spec.target.as_deref()) else { return Vec::new() };
+    let Ok(stages) = Stages::of(file, &spec.args, names, spec.target.as_deref()) else { return Vec::new() };
     let mut found: Vec<(String, String)> = Vec::new();
     for (origin, span) in stages.needed.iter().filter_map(|number| stages.needs(*number).ok()).flatten() {
         let image = match origin {
             Origin::Image(name) => name,
             Origin::Context(name) => match spec.contexts.get(&name) {
                 Some(NamedContext::Image(image)) => image.clone(),
-                Some(NamedContext::Directory(_)) | None => continue,
+                Some(NamedContext::Files(_)) | None => continue,
             },
             Origin::Scratch | Origin::Stage(_) => continue,
         };
@@ -198,7 +184,7 @@ pub fn images_needed(spec: &BuildSpec) -> Vec<(String, String)> {
 #[must_use]
 pub fn check(spec: &BuildSpec) -> Report {
     let mut sources = Sources::default();
-    let file = match spec.parse(&mut sources) {
+    let file = match spec.parse_here(&mut sources) {
         Ok(file) => file,
         Err(report) => return report,
     };
@@ -212,7 +198,12 @@ pub fn check(spec: &BuildSpec) -> Report {
 
 /// Returns what the checks find. A `.dockerignore` that cannot be read is told by who reads the context.
 fn findings(spec: &BuildSpec, file: &Dockerfile) -> Vec<Diagnostic> {
-    let ignore = Ignore::load(&spec.context, &spec.recipe_path()).unwrap_or_default();
+    let ignore = match (spec.context.directory(), &spec.dockerfile) {
+        (Some(dir), Recipe::File(path)) => Ignore::load(dir, Some(path)),
+        (Some(dir), _) => Ignore::load(dir, None),
+        (None, _) => Ok(Ignore::default()), // it is not here to be read
+    };
+    let ignore = ignore.unwrap_or_default();
     let hides = |path: &str| ignore.hides(&clean(path.as_bytes()));
     dockerfile::check_with(file, &Around { env_of: &|_| None, hides: &hides })
 }
@@ -229,7 +220,7 @@ pub async fn build<R: Runner>(
     events: &dyn Sink,
 ) -> Result<Built, Report> {
     let mut sources = Sources::default();
-    let file = spec.parse(&mut sources)?;
+    let file = spec.parse(&mut sources, Here { store, fetcher, events }).await?;
     let report = |diagnostics, sources| Report { diagnostics, sources, ..Report::default() };
     let names = spec.contexts.keys().map(String::as_str).collect();
     let stages = match Stages::of(&file, &spec.args, names, spec.target.as_deref()) {
@@ -387,7 +378,7 @@ impl<R: Runner> Build<'_, R> {
             Origin::Image(name) => Stage::of_image(self.found(name, from.span)?),
             Origin::Context(name) => match self.spec.contexts.get(name) {
                 Some(NamedContext::Image(image)) => Stage::of_image(self.found(image, from.span)?),
-                Some(NamedContext::Directory(_)) | None => {
+                Some(NamedContext::Files(_)) | None => {
                     let message = format!("`{name}` is a directory: a stage is built upon an image");
                     let help = format!("copy from it, with `COPY --from={name}`");
                     return Err(Box::new(fail(from.span, message).help(help)));
@@ -417,13 +408,17 @@ impl<R: Runner> Build<'_, R> {
         }
     }
 
+    fn here(&self) -> Here<'_> {
+        Here { store: self.store, fetcher: self.fetcher, events: self.events }
+    }
+
     /// Returns the build context, which is opened when it is needed first.
     pub(super) async fn context(&self) -> Result<Arc<Context>, Failure> {
         let open = || async {
-            let path = &self.spec.context;
-            Context::open(path, &self.spec.recipe_path()).map(Arc::new).map_err(|e| {
-                Box::new(Diagnostic::error(None, format!("cannot read the build context `{}`: {e}", path.display())))
-            })
+            let opened = self.spec.open_context(self.here()).await;
+            opened
+                .map(Arc::new)
+                .map_err(|Failed { message, help }| Box::new(Diagnostic { help, ..Diagnostic::error(None, message) }))
         };
         self.context.get_or_try_init(open).await.cloned()
     }
@@ -440,10 +435,17 @@ impl<R: Runner> Build<'_, R> {
             Origin::Image(name) => self.files_of_image(name, span),
             Origin::Context(name) => match self.spec.contexts.get(name) {
                 Some(NamedContext::Image(image)) => self.files_of_image(image, span),
-                Some(NamedContext::Directory(path)) => {
-                    let failed = |e| fail(span, format!("cannot read context `{name}`, `{}`: {e}", path.display()));
-                    let mut root = Context::open(path, &path.join("Dockerfile")).map_err(failed)?;
-                    root.title = format!("context `{name}`");
+                Some(NamedContext::Files(tree)) => {
+                    let failed = |e| fail(span, format!("cannot read context `{name}`, `{tree}`: {e}"));
+                    let title = format!("context `{name}`");
+                    let mut root = match tree.directory() {
+                        Some(path) => Context::open(path, Some(&path.join("Dockerfile"))).map_err(failed)?,
+                        None => {
+                            let fetched = self.spec.fetch(tree, self.here()).await.map_err(failed_at(span))?;
+                            Context::of_tree(&fetched.dir, None, title.clone()).map_err(failed)?
+                        }
+                    };
+                    root.title = title;
                     Ok(Files { root: Arc::new(root), layers: None })
                 }
                 None => Err(fail(span, format!("there is no context `{name}`"))),

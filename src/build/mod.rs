@@ -23,6 +23,7 @@ pub mod run;
 mod running;
 mod stage;
 mod stages;
+pub mod trees;
 
 #[cfg(test)]
 mod tests;

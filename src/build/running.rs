@@ -425,7 +425,8 @@ impl<R: Runner> Build<'_, R> {
         let dir = self.scratch.layer(&self.name()).map_err(of_store(span))?.join("fs");
         let write =
             |out: &mut _| pieces.write(out, None).map_err(|source| Error::Layer { path: String::new(), source });
-        unpack_written("RUN", &self.spec.context, &dir, write).map_err(of_store(span))?;
+        unpack_written("RUN", std::path::Path::new(&self.spec.context.to_string()), &dir, write)
+            .map_err(of_store(span))?;
         let files = dir.join("mounted");
         match files.is_dir() {
             true => Ok(files),

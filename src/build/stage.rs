@@ -1,7 +1,7 @@
 //! One stage of a build: its instructions from first to last, and what each of them adds.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -270,7 +270,7 @@ impl<R: Runner> Build<'_, R> {
             let latest = self.commit_time(pieces, span).await?;
             let write =
                 |out: &mut _| pieces.write(out, latest).map_err(|source| Error::Layer { path: String::new(), source });
-            let written = unpack_written("COPY", &self.spec.context, &dir.join("fs"), write);
+            let written = unpack_written("COPY", Path::new(&self.spec.context.to_string()), &dir.join("fs"), write);
             let (again, unpacked, diff_id) = written.map_err(of_store(span))?;
             if again != content {
                 return Err(fail(span, "what is copied changed while it was read"));

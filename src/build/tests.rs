@@ -25,6 +25,7 @@ use crate::image::tests::{Fixture, fixture};
 pub(super) struct Setup {
     pub(super) fixture: Fixture,
     pub(super) spec: BuildSpec,
+    pub(super) context: PathBuf,
     pub(super) file: PathBuf,
     fetcher: Fetcher,
 }
@@ -67,16 +68,20 @@ pub(super) fn setup(dockerfile: &str, files: &[(&str, &str)]) -> Setup {
     }
     let file = context.join("Dockerfile");
     fs::write(&file, dockerfile).expect("writable");
-    let mut spec = BuildSpec::new("web", context, Recipe::File(file.clone()));
+    let mut spec = BuildSpec::new("web", context.clone(), Recipe::File(file.clone()));
     spec.tags.push(Reference::parse("shop-web").expect("valid"));
     spec.labels.insert("l".to_owned(), "1".to_owned());
-    Setup { fixture, spec, file, fetcher: Fetcher::new(|_| None) }
+    Setup { fixture, spec, context, file, fetcher: Fetcher::new(|_| None) }
 }
 
 impl Setup {
     fn try_build(&self) -> Result<Built, Report> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(build(&self.spec, &self.fixture.store, &Nobody, &self.fetcher, &Silent))
+    }
+
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
     }
 
     /// What follows is another command, with this environment.
@@ -92,7 +97,7 @@ impl Setup {
 
     pub(super) fn error(&self) -> String {
         let report = self.try_build().expect_err("must be refused");
-        report.render(false).replace(&*self.spec.context.to_string_lossy(), "/context")
+        report.render(false).replace(&*self.context.to_string_lossy(), "/context")
     }
 }
 
@@ -125,7 +130,7 @@ fn a_build_copies_and_configures() {
          CMD x $APP\n",
         &[("index.html", "html"), ("style.css", "css"), ("dir/a", "A"), ("dir/sub/b", "B"), ("run.sh", "#!")],
     );
-    fs::set_permissions(setup.spec.context.join("run.sh"), fs::Permissions::from_mode(0o750)).expect("writable");
+    fs::set_permissions(setup.context.join("run.sh"), fs::Permissions::from_mode(0o750)).expect("writable");
     let image = setup.build();
     assert_eq!(content(&image, "srv/app/sub/index.html").as_deref(), Some("html"));
     assert_eq!(content(&image, "srv/a").as_deref(), Some("A"), "through the image's link");
@@ -134,7 +139,7 @@ fn a_build_copies_and_configures() {
     let stat = |path: &str| view.lookup(path.as_bytes()).expect("readable").expect(path).stat;
     let html = stat("srv/app/sub/index.html");
     assert_eq!((html.st_uid, html.st_gid), (1001, 33));
-    assert_eq!(html.st_mtime, fs::metadata(setup.spec.context.join("index.html")).expect("there").mtime());
+    assert_eq!(html.st_mtime, fs::metadata(setup.context.join("index.html")).expect("there").mtime());
     assert_eq!(stat("srv").st_mode & 0o7777, 0o1777, "a directory of the image keeps its mode");
     assert_eq!(stat("srv/a").st_mode & 0o7777, 0o755);
     let run = stat("usr/bin/run");
@@ -173,11 +178,11 @@ fn the_same_input_gives_the_same_image() {
     assert_eq!(first.config.config.cmd, None, "the base's command is for the base's entrypoint");
     assert_eq!(setup.build(), first);
     assert_eq!(content(&first, &format!("app/{long}")).as_deref(), Some("2"));
-    let context = File::open(&setup.spec.context).expect("there");
+    let context = File::open(&setup.context).expect("there");
     let changed = context.metadata().and_then(|m| m.modified()).expect("known");
-    fs::write(setup.spec.context.join("new"), b"3").expect("writable");
+    fs::write(setup.context.join("new"), b"3").expect("writable");
     assert_ne!(setup.build().id, first.id);
-    fs::remove_file(setup.spec.context.join("new")).expect("there");
+    fs::remove_file(setup.context.join("new")).expect("there");
     context.set_modified(changed).expect("ours"); // the folder's own time is part of the image
     assert_eq!(setup.build().id, first.id);
 }
@@ -199,7 +204,7 @@ fn scratch_is_an_empty_base_and_wildcards_and_ignores_count() {
             (".dockerignore", "b.txt\nall/no\n!all/no/keep\n"),
         ],
     );
-    symlink("../../etc/passwd", setup.spec.context.join("all/link")).expect("writable");
+    symlink("../../etc/passwd", setup.context.join("all/link")).expect("writable");
     let image = setup.build();
     assert_eq!(content(&image, "t/a.txt").as_deref(), Some("a"));
     for gone in ["t/b.txt", "t/c.md", "no/y"] {
@@ -225,7 +230,7 @@ fn what_cannot_be_built_is_shown_with_its_line() {
       |
       = help: did you mean `index.html`?
     ");
-    symlink("/etc", s.spec.context.join("out")).expect("writable");
+    symlink("/etc", s.context.join("out")).expect("writable");
     for (line, expected) in [
         ("COPY secret /", "hidden by line 1 of `.dockerignore`"),
         ("COPY out/passwd /", "leads out of the build context"),
@@ -283,7 +288,7 @@ fn stages_are_built_upon_each_other_and_copied_from() {
          COPY --link site/a /www/a\n",
         &[("site/a", "A"), ("site/sub/b", "B"), ("site/c.md", "C"), ("other/x", "X")],
     );
-    setup.spec.contexts.insert("more".into(), NamedContext::Directory(setup.spec.context.join("other")));
+    setup.spec.contexts.insert("more".into(), NamedContext::Files(setup.context.join("other").into()));
     let image = setup.build();
     for (path, expected) in [
         ("srv/site/a", Some("A")),
@@ -346,7 +351,7 @@ fn names_of_one_file_stay_so() {
         "FROM test:1 AS all\nCOPY --exclude=x . /a/\nFROM scratch\nCOPY --from=all --chown=1:2 --chmod=700 /a /b/\n",
         &[("one", "1"), ("d/e", "2"), ("z", "3")],
     );
-    let path = |name: &str| s.spec.context.join(name);
+    let path = |name: &str| s.context.join(name);
     for name in ["d/two", "three", "x"] {
         fs::hard_link(path("one"), path(name)).expect("writable");
     }
@@ -418,19 +423,19 @@ fn what_was_only_touched_changes_nothing() {
     let setup = setup("FROM test:1\nCOPY a /a\nCOPY b /b\n", &[("a", "1"), ("b", "2")]);
     let first = setup.build();
     let touch = |path: &str, seconds: u64| {
-        let file = File::options().append(true).open(setup.spec.context.join(path)).expect("there");
+        let file = File::options().append(true).open(setup.context.join(path)).expect("there");
         let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         file.set_modified(time).expect("ours");
     };
     touch("a", 2_000_000_000);
     assert_eq!(setup.build(), first);
     // Equal size and time, another content: what is read counts.
-    fs::write(setup.spec.context.join("a"), "x").expect("writable");
+    fs::write(setup.context.join("a"), "x").expect("writable");
     touch("a", 2_000_000_000);
     let second = setup.build();
     assert_ne!(second.id, first.id);
     assert_eq!(ids(&second)[ids(&second).len() - 1], ids(&first)[ids(&first).len() - 1], "b is as it was");
-    fs::set_permissions(setup.spec.context.join("b"), fs::Permissions::from_mode(0o600)).expect("ours");
+    fs::set_permissions(setup.context.join("b"), fs::Permissions::from_mode(0o600)).expect("ours");
     assert_ne!(setup.build().id, second.id, "a mode is more than a time");
 }
 
@@ -442,7 +447,7 @@ fn an_epoch_makes_the_same_image_of_the_same_files() {
     let build = |second: u64| {
         let mut setup = setup("FROM scratch\nCOPY . /app/\nCMD [\"x\"]\n", &[("d/a", "1")]);
         setup.spec.epoch = Some(1_000_000);
-        let file = File::options().append(true).open(setup.spec.context.join("d/a")).expect("there");
+        let file = File::options().append(true).open(setup.context.join("d/a")).expect("there");
         let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
         file.set_modified(time).expect("ours");
         setup.build()
@@ -462,7 +467,7 @@ fn two_clones_of_a_commit_give_one_image() {
     }
     let build = |age: u64, edit: bool| {
         let setup = setup("FROM scratch\nCOPY . /app/\nCOPY <<EOF /made\ntext\nEOF\nCMD [\"x\"]\n", &[("d/a", "1")]);
-        let dir = &setup.spec.context;
+        let dir = &setup.context;
         for arguments in [&["init", "-q"][..], &["add", "."], &["commit", "-qm", "one"]] {
             let mut git = Command::new("git");
             git.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(dir);
@@ -496,25 +501,25 @@ fn add_unpacks_archives_of_the_context() {
         &[("plain.txt", "P"), ("zeros", "")],
     );
     let tar = TarBuilder::default().dir("sub/").file("sub/f", b"F").end();
-    fs::write(setup.spec.context.join("a.tar"), tar).expect("writable");
+    fs::write(setup.context.join("a.tar"), tar).expect("writable");
     let image = setup.build();
     assert_eq!(content(&image, "data/sub/f").as_deref(), Some("F"));
     assert_eq!(content(&image, "data/plain.txt").as_deref(), Some("P"));
     // What is in an archive takes the place of what was there, whatever it was; a wildcard may name several.
     let other = TarBuilder::default().dir("etc/").dir("etc/passwd/").file("srv", b"no directory").end();
-    fs::write(setup.spec.context.join("b.tar"), other).expect("writable");
+    fs::write(setup.context.join("b.tar"), other).expect("writable");
     fs::write(&setup.file, "FROM test:1\nADD [ab].tar /\n").expect("writable");
     let image_of_both = setup.build();
     assert_eq!(content(&image_of_both, "sub/f").as_deref(), Some("F"));
     assert_eq!(content(&image_of_both, "srv").as_deref(), Some("no directory"));
     let replaced = image_of_both.view().expect("opens").lookup(b"etc/passwd").expect("readable").expect("there");
     assert_eq!(replaced.file_type(), rustix::fs::FileType::Directory);
-    fs::write(setup.spec.context.join("a.tar"), b"\x04\x22\x4d\x18").expect("writable");
+    fs::write(setup.context.join("a.tar"), b"\x04\x22\x4d\x18").expect("writable");
     assert!(setup.error().contains("it is compressed with lz4"), "{}", setup.error());
     for pack in [bzip2, xz] {
         let tar = TarBuilder::default().dir("sub/").file("sub/f", b"packed").end();
-        fs::write(setup.spec.context.join("a.tar"), pack(&tar)).expect("writable");
-        fs::write(setup.spec.context.join("plain.txt"), pack(b"no archive")).expect("writable");
+        fs::write(setup.context.join("a.tar"), pack(&tar)).expect("writable");
+        fs::write(setup.context.join("plain.txt"), pack(b"no archive")).expect("writable");
         fs::write(&setup.file, "FROM test:1\nADD a.tar plain.txt /data/\n").expect("writable");
         let image = setup.build();
         assert_eq!(content(&image, "data/sub/f").as_deref(), Some("packed"));
@@ -583,7 +588,7 @@ fn directories_are_as_they_are_in_the_source_or_as_new() {
     );
     for path in ["tree/etc", "tree/new", "shown/deep"] {
         let mode = fs::Permissions::from_mode(0o775);
-        fs::set_permissions(setup.spec.context.join(path), mode).expect("ours");
+        fs::set_permissions(setup.context.join(path), mode).expect("ours");
     }
     let image = setup.build();
     let view = image.view().expect("opens");
@@ -598,7 +603,7 @@ fn directories_are_as_they_are_in_the_source_or_as_new() {
     ] {
         assert_eq!(mode(path), expected, "{path}");
     }
-    fs::write(setup.spec.context.join(".dockerignore"), "**\n!tree/x\n").expect("writable");
+    fs::write(setup.context.join(".dockerignore"), "**\n!tree/x\n").expect("writable");
     fs::write(&setup.file, "FROM test:1\nCOPY tree /t\n").expect("writable");
     assert!(setup.error().contains("hidden by line 1"), "{}", setup.error());
 }

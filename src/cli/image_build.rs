@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hoist::build::execute::{BuildSpec, NamedContext, Recipe, Secret, check};
 use hoist::build::run::JobNetwork;
+use hoist::build::trees::{Incoming, Tree};
 use hoist::compose::short_host;
 use hoist::diag::{Diagnostic, Report};
 use hoist::engine::backend::Backend;
@@ -27,8 +28,8 @@ pub(crate) struct Args {
     /// Give a build argument a value
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Give a directory or an image a name for FROM and --from
-    #[arg(long, value_name = "NAME=PATH|docker-image://IMAGE")]
+    /// Give a directory, a URL or an image a name for FROM and --from
+    #[arg(long, value_name = "NAME=PATH|URL|docker-image://IMAGE")]
     build_context: Vec<String>,
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     /// A shell in what a failed step has left
     #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     debug_shell: Option<String>,
-    /// The Dockerfile; else PATH/Dockerfile
+    /// The Dockerfile, or - for standard input; else PATH/Dockerfile
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Write the image's id to a file
@@ -87,8 +88,8 @@ pub(crate) struct Args {
     /// The stage to build; else the last
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// The build context, a directory
-    #[arg(value_name = "PATH")]
+    /// The build context: a directory, a URL, or - for an archive or a Dockerfile on standard input
+    #[arg(value_name = "PATH|URL|-")]
     path: PathBuf,
 }
 
@@ -98,26 +99,13 @@ impl Args {
     /// # Errors
     /// When an option cannot be understood.
     fn spec(&self) -> Result<BuildSpec, Report> {
-        if self.path == Path::new("-") {
-            let help = "unpack it into a directory and name that";
-            let message = "a build context on stdin is not supported yet";
-            return Err(Diagnostic::error(None, message).help(help).into());
-        }
         let whole = |path: &Path| {
             std::path::absolute(path)
                 .map_err(|e| Report::message(format!("cannot tell where `{}` is: {e}", path.display())))
         };
-        let context = whole(&self.path)?;
-        if !context.is_dir() {
-            let message = format!("the build context `{}` is not a directory", self.path.display());
-            return Err(Diagnostic::error(None, message).help("name the directory that COPY copies from").into());
-        }
-        let file = match &self.file {
-            Some(file) => whole(file)?,
-            None => context.join("Dockerfile"),
-        };
+        let (context, recipe) = self.context(&whole)?;
         let title = self.tag.first().cloned().unwrap_or_else(|| "image".to_owned());
-        let mut spec = BuildSpec::new(title, context, Recipe::File(file));
+        let mut spec = BuildSpec::new(title, context, recipe);
         for tag in &self.tag {
             spec.tags.push(Reference::parse(tag).map_err(image::Error::from)?);
         }
@@ -127,11 +115,10 @@ impl Args {
         for (name, place) in pairs("--build-context", &self.build_context)? {
             let context = match place.strip_prefix("docker-image://") {
                 Some(image) => NamedContext::Image(image.to_owned()),
-                None if place.contains("://") => {
-                    let message = format!("`{place}` is neither a directory nor `docker-image://IMAGE`");
-                    return Err(Report::message(message));
-                }
-                None => NamedContext::Directory(whole(Path::new(&place))?),
+                None => NamedContext::Files(match Tree::elsewhere(&place)? {
+                    Some(tree) if !Path::new(&place).is_dir() => tree,
+                    _ => Tree::Directory(whole(Path::new(&place))?),
+                }),
             };
             spec.contexts.insert(name, context);
         }
@@ -158,6 +145,55 @@ impl Args {
         spec.around.shm_size = self.shm_size.as_deref().map(bytes).transpose()?;
         spec.around.memory = self.memory.as_deref().map(bytes).transpose()?;
         Ok(spec)
+    }
+}
+
+impl Args {
+    /// Returns the build context and where its Dockerfile is. What comes in on standard input is waited for.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn context(&self, whole: &dyn Fn(&Path) -> Result<PathBuf, Report>) -> Result<(Tree, Recipe), Report> {
+        let is_input = |path: &Path| path == Path::new("-");
+        let incoming = self.file.as_deref().is_some_and(is_input);
+        // Where a tree from elsewhere has its Dockerfile, unless that is on this host.
+        let within = || match &self.file {
+            Some(_) if incoming => Incoming::text(std::io::stdin()).map(Recipe::Input),
+            Some(file) if file.is_absolute() => Ok(Recipe::File(file.clone())),
+            Some(file) => Ok(Recipe::InContext(file.clone())),
+            None => Ok(Recipe::InContext("Dockerfile".into())),
+        };
+        if is_input(&self.path) {
+            if incoming {
+                let message = "the build context and the Dockerfile cannot both come in on standard input";
+                return Err(Diagnostic::error(None, message).help("put the Dockerfile into the archive").into());
+            }
+            return match Incoming::read(std::io::stdin())? {
+                Incoming::Archive(input) => Ok((Tree::Archive(input), within()?)),
+                Incoming::Text(_) if self.file.is_some() => {
+                    let message = "what comes in on standard input is no archive, so it has no file to name with -f";
+                    Err(Diagnostic::error(None, message).help("leave -f out to build from it as a Dockerfile").into())
+                }
+                Incoming::Text(text) => Ok((Tree::Empty, Recipe::Input(text))),
+            };
+        }
+        if let Some(text) = self.path.to_str().filter(|_| !self.path.is_dir())
+            && let Some(tree) = Tree::elsewhere(text)?
+        {
+            return Ok((tree, within()?));
+        }
+        let context = whole(&self.path)?;
+        if !context.is_dir() {
+            let message = format!("the build context `{}` is not a directory", self.path.display());
+            let help = "name the directory that COPY copies from, a URL, or - for standard input";
+            return Err(Diagnostic::error(None, message).help(help).into());
+        }
+        let recipe = match &self.file {
+            Some(_) if incoming => Recipe::Input(Incoming::text(std::io::stdin())?),
+            Some(file) => Recipe::File(whole(file)?),
+            None => Recipe::File(context.join("Dockerfile")),
+        };
+        Ok((Tree::Directory(context), recipe))
     }
 }
 

@@ -501,9 +501,11 @@ pub struct ExtraHost {
 /// `build`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Build {
-    /// Absolute directory.
+    /// Absolute directory; empty when the context is elsewhere.
     pub context: PathBuf,
-    /// Absolute path of the Dockerfile.
+    /// The context's URL, when it is elsewhere.
+    pub remote: Option<String>,
+    /// Absolute path of the Dockerfile; it may be one in the context when that is elsewhere.
     pub dockerfile: PathBuf,
     /// `dockerfile_inline`: the Dockerfile itself.
     pub inline: Option<String>,
@@ -548,6 +550,8 @@ pub struct Build {
 pub enum BuildContext {
     /// An absolute directory.
     Directory(PathBuf),
+    /// Files that are elsewhere, by their URL.
+    Remote(String),
     /// An image, by its reference.
     Image(String),
     /// The image of another service.

@@ -908,7 +908,7 @@ fn what_is_valid_and_cannot_be_brought_up_is_printed_by_config_and_refused_by_up
         ("provider: {type: p}", "`provider` of service `web` is not supported yet"),
         ("build: {network: other}", "`other` cannot be the network of the build of service `web`"),
         ("build: {additional_contexts: ['a=oci-layout://x']}", "is neither a directory, an image nor a service"),
-        ("build: https://example.com/x.git", "a build context that is not a local directory"),
+        ("build: service:db", "the build context of service `web` is neither a directory nor a URL"),
         ("restart: alwyas", "`alwyas` is no restart policy"),
         ("deploy: {restart_policy: {condition: allways}}", "`allways` is no `condition` of a restart policy"),
         ("dns: [one.example]", "`one.example` in `dns` of service `web` is not an IP address"),

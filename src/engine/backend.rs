@@ -157,8 +157,26 @@ pub trait Backend: Host {
     fn give_back(&self, container: &ContainerRef) -> impl Future<Output = Result<bool, Report>>;
 
     /// Returns the images that the build of a service needs and that are not built themselves, each with the place that says
-    /// so.
-    fn base_images(&self, project: &Project, service: &Service) -> Vec<(String, String)>;
+    /// so. A build context that has the Dockerfile and is elsewhere is fetched.
+    ///
+    /// # Errors
+    /// When that cannot be fetched.
+    fn base_images(
+        &self,
+        project: &Project,
+        service: &Service,
+        events: &dyn Sink,
+    ) -> impl Future<Output = Result<Vec<(String, String)>, Report>>;
+
+    /// As [`Backend::base_images`], of a build that is no service's.
+    ///
+    /// # Errors
+    /// When what has the Dockerfile cannot be fetched.
+    fn bases_of(
+        &self,
+        spec: &BuildSpec,
+        events: &dyn Sink,
+    ) -> impl Future<Output = Result<Vec<(String, String)>, Report>>;
 
     /// Returns the time, in seconds since the epoch.
     fn now(&self) -> i64;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use super::graph::Graph;
 use crate::build::execute::{self, BuildSpec, NamedContext, Recipe, Secret};
 use crate::build::run::JobNetwork;
+use crate::build::trees::Tree;
 use crate::compose::model::{BuildContext, BuildNetwork, Content, Project, Service};
-use crate::diag::{Diagnostic, Report};
+use crate::diag::{Diagnostic, Report, Span};
 use crate::image::reference::Reference;
 use crate::name::{ProjectName, ServiceName};
 
@@ -23,11 +24,16 @@ pub(super) fn reference(project: &ProjectName, service: &Service) -> String {
 /// When a name of the image is none.
 pub(super) fn spec(project: &Project, service: &Service) -> Result<Option<BuildSpec>, Report> {
     let Some(build) = &service.build else { return Ok(None) };
+    let context = match &build.remote {
+        Some(url) => tree(url, build.span)?,
+        None => Tree::Directory(build.context.clone()),
+    };
     let recipe = match &build.inline {
         Some(text) => Recipe::Text(text.clone()),
+        None if build.remote.is_some() && build.dockerfile.is_relative() => Recipe::InContext(build.dockerfile.clone()),
         None => Recipe::File(build.dockerfile.clone()),
     };
-    let mut spec = BuildSpec::new(service.name.as_str(), build.context.clone(), recipe);
+    let mut spec = BuildSpec::new(service.name.as_str(), context, recipe);
     spec.tags.push(Reference::parse(&reference(&project.name, service))?);
     for tag in &build.tags {
         spec.tags.push(Reference::parse(tag)?);
@@ -39,18 +45,18 @@ pub(super) fn spec(project: &Project, service: &Service) -> Result<Option<BuildS
     spec.target.clone_from(&build.target);
     spec.no_cache = build.no_cache;
     spec.no_cache_filter.clone_from(&build.no_cache_filter);
-    let contexts = build.contexts.iter().map(|(name, context)| {
+    for (name, context) in &build.contexts {
         let context = match context {
-            BuildContext::Directory(path) => NamedContext::Directory(path.clone()),
+            BuildContext::Directory(path) => NamedContext::Files(Tree::Directory(path.clone())),
+            BuildContext::Remote(url) => NamedContext::Files(tree(url, build.span)?),
             BuildContext::Image(image) => NamedContext::Image(image.clone()),
             BuildContext::Service(other) => {
                 let image = project.services.get(other).map(|service| reference(&project.name, service));
                 NamedContext::Image(image.unwrap_or_else(|| format!("{}-{other}", project.name)))
             }
         };
-        (name.clone(), context)
-    });
-    spec.contexts = contexts.collect();
+        spec.contexts.insert(name.clone(), context);
+    }
     spec.secrets = build
         .secrets
         .iter()
@@ -77,6 +83,17 @@ pub(super) fn spec(project: &Project, service: &Service) -> Result<Option<BuildS
     spec.around.memory = build.memory;
     spec.around.privileged = build.privileged;
     Ok(Some(spec))
+}
+
+/// Returns the tree that a URL of a compose file names.
+fn tree(url: &str, span: Span) -> Result<Tree, Report> {
+    let found = Tree::elsewhere(url).map_err(|mut report| {
+        for diagnostic in &mut report.diagnostics {
+            diagnostic.span = Some(span);
+        }
+        report
+    })?;
+    found.ok_or_else(|| Diagnostic::error(Some(span), format!("`{url}` is no URL that can be fetched")).into())
 }
 
 /// Returns the latest time that may be in an image: what the build is given, else the environment's `SOURCE_DATE_EPOCH`.
@@ -116,7 +133,7 @@ pub(super) fn is_of_service(project: &Project, service: &Service, image: &str) -
 fn of_service<'a>(project: &'a Project, context: &BuildContext) -> Option<&'a Service> {
     match context {
         BuildContext::Service(name) => project.services.get(name).or_else(|| project.disabled.get(name)),
-        BuildContext::Directory(_) | BuildContext::Image(_) => None,
+        BuildContext::Directory(_) | BuildContext::Remote(_) | BuildContext::Image(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::backend::{Backend, Building, Fetch, Fetched, Give, Presence};
 use super::builds;
 use super::console::Front;
 use super::up::hooks_with_images;
-use crate::build::execute::{BuildSpec, images_needed};
+use crate::build::execute::BuildSpec;
 use crate::compose::model::{Project, PullPolicy, Service};
 use crate::diag::{Diagnostic, Report, Span};
 use crate::engine::graph::Graph;
@@ -102,23 +102,23 @@ impl<B: Backend> Engine<B> {
             }
         }
         let surely = services.iter().filter(|service| built_anyway(service));
-        self.add_bases(project, surely.copied(), building, pulling, &mut wanted)?;
+        self.add_bases(project, surely.copied(), (building, pulling), &mut wanted, events).await?;
         self.fetch(&wanted, events).await?;
         // What could be neither found nor fetched is built.
         let mut bases = Vec::new();
         let others = services.iter().filter(|service| !built_anyway(service));
-        self.add_bases(project, others.copied(), building, pulling, &mut bases)?;
+        self.add_bases(project, others.copied(), (building, pulling), &mut bases, events).await?;
         self.fetch(&bases, events).await.map(drop)
     }
 
     /// Adds the base images that builds need and that are not here.
-    fn add_bases<'s>(
+    async fn add_bases<'s>(
         &self,
         project: &Project,
         services: impl Iterator<Item = &'s Service>,
-        building: Building,
-        pulling: Option<PullPolicy>,
+        (building, pulling): (Building, Option<PullPolicy>),
         wanted: &mut Vec<Fetch>,
+        events: &dyn Sink,
     ) -> Result<(), Report> {
         if building == Building::Never || pulling == Some(PullPolicy::Never) {
             return Ok(());
@@ -133,7 +133,7 @@ impl<B: Backend> Engine<B> {
             if !(is_new || always) {
                 continue;
             }
-            for (reference, line) in self.backend.base_images(project, service) {
+            for (reference, line) in self.backend.base_images(project, service, events).await? {
                 if build.pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
                     want(wanted, base(Some(build.span), reference, line));
                 }
@@ -175,7 +175,7 @@ impl<B: Backend> Engine<B> {
         let built = builds::in_order(request.project, &built)?;
         let mut bases = Vec::new();
         for (service, build) in built.iter().filter_map(|service| Some((service, service.build.as_ref()?))) {
-            for (reference, line) in self.backend.base_images(request.project, service) {
+            for (reference, line) in self.backend.base_images(request.project, service, events).await? {
                 let absent = || Ok::<_, Report>(matches!(self.backend.presence(&reference, None)?, Presence::Absent));
                 if request.pull || build.pull || absent()? {
                     want(&mut bases, base(Some(build.span), reference, line));
@@ -200,7 +200,7 @@ impl<B: Backend> Engine<B> {
     /// Base images that could not be had; what is wrong with the Dockerfile; what fails.
     pub async fn build_image(&self, spec: &BuildSpec, pull: bool, events: &dyn Sink) -> Result<Image, Report> {
         let mut bases = Vec::new();
-        for (reference, line) in images_needed(spec) {
+        for (reference, line) in self.backend.bases_of(spec, events).await? {
             if pull || matches!(self.backend.presence(&reference, None)?, Presence::Absent) {
                 want(&mut bases, base(None, reference, line));
             }

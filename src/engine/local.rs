@@ -311,15 +311,21 @@ impl Backend for Local {
         }
     }
 
-    fn base_images(&self, project: &Project, service: &Service) -> Vec<(String, String)> {
-        match builds::spec(project, service) {
-            Ok(Some(spec)) => {
-                let mut needed = build::images_needed(&spec);
-                needed.retain(|(image, _)| !builds::is_of_service(project, service, image));
-                needed
-            }
-            Ok(None) | Err(_) => Vec::new(), // the build will say what is wrong
-        }
+    async fn base_images(
+        &self,
+        project: &Project,
+        service: &Service,
+        events: &dyn Sink,
+    ) -> Result<Vec<(String, String)>, Report> {
+        // What is wrong with it the build will say.
+        let Ok(Some(spec)) = builds::spec(project, service) else { return Ok(Vec::new()) };
+        let mut needed = self.bases_of(&spec, events).await?;
+        needed.retain(|(image, _)| !builds::is_of_service(project, service, image));
+        Ok(needed)
+    }
+
+    async fn bases_of(&self, spec: &BuildSpec, events: &dyn Sink) -> Result<Vec<(String, String)>, Report> {
+        build::images_needed(spec, &self.images, &self.fetcher, events).await
     }
 
     fn now(&self) -> i64 {

@@ -320,7 +320,7 @@ fn a_layer_that_is_larger_than_allowed_is_stopped_on_the_way() {
     if !crate::testing::is_root() {
         return;
     }
-    let small = Limits { bytes: 10_000, entries: 3, expansion_floor: 1 << 20 };
+    let small = Limits { bytes: 10_000, entries: 3, expansion_floor: 1 << 20, has_whiteouts: true };
     let try_unpack = |layer: &[u8]| {
         let dir = tempfile::tempdir().expect("a directory");
         unpack(layer, "l.tar", dir.path(), small).map(drop).map_err(|e| e.to_string())

@@ -379,6 +379,11 @@ fn looks_like_tar(head: &[u8], size: u64) -> bool {
     !matches!(tarball::Reader::new(block).next(), Err(TarError::Bad(reason)) if reason.contains("checksum"))
 }
 
+/// Returns whether what begins so is an archive, or compressed: no text begins so.
+pub(crate) fn is_archive(head: &[u8]) -> bool {
+    sniff(head) != Compression::None || unread(head).is_some() || looks_like_tar(head, head.len() as u64)
+}
+
 /// Returns the tar that a file is, decompressed; `None` when it is none.
 ///
 /// # Errors

@@ -34,11 +34,13 @@ pub struct Limits {
     pub entries: u64,
     /// From this size on, its tar may not be a thousand times larger than its compressed form.
     pub expansion_floor: u64,
+    /// Names that begin with `.wh.` hide what is in layers below; else they are names like any other.
+    pub has_whiteouts: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 50 << 30, entries: 5_000_000, expansion_floor: 1 << 30 }
+        Self { bytes: 50 << 30, entries: 5_000_000, expansion_floor: 1 << 30, has_whiteouts: true }
     }
 }
 
@@ -179,7 +181,7 @@ pub(crate) fn unpack_framed(
         if entry.kind == Kind::File {
             reader.inner_mut().begin_content();
         }
-        tree.apply(&entry, &mut reader)?;
+        tree.apply(&entry, &mut reader, limits.has_whiteouts)?;
         reader.inner_mut().end_content(tree.filled.take().as_deref());
     }
     // What follows the end of the archive counts for its digest.
@@ -239,7 +241,7 @@ struct Place {
 }
 
 impl Tree {
-    fn apply(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Error> {
+    fn apply(&mut self, entry: &Entry, data: &mut impl Read, has_whiteouts: bool) -> Result<(), Error> {
         let refuse = |reason: &str| Error::Entry { name: show(&entry.name), reason: reason.to_owned() };
         let write = |e: Errno| Error::Write { name: show(&entry.name), source: e.into() };
         if entry.name.starts_with(b"/") {
@@ -256,17 +258,17 @@ impl Tree {
             return self.directory_attributes(&root, Vec::new(), entry).map_err(write);
         };
         // Left-overs of the AUFS storage driver.
-        if parts.iter().any(|p| p.starts_with(b".wh..wh.") && *p != b".wh..wh..opq") {
+        if has_whiteouts && parts.iter().any(|p| p.starts_with(b".wh..wh.") && *p != b".wh..wh..opq") {
             return Ok(());
         }
-        if parents.iter().any(|p| p.starts_with(b".wh.")) {
+        if has_whiteouts && parents.iter().any(|p| p.starts_with(b".wh.")) {
             return Err(refuse("it lies below a whiteout"));
         }
         let (dir, at) = self
             .walk(Vec::new(), parents, true)
             .map_err(|e| e.explain(entry))?
             .ok_or_else(|| refuse("its directory cannot be made"))?;
-        if let Some(hidden) = last.strip_prefix(b".wh.") {
+        if let Some(hidden) = last.strip_prefix(b".wh.").filter(|_| has_whiteouts) {
             return self.whiteout(&dir, &at, hidden, entry);
         }
         let place = Place { path: join(&at, last), dir, name: last.to_vec() };

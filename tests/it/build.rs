@@ -415,3 +415,66 @@ fn a_debug_shell_has_the_users_terminal() {
     tmux.line("echo typed");
     tmux.wait("an echo", |screen| screen.contains("echo typed"));
 }
+
+/// Makes an archive of a folder.
+fn packed(folder: &std::path::Path) -> Vec<u8> {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    tar.append_dir_all(".", folder).expect("memory");
+    tar.into_inner().and_then(flate2::write::GzEncoder::finish).expect("memory")
+}
+
+#[test]
+fn a_context_comes_in_or_is_elsewhere() {
+    require_root!();
+    let shop = project("FROM busybox\nCOPY conf/a /a\nRUN cat /a > /b\nCMD [\"sleep\", \"1000\"]\n");
+    let archive = packed(&shop.path("app"));
+    let build = |arguments: &[&str], stdin: &[u8]| {
+        std::fs::write(shop.path("stdin"), stdin).expect("writable");
+        let mut command = shop.command(&[&["--progress", "plain", "image", "build"], arguments].concat());
+        command.stdin(std::fs::File::open(shop.path("stdin")).expect("there"));
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let id = |name: &str| {
+        let all = shop.hoist(&["image", "ls"]).ok();
+        let line = all.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {all}"));
+        line.split_whitespace().nth(2).expect("an id").to_owned()
+    };
+    assert_eq!(build(&["-t", "plain", "app"], b"").0, Some(0));
+    for arguments in [&["-t", "tar", "-"][..], &["-t", "tar", "-f", "Dockerfile", "-"]] {
+        let (code, said) = build(arguments, &archive);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(id("tar"), id("plain"), "{said}");
+    }
+    let dockerfile = b"FROM busybox\nCOPY conf/a /a\nRUN cat /a > /b\nCMD [\"sleep\", \"1000\"]\n";
+    assert_eq!(build(&["-t", "given", "-f", "-", "app"], dockerfile).0, Some(0));
+    assert_eq!(id("given"), id("plain"));
+    assert_eq!(build(&["-t", "text", "-"], b"FROM busybox\nENV A=b\n").0, Some(0));
+    let (code, said) = build(&["-t", "text", "-"], b"FROM busybox\nCOPY a /\n");
+    assert!(
+        code == Some(1) && said.contains("`a` is not in the build context") && said.contains("--> -:2:6"),
+        "{said}"
+    );
+    let (code, said) = build(&["-t", "text", "-f", "-", "-"], b"");
+    assert!(code == Some(1) && said.contains("cannot both come in on standard input"), "{said}");
+
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = server.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut stream in server.incoming().flatten() {
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", archive.len());
+            let _ = stream.read(&mut [0; 4096]); // all of it comes at once
+            let _ = stream.write_all(&[head.as_bytes(), &archive].concat());
+        }
+    });
+    let url = format!("http://{address}/app.tar.gz");
+    assert_eq!(build(&["-t", "fetched", &url], b"").0, Some(0));
+    assert_eq!(id("fetched"), id("plain"));
+    shop.write("compose.yaml", &format!(
+        "services:\n  app:\n    build: {url}\n  more:\n    build:\n      context: app\n      additional_contexts: [\"far={url}\"]\n      \
+         dockerfile_inline: \"FROM busybox\\nCOPY --from=far conf/deep/b /b\\nCMD sleep 1000\"\n"
+    ));
+    shop.up();
+    assert_eq!((shop.shell("app", "cat /b"), shop.shell("more", "cat /b")), ("a".into(), "b".into()));
+}

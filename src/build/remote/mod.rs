@@ -4,6 +4,7 @@
 //! the same. A command that is killed leaves it to the next sweep. What comes is a stranger's: names in it lead nowhere else,
 //! and a server that says nothing, or less than it promised, is an error.
 
+mod archive;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use crate::build::execute::Secret;
+use crate::build::trees::Tree;
 use crate::diag::Diagnostic;
 use crate::image::Error;
 use crate::image::digest::Digest;
@@ -30,16 +32,32 @@ pub enum Remote {
 }
 
 impl Remote {
+    /// Reads a build context; `None` when it is a path.
+    ///
+    /// # Errors
+    /// Why it is none that can be fetched, and what could be.
+    pub(crate) fn of_context(text: &str) -> Result<Option<Self>, Failed> {
+        if let Some(found) = Self::of_source(text)? {
+            return Ok(Some(found));
+        }
+        let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '.'])) else {
+            return Ok(None);
+        };
+        let message = format!("`{}` cannot be fetched: `{scheme}://` is not known", shown(text));
+        Err(Failed { message, help: Some("write a path, or a URL of http or https".into()) })
+    }
+
     /// Reads a source of `ADD`; `None` when it is no place elsewhere.
     ///
     /// # Errors
     /// Why it is none that can be fetched, and what could be.
     pub(crate) fn of_source(text: &str) -> Result<Option<Self>, Failed> {
         let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-        if is("http://") || is("https://") {
+        let path = text.split(['?', '#']).next().unwrap_or(text);
+        if (is("http://") || is("https://")) && !path.ends_with(".git") {
             return Ok(Some(Self::Http(text.to_owned())));
         }
-        if ["git@", "git://", "ssh://"].into_iter().any(is) {
+        if ["git@", "git://", "ssh://", "http://", "https://"].into_iter().any(is) {
             let message = format!("`{}` is a git repository, which is not supported yet", shown(text));
             return Err(Failed { message, help: Some("fetch it with a RUN, or put it into the build context".into()) });
         }
@@ -102,10 +120,19 @@ impl Access<'_> {
 type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 type Cell = Arc<OnceCell<Arc<Fetched>>>;
 
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// A file as it is, or a tree.
+    Source(Remote),
+    /// The files of a build context: what is in it, if it is an archive.
+    Tree(Tree),
+}
+
 /// Fetches, and keeps what it has fetched as long as it lives.
 pub struct Fetcher {
     environment: Environment,
-    known: Mutex<BTreeMap<Remote, Cell>>,
+    known: Mutex<Vec<(Wanted, Cell)>>,
     /// Where all of it lies, and how many directories were made there.
     scratch: Mutex<Option<(Scratch, u32)>>,
 }
@@ -122,23 +149,51 @@ impl Fetcher {
         Self { environment: Box::new(environment), known: Mutex::default(), scratch: Mutex::default() }
     }
 
-    /// Returns what is elsewhere, once it is here.
-    pub(crate) async fn fetch(
+    /// Returns a source of `ADD`, once it is here.
+    pub(crate) async fn source(
         &self,
         remote: &Remote,
         access: Access<'_>,
         store: &Store,
     ) -> Result<Arc<Fetched>, Failed> {
-        let cell = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.entry(remote.clone()).or_default().clone()
-        };
         let fetch = || async {
             match remote {
                 Remote::Http(url) => self.file(url, access, store).await.map(Arc::new),
             }
         };
-        cell.get_or_try_init(fetch).await.cloned()
+        self.cell(Wanted::Source(remote.clone())).get_or_try_init(fetch).await.cloned()
+    }
+
+    /// Returns a build context, once it is here. One that is no archive and no tree is a single file: a Dockerfile.
+    pub(crate) async fn tree(&self, tree: &Tree, access: Access<'_>, store: &Store) -> Result<Arc<Fetched>, Failed> {
+        let fetch = || async {
+            match tree {
+                Tree::Directory(dir) => Ok(Arc::new(Fetched { dir: dir.clone(), file: None })),
+                Tree::Empty => Ok(Arc::new(Fetched { dir: self.directory(store)?, file: None })),
+                Tree::Archive(input) => self.unfolded(Arc::new(self.taken(input, store).await?), tree, store),
+                Tree::Remote(remote) => {
+                    let source = self.source(remote, access, store).await?;
+                    self.unfolded(source, tree, store)
+                }
+            }
+        };
+        self.cell(Wanted::Tree(tree.clone())).get_or_try_init(fetch).await.cloned()
+    }
+
+    /// Returns whether a build context is here.
+    pub(crate) fn has(&self, tree: &Tree) -> bool {
+        self.cell(Wanted::Tree(tree.clone())).initialized()
+    }
+
+    fn cell(&self, wanted: Wanted) -> Cell {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.iter().find(|(other, _)| *other == wanted) {
+            Some((_, cell)) => cell.clone(),
+            None => {
+                known.push((wanted, Cell::default()));
+                known[known.len() - 1].1.clone()
+            }
+        }
     }
 
     /// Returns a new directory in the scratch.

@@ -6,8 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::build::execute::Secret;
+use crate::build::execute::{NamedContext, Recipe, Secret, images_needed};
 use crate::build::tests::{Setup, content, setup};
+use crate::build::trees::{Incoming, Input, Tree};
+use crate::event::Silent;
+use crate::image::compression::tests::{bzip2, xz};
 use crate::image::store::Image;
 use crate::image::tarball::tests::TarBuilder;
 use crate::image::tests::gzip;
@@ -227,4 +230,164 @@ fn credentials_go_to_the_host_they_are_for() {
     fs::write(&setup.file, format!("FROM test:1\nADD {} /x\n", first.url("/y"))).expect("writable");
     setup.build();
     assert_eq!((first.asked(), server.asked()), (vec!["/y Bearer token".into()], vec!["/dir/hello.txt -".into()]));
+}
+
+/// A build of an archive that comes in.
+fn incoming(setup: &mut Setup, archive: Vec<u8>) {
+    setup.again(&[]);
+    setup.spec.context = Tree::Archive(Input::new(std::io::Cursor::new(archive)));
+    setup.spec.dockerfile = Recipe::InContext("sub/../Dockerfile".into());
+}
+
+#[test]
+fn a_context_comes_in_as_an_archive() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let mut setup = setup("FROM scratch\n", &[]);
+    let tar = TarBuilder::default()
+        .file("Dockerfile", b"FROM test:1\nCOPY . /data/\nCOPY --from=sub f /g\n")
+        .file(".dockerignore", b"hidden\n**/.wh.*\n")
+        .file("hidden", b"x")
+        .file("sub/f", b"F")
+        .file("sub/.wh.f", b"")
+        .file(".wh..wh..opq", b"")
+        .end();
+    setup.spec.contexts.insert("sub".into(), NamedContext::Files(setup.context.clone().into()));
+    fs::write(setup.context.join("f"), "G").expect("writable");
+    let mut ids = Vec::new();
+    for pack in [|tar: &[u8]| tar.to_vec(), gzip, bzip2, xz] {
+        incoming(&mut setup, pack(&tar));
+        let image = setup.build();
+        assert_eq!(content(&image, "data/sub/f").as_deref(), Some("F"), "what would hide it in a layer does not");
+        assert_eq!(content(&image, "data/hidden"), None);
+        assert_eq!(content(&image, "g").as_deref(), Some("G"));
+        ids.push(image.id);
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "it is the same however it is packed");
+    // The Dockerfile may be elsewhere, and there may be no file but it.
+    incoming(&mut setup, tar);
+    setup.spec.dockerfile = Recipe::Input("FROM test:1\nCOPY sub/f /x\n".into());
+    assert_eq!(content(&setup.build(), "x").as_deref(), Some("F"));
+    setup.spec.context = Tree::Empty;
+    assert!(setup.error().contains("`sub/f` is not in the build context"), "{}", setup.error());
+}
+
+#[test]
+fn a_hostile_context_reads_nothing_of_the_host() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let mut setup = setup("", &[]);
+    let secret = setup.context.join("secret");
+    fs::write(&secret, "[secret\n").expect("writable");
+    let secret = secret.to_str().expect("text");
+    let dockerfile = b"FROM test:1\nCOPY l /data/\n";
+    let good = || TarBuilder::default().file("Dockerfile", dockerfile);
+    for (what, tar, wanted) in [
+        (
+            "a list that leads out",
+            good().file("l", b"").symlink(".dockerignore", secret).end(),
+            "cannot read the build context",
+        ),
+        (
+            "a Dockerfile that leads out",
+            TarBuilder::default().symlink("Dockerfile", secret).end(),
+            "cannot read the Dockerfile",
+        ),
+        ("a Dockerfile that is a directory", TarBuilder::default().dir("Dockerfile/").end(), "it is no longer a file"),
+        (
+            "no Dockerfile",
+            TarBuilder::default().file("l", b"").end(),
+            "cannot read the Dockerfile `sub/../Dockerfile`: No such file",
+        ),
+        ("a file that leads out", good().symlink("l", secret).end(), "leads out of the build context"),
+        (
+            "a directory that leads out",
+            good().symlink("l", "/").file("l/x", b"").end(),
+            "`l` leads out of the build context",
+        ),
+        ("a path upwards", good().file("../../x", b"").end(), "cannot unpack the archive on standard input"),
+        ("an absolute path", good().file("/x", b"").end(), "its path is absolute"),
+        ("a link to nothing", good().hardlink("l", "other").end(), "`l` is a hard link to `other`, which is not in it"),
+        ("half of it", gzip(&good().file("l", &[7; 9000]).end())[..60].to_vec(), "it is compressed, and no archive"),
+    ] {
+        incoming(&mut setup, tar);
+        let error = setup.error();
+        assert!(error.contains(wanted), "{what}: {error}");
+        assert!(!error.contains("[secret"), "{what}: {error}");
+        assert!(!setup.context.join("x").exists() && !setup.fixture.dir.path().join("x").exists(), "{what}");
+    }
+}
+
+#[test]
+fn what_comes_in_is_an_archive_or_a_dockerfile() {
+    let read = |bytes: &[u8]| Incoming::read(std::io::Cursor::new(bytes.to_vec()));
+    let tar = TarBuilder::default().file("Dockerfile", b"FROM x\n").end();
+    for archive in [gzip(&tar), bzip2(&tar), xz(&tar), tar] {
+        assert!(matches!(read(&archive), Ok(Incoming::Archive(_))));
+    }
+    for text in ["FROM scratch\n", "x"] {
+        assert!(matches!(read(text.as_bytes()), Ok(Incoming::Text(found)) if found == text));
+    }
+    let long = format!("FROM x\n#{}\n", "x".repeat(5000));
+    assert!(matches!(read(long.as_bytes()), Ok(Incoming::Text(found)) if found == long));
+    for (wrong, wanted) in [(&b""[..], "nothing comes in"), (b"FROM \xff", "not UTF-8")] {
+        let error = read(wrong).expect_err("refused").render(false);
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn a_context_is_a_url() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let tar = TarBuilder::default()
+        .file("other/Dockerfile", b"FROM test:1\nCOPY f /\nCOPY --from=more f /more\n")
+        .file("other/Dockerfile.dockerignore", b"g\n")
+        .file("f", b"F")
+        .end();
+    let packed = gzip(&tar);
+    let server = Server::new(move |path| match path {
+        "/x.tar.gz" => ok("Content-Type: text/html\r\n", &packed),
+        "/wrong" => ok("", b"FORM test:1\n"),
+        "/Dockerfile" => ok("", b"FROM test:1\nENV A=b\nCOPY context /\n"),
+        _ => status("404 Not Found"),
+    });
+    let mut setup = setup("", &[]);
+    let tree = |path: &str| Tree::elsewhere(&server.url(path)).expect("a URL").expect("a URL");
+    setup.spec.context = tree("/x.tar.gz");
+    setup.spec.dockerfile = Recipe::InContext("other/Dockerfile".into());
+    setup.spec.contexts.insert("more".into(), NamedContext::Files(tree("/x.tar.gz")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let needed = images_needed(&setup.spec, &setup.fixture.store, setup.fetcher(), &Silent);
+    let needed = runtime.block_on(needed).expect("fetched");
+    assert_eq!(needed, [("test:1".to_owned(), "other/Dockerfile:1:6".to_owned())]);
+    let image = setup.build();
+    assert_eq!((content(&image, "f").as_deref(), content(&image, "more").as_deref()), (Some("F"), Some("F")));
+    assert_eq!(server.asked().len(), 1, "it is fetched once");
+    // A text is a Dockerfile.
+    setup.again(&[]);
+    setup.spec.context = tree("/Dockerfile");
+    setup.spec.contexts.clear();
+    assert_eq!(content(&setup.build(), "context").as_deref(), Some("FROM test:1\nENV A=b\nCOPY context /\n"));
+    setup.spec.target = Some("none".into());
+    setup.spec.context = tree("/wrong");
+    let error = setup.error().replace(&server.address.to_string(), "SERVER");
+    assert!(error.contains("--> http://SERVER/wrong:1:1"), "{error}");
+    setup.spec.target = None;
+    setup.spec.context = tree("/gone");
+    assert!(setup.error().contains("answers 404"), "{}", setup.error());
+    for (text, is_elsewhere) in [
+        ("./x", Some(false)),
+        ("dir", Some(false)),
+        ("HTTPS://h/x", Some(true)),
+        ("ftp://h/x", None),
+        ("file:///x", None),
+    ] {
+        let found = Tree::elsewhere(text).ok().map(|tree| tree.is_some());
+        assert_eq!(found, is_elsewhere, "{text}");
+    }
 }

@@ -16,18 +16,29 @@ use crate::name::ServiceName;
 /// Networks that are none of the project's.
 const NETWORKS: &str = "write `default`, `none` or `host`";
 
+/// What a build context may be.
+const CONTEXTS: &str = "write a path, or a URL of http or https";
+
+/// Returns whether a build context is elsewhere, and where it can be fetched from.
+fn is_url(text: &str) -> bool {
+    let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
+    is("http://") || is("https://")
+}
+
 impl Binder<'_> {
     /// Binds what an image is built from.
     pub(super) fn build(&mut self, entry: &Entry, owner: &str) -> Option<Build> {
         let map = entry.value.as_map()?;
         let context = map.written("context");
         let written = context.and_then(|context| context.value.as_text()).unwrap_or(".");
-        if paths::is_remote(written) {
+        let remote = paths::is_remote(written).then(|| written.to_owned());
+        if remote.as_ref().is_some_and(|url| !is_url(url)) {
             let at = context.map_or(entry.key, Entry::place);
-            self.unmet(at, "a build context that is not a local directory is not supported yet");
+            let message = format!("the build context of {owner} is neither a directory nor a URL that can be fetched");
+            self.unmet(at, message).help = Some(CONTEXTS.into());
             return None;
         }
-        let context = PathBuf::from(written);
+        let context = if remote.is_some() { PathBuf::new() } else { PathBuf::from(written) };
         let dockerfile = text(map, "dockerfile").unwrap_or_else(|| "Dockerfile".into());
         let pairs = |key| -> IndexMap<String, String> { labels(map.value(key)) };
         let is_on = |key| map.value(key).is_some_and(Node::is_true);
@@ -41,6 +52,7 @@ impl Binder<'_> {
         Some(Build {
             dockerfile: paths::clean(&context.join(dockerfile)),
             context,
+            remote,
             inline: text(map, "dockerfile_inline"),
             args,
             labels: pairs("labels"),
@@ -76,10 +88,12 @@ impl Binder<'_> {
                         continue;
                     }
                 }
+            } else if is_url(value) {
+                BuildContext::Remote(value.to_owned())
             } else if value.contains("://") || paths::is_remote(value) {
                 let message = format!("context `{name}` of {owner} is neither a directory, an image nor a service");
                 self.unmet(entry.place(), message).help =
-                    Some("write a path, `docker-image://IMAGE` or `service:NAME`; others are not supported yet".into());
+                    Some("write a path, a URL, `docker-image://IMAGE` or `service:NAME`".into());
                 continue;
             } else {
                 BuildContext::Directory(PathBuf::from(value))

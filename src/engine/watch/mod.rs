@@ -144,7 +144,7 @@ impl Watcher {
         let graph = Graph::of_project(project)?.select(services)?;
         let chosen = || graph.order().filter_map(|name| project.services.get(name));
         let ignored = |build: &Build| {
-            Ignore::load(&build.context, &build.dockerfile).map_err(|e| {
+            Ignore::load(&build.context, Some(&build.dockerfile)).map_err(|e| {
                 let context = build.context.display();
                 Report::from(Diagnostic::error(Some(build.span), format!("cannot read `{context}/.dockerignore`: {e}")))
             })

@@ -110,11 +110,13 @@ impl Rules {
         let mut plans: BTreeSet<PathBuf> = project.files.iter().map(|path| real(path)).collect();
         for service in services.filter(|service| !service.watch.is_empty()) {
             let name = &service.name;
-            let context = match &service.build {
+            // What is elsewhere cannot be watched, and none of its lists is for what is here.
+            let build = service.build.as_ref().filter(|build| build.remote.is_none());
+            let context = match build {
                 Some(build) => Some((real(&build.context), ignored(build)?.without_star())),
                 None => None,
             };
-            plans.extend(service.build.iter().map(|build| real(&build.dockerfile)));
+            plans.extend(build.iter().map(|build| real(&build.dockerfile)));
             for rule in &service.watch {
                 let (at, word) = (Some(rule.span), rule.action.word());
                 if rule.action == WatchAction::Rebuild && service.build.is_none() {
