@@ -30,10 +30,16 @@ impl<R: Runner> Build<'_, R> {
 
     /// Refuses flags of an `ADD` that have no meaning with its sources.
     pub(super) fn check_flags(&self, stage: &Stage, copy: &Copy) -> Result<(), Failure> {
-        let mut remotes = 0;
+        let (mut remotes, mut repositories) = (0, 0);
         for source in &copy.sources {
             let dockerfile::Source::Path(path) = source else { continue };
-            remotes += usize::from(self.remote(&self.text(stage, path)?, path.span)?.is_some());
+            let remote = self.remote(&self.text(stage, path)?, path.span)?;
+            remotes += usize::from(remote.is_some());
+            repositories += usize::from(matches!(remote, Some(Remote::Git(_))));
+        }
+        if copy.keep_git_dir && repositories == 0 {
+            let message = "--keep-git-dir needs a source that is a git repository";
+            return Err(Box::new(fail(copy.dest.span, message).help("leave it out")));
         }
         if let Some(checksum) = &copy.checksum {
             let (message, help) = match (remotes, copy.sources.len()) {
@@ -57,18 +63,30 @@ impl<R: Runner> Build<'_, R> {
         copy: &Copy,
         span: Span,
     ) -> Result<Source, Failure> {
-        let expected = match &copy.checksum {
+        let checksum = match &copy.checksum {
+            Some(checksum) => Some((self.text(stage, checksum)?, checksum.span)),
             None => None,
-            Some(checksum) => {
-                let text = self.text(stage, checksum)?;
+        };
+        let (mut wanted, mut expected) = (remote.clone(), None);
+        match (&mut wanted, checksum) {
+            (Remote::Git(repository), checksum) => {
+                if copy.keep_git_dir {
+                    repository.keep_git_dir();
+                }
+                if let Some((text, span)) = checksum {
+                    repository.check(&remote.to_string(), &text).map_err(failed_at(span))?;
+                }
+            }
+            (Remote::Http(_), Some((text, span))) => {
                 let wrong = || {
                     let message = format!("`{text}` is no checksum of a file");
-                    Box::new(fail(checksum.span, message).help("write it as sha256: and 64 hexadecimal digits"))
+                    Box::new(fail(span, message).help("write it as sha256: and 64 hexadecimal digits"))
                 };
-                Some((Digest::parse(&text).map_err(|_| wrong())?, checksum.span))
+                expected = Some((Digest::parse(&text).map_err(|_| wrong())?, span));
             }
-        };
-        let fetched = self.fetcher.source(remote, self.spec.access(), self.store).await.map_err(failed_at(span))?;
+            (Remote::Http(_), None) => {}
+        }
+        let fetched = self.fetcher.source(&wanted, self.spec.access(), self.store).await.map_err(failed_at(span))?;
         if let (Some((expected, span)), Some(file)) = (expected, &fetched.file)
             && file.digest != expected
         {

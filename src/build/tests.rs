@@ -71,7 +71,7 @@ pub(super) fn setup(dockerfile: &str, files: &[(&str, &str)]) -> Setup {
     let mut spec = BuildSpec::new("web", context.clone(), Recipe::File(file.clone()));
     spec.tags.push(Reference::parse("shop-web").expect("valid"));
     spec.labels.insert("l".to_owned(), "1".to_owned());
-    Setup { fixture, spec, context, file, fetcher: Fetcher::new(|_| None) }
+    Setup { fixture, spec, context, file, fetcher: Fetcher::new(|_| None, |_| ()) }
 }
 
 impl Setup {
@@ -87,8 +87,10 @@ impl Setup {
     /// What follows is another command, with this environment.
     pub(super) fn again(&mut self, environment: &[(&'static str, &str)]) {
         let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.fetcher =
-            Fetcher::new(move |name| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone()));
+        self.fetcher = Fetcher::new(
+            move |name| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone()),
+            |_| (),
+        );
     }
 
     pub(super) fn build(&self) -> Image {
@@ -560,7 +562,7 @@ fn names_that_lead_nowhere_are_told_with_their_place() {
         ("FROM --platform=plan9/mips test:1\nCMD x\n", "is not this machine's"),
         ("FROM test:1\nCOPY --from=nothere:9 a /\n", "the image `nothere:9` is not here"),
         ("FROM test:1\nCOPY --chmod=u=q a /\n", "is not a mode"),
-        ("FROM test:1\nADD git@h.example:x /\n", "not supported yet"),
+        ("FROM test:1\nADD https://h/r.git#-x /\n", "names the ref `-x`, which none can have"),
     ] {
         fs::write(&s.file, text).expect("writable");
         let error = s.error();

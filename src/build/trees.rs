@@ -21,6 +21,9 @@ use crate::image::store::Store;
 /// Largest Dockerfile of a tree that was fetched, in bytes.
 const RECIPE_MAX: u64 = 16 << 20;
 
+/// The build argument that keeps `.git` in contexts (Docker's "Git contexts").
+const KEEP_GIT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 /// Files that `COPY` copies from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tree {
@@ -159,12 +162,21 @@ pub(super) fn report(Failed { message, help }: Failed) -> Report {
 impl BuildSpec {
     /// Returns with which rights this build fetches.
     pub(super) fn access(&self) -> Access<'_> {
-        Access { secrets: &self.secrets }
+        Access { secrets: &self.secrets, ssh: self.ssh.get("default") }
     }
 
     /// Fetches a tree that is no directory of this host, and tells of it.
     pub(super) async fn fetch(&self, tree: &Tree, here: Here<'_>) -> Result<Arc<Fetched>, Failed> {
         let begun = Instant::now();
+        let is_on = |value: &Option<String>| value.as_deref().is_some_and(|value| matches!(value, "1" | "true"));
+        let tree = &match tree {
+            Tree::Remote(Remote::Git(repository)) if self.args.get(KEEP_GIT).is_some_and(is_on) => {
+                let mut repository = repository.clone();
+                repository.keep_git_dir();
+                Tree::Remote(Remote::Git(repository))
+            }
+            other => other.clone(),
+        };
         let tell = |progress| {
             let subject = Subject::Step(format!("{} [context] {tree}", self.title));
             here.events.send(Event::Progress { subject, progress, elapsed: begun.elapsed(), detail: None });

@@ -41,7 +41,7 @@ use crate::state::record::{ContainerRecord, ContainerStatus, NetworkRecord, Port
 use crate::state::{self, ProjectLock, State};
 use crate::supervisor::client;
 use crate::supervisor::protocol::Request;
-use crate::sys::later;
+use crate::sys::{later, process};
 
 /// How often statuses are looked at when no supervisor is there to tell of changes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -103,7 +103,7 @@ impl Local {
             supervisors: Supervisors::default(),
             unclaimed: Cell::new(false),
             debugger: OnceCell::new(),
-            fetcher: Fetcher::new(|name| std::env::var(name).ok()),
+            fetcher: Fetcher::new(|name| std::env::var(name).ok(), process::end_with_parent),
         })
     }
 

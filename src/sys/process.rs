@@ -409,6 +409,23 @@ pub fn join_session_keyring(name: &CStr) {
     unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
 }
 
+/// Has a program that is to be started killed when the thread that starts it ends (prctl(2), `PR_SET_PDEATHSIG`).
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let parent = std::process::id();
+    let before_exec = move || {
+        // SAFETY: the request takes one number, and getppid takes none; both may be called between fork and exec.
+        let (set, above) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
+        // It may have ended just before.
+        match set == 0 && u32::try_from(above) == Ok(parent) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    };
+    // SAFETY: the closure only makes system calls and allocates nothing.
+    unsafe { command.pre_exec(before_exec) };
+}
+
 /// Lets no unprivileged process read this one's memory or follow its `/proc` links (prctl(2), `PR_SET_DUMPABLE`).
 pub fn set_not_dumpable() {
     // SAFETY: the request takes one number and cannot fail for 0.

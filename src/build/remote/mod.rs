@@ -1,21 +1,28 @@
-//! What a build reads from elsewhere: files and archives by their URLs.
+//! What a build reads from elsewhere: files and archives by their URLs, commits of git
+//! repositories.
 //!
 //! Everything is fetched once a command, when it is needed first, into a scratch directory of the store: who asks again gets
 //! the same. A command that is killed leaves it to the next sweep. What comes is a stranger's: names in it lead nowhere else,
 //! and a server that says nothing, or less than it promised, is an error.
 
 mod archive;
+mod git;
 mod http;
+mod repository;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_git;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+pub use self::repository::Repository;
 use crate::build::execute::Secret;
 use crate::build::trees::Tree;
 use crate::diag::Diagnostic;
@@ -29,6 +36,8 @@ use crate::image::store::{Scratch, Store};
 pub enum Remote {
     /// A file, by its URL of http or https.
     Http(String),
+    /// The files of a commit.
+    Git(Repository),
 }
 
 impl Remote {
@@ -37,14 +46,14 @@ impl Remote {
     /// # Errors
     /// Why it is none that can be fetched, and what could be.
     pub(crate) fn of_context(text: &str) -> Result<Option<Self>, Failed> {
-        if let Some(found) = Self::of_source(text)? {
+        if let Some(found) = Self::of(text, true)? {
             return Ok(Some(found));
         }
         let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '.'])) else {
             return Ok(None);
         };
         let message = format!("`{}` cannot be fetched: `{scheme}://` is not known", shown(text));
-        Err(Failed { message, help: Some("write a path, or a URL of http or https".into()) })
+        Err(Failed { message, help: Some("write a path, or a URL of http, https, git or ssh".into()) })
     }
 
     /// Reads a source of `ADD`; `None` when it is no place elsewhere.
@@ -52,16 +61,15 @@ impl Remote {
     /// # Errors
     /// Why it is none that can be fetched, and what could be.
     pub(crate) fn of_source(text: &str) -> Result<Option<Self>, Failed> {
+        Self::of(text, false)
+    }
+
+    fn of(text: &str, is_context: bool) -> Result<Option<Self>, Failed> {
+        if let Some(repository) = Repository::parse(text, is_context)? {
+            return Ok(Some(Self::Git(repository)));
+        }
         let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-        let path = text.split(['?', '#']).next().unwrap_or(text);
-        if (is("http://") || is("https://")) && !path.ends_with(".git") {
-            return Ok(Some(Self::Http(text.to_owned())));
-        }
-        if ["git@", "git://", "ssh://", "http://", "https://"].into_iter().any(is) {
-            let message = format!("`{}` is a git repository, which is not supported yet", shown(text));
-            return Err(Failed { message, help: Some("fetch it with a RUN, or put it into the build context".into()) });
-        }
-        Ok(None)
+        Ok((is("http://") || is("https://")).then(|| Self::Http(text.to_owned())))
     }
 }
 
@@ -70,6 +78,7 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(url) => f.write_str(&shown(url)),
+            Self::Git(repository) => write!(f, "{repository}"),
         }
     }
 }
@@ -98,6 +107,8 @@ pub(crate) struct FetchedFile {
 pub(crate) struct Access<'a> {
     /// The build's secrets, by id.
     pub(crate) secrets: &'a BTreeMap<String, Secret>,
+    /// The socket of its SSH agent `default`.
+    pub(crate) ssh: Option<&'a PathBuf>,
 }
 
 impl Access<'_> {
@@ -132,6 +143,8 @@ enum Wanted {
 /// Fetches, and keeps what it has fetched as long as it lives.
 pub struct Fetcher {
     environment: Environment,
+    /// Sees to it that a program does not outlive this process.
+    tame: fn(&mut Command),
     known: Mutex<Vec<(Wanted, Cell)>>,
     /// Where all of it lies, and how many directories were made there.
     scratch: Mutex<Option<(Scratch, u32)>>,
@@ -144,9 +157,10 @@ impl fmt::Debug for Fetcher {
 }
 
 impl Fetcher {
-    /// Returns one for a command with this environment: proxies, certificates and patience are those of pulls.
-    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { environment: Box::new(environment), known: Mutex::default(), scratch: Mutex::default() }
+    /// Returns one for a command with this environment: proxies, certificates and patience are those of pulls. `tame` sees to it
+    /// that a program which is to be started does not outlive this process.
+    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static, tame: fn(&mut Command)) -> Self {
+        Self { environment: Box::new(environment), tame, known: Mutex::default(), scratch: Mutex::default() }
     }
 
     /// Returns a source of `ADD`, once it is here.
@@ -159,6 +173,7 @@ impl Fetcher {
         let fetch = || async {
             match remote {
                 Remote::Http(url) => self.file(url, access, store).await.map(Arc::new),
+                Remote::Git(repository) => self.commit(repository, access, store).await.map(Arc::new),
             }
         };
         self.cell(Wanted::Source(remote.clone())).get_or_try_init(fetch).await.cloned()

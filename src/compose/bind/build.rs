@@ -17,12 +17,12 @@ use crate::name::ServiceName;
 const NETWORKS: &str = "write `default`, `none` or `host`";
 
 /// What a build context may be.
-const CONTEXTS: &str = "write a path, or a URL of http or https";
+const CONTEXTS: &str = "write a path, or a URL of http, https, git or ssh";
 
 /// Returns whether a build context is elsewhere, and where it can be fetched from.
 fn is_url(text: &str) -> bool {
     let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-    is("http://") || is("https://")
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].into_iter().any(is)
 }
 
 impl Binder<'_> {

@@ -173,7 +173,7 @@ fn without_secret(text: &str) -> String {
     }
 }
 
-pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let bytes = text.as_bytes();
     let mut at = 0;
