@@ -58,6 +58,21 @@ pub enum Progress {
     Failed,
 }
 
+/// What became of a step of a build, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedStep {
+    /// The stage's name, or `stage-0`.
+    pub stage: String,
+    /// Its number of all, as `2/5`.
+    pub number: String,
+    /// The beginning of its first line.
+    pub instruction: String,
+    /// What it gives was known.
+    pub cached: bool,
+    /// Why it was carried out, or what is odd about that it was not; none is nothing to be told.
+    pub reasons: Vec<String>,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -101,6 +116,13 @@ pub enum Event {
         subject: Subject,
         /// The line, without its end.
         line: String,
+    },
+    /// A build has ended: its steps, in the order of the file.
+    Explained {
+        /// What progress calls the build.
+        title: String,
+        /// The steps that make layers, as far as it came.
+        steps: Vec<ExplainedStep>,
     },
     /// A warning that has no place in a file.
     Warning(String),

@@ -13,12 +13,14 @@ use rustix::io::Errno;
 use crate::build::chmod::Chmod;
 use crate::build::configure::{Failure, fail};
 use crate::build::context::{Context, Found, Ignore};
+use crate::build::explain::{FILES, Inputs};
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::image::Error;
 use crate::image::digest::Digest;
 use crate::image::fixup::{Node, View};
 use crate::image::tarball::{Entry, Kind};
 use crate::image::writer::Writer;
+use crate::name::hex;
 
 /// Largest `/etc/passwd` that is read.
 const PASSWD_MAX: u64 = 10 << 20;
@@ -96,9 +98,14 @@ enum Data {
 struct Piece {
     entry: Entry,
     data: Data,
+    /// Its path in the context of the host that it is of.
+    source: Option<Vec<u8>>,
     /// Its time is that of a file of the host.
     is_new: bool,
 }
+
+/// The digest of a file's data; nothing has none but a file.
+pub(super) type FileDigest = Option<[u8; 32]>;
 
 /// All entries of a layer, sorted.
 #[derive(Debug)]
@@ -116,31 +123,54 @@ impl Pieces {
         self.newest.map(|time| latest.map_or(time, |latest| time.min(latest)))
     }
 
-    /// Writes the layer, with no time later than `latest` but for what was there; returns the digest of all but times.
+    /// Writes the layer, with no time later than `latest` but for what was there; returns the digest of all but times, and that
+    /// of each file.
     ///
     /// # Errors
     /// When a file cannot be read or the layer not be written.
-    pub(super) fn write(&self, out: impl io::Write, latest: Option<i64>) -> io::Result<Digest> {
+    pub(super) fn write(&self, out: impl io::Write, latest: Option<i64>) -> io::Result<(Digest, Vec<FileDigest>)> {
         let mut writer = Writer::hashing(out);
-        for Piece { entry, data, is_new } in &self.all {
+        let mut digests = Vec::with_capacity(self.all.len());
+        for Piece { entry, data, is_new, .. } in &self.all {
             let mut early = None;
             let entry = match latest.filter(|latest| *is_new && entry.mtime.0 > *latest) {
                 Some(latest) => early.insert(Entry { mtime: (latest, 0), ..entry.clone() }),
                 None => entry,
             };
-            match data {
+            let digest = match data {
                 Data::None => writer.entry(entry, &mut io::empty())?,
                 Data::Text(text) => writer.entry(entry, &mut &text[..])?,
                 Data::File(root, path) => {
                     let mut file = root.read(path)?.take(entry.size);
-                    writer.entry(entry, &mut file)?;
+                    let digest = writer.entry(entry, &mut file)?;
                     if file.limit() > 0 {
                         return Err(io::Error::other("a file became shorter while it was read"));
                     }
+                    digest
                 }
-            }
+            };
+            digests.push(digest);
         }
-        writer.finish_hashed()
+        Ok((writer.finish_hashed()?, digests))
+    }
+
+    /// Returns what the layer is made of, with the digests of its files.
+    pub(super) fn inputs(&self, content: &Digest, digests: &[FileDigest]) -> Inputs {
+        let mut inputs = Inputs::default();
+        inputs.set(self.all.len(), content);
+        for (Piece { entry, source, .. }, digest) in self.all.iter().zip(digests).take(FILES) {
+            let name = source.as_deref().map_or_else(|| format!("/{}", shown(&entry.name)), shown);
+            let content = match (entry.kind, digest) {
+                (Kind::Symlink | Kind::Hardlink, _) => shown(&entry.link),
+                (_, Some(digest)) => hex(&digest[..8]),
+                (_, None) => String::new(),
+            };
+            let Entry { kind, mode, uid, gid, device, xattrs, .. } = entry;
+            let more = if xattrs.is_empty() { String::new() } else { format!(" {xattrs:?}") };
+            let device = if *device == (0, 0) { String::new() } else { format!(" {device:?}") };
+            inputs.file(&name, &format!("{kind:?} {mode:04o} {uid}:{gid} {content}{device}{more}"));
+        }
+        inputs
     }
 }
 
@@ -482,7 +512,7 @@ impl Copier<'_> {
                 device: (0, 0),
                 xattrs: Vec::new(),
             };
-            let mut data = Data::None;
+            let (mut data, mut source) = (Data::None, None);
             // A directory that is there already keeps its time, and what comes from an archive has its own.
             let is_new = !matches!((&planned, &below), (Planned::Directory, Some(_)) | (Planned::Unpacked(..), _));
             match (planned, below) {
@@ -508,6 +538,7 @@ impl Copier<'_> {
                 (Planned::Found(root, found) | Planned::Unpacked(root, found), _) => {
                     let inode = (Arc::as_ptr(&root), found.stat.st_dev, found.stat.st_ino);
                     let has_names = found.kind() == FileType::RegularFile && found.stat.st_nlink > 1;
+                    source = (!root.is_image).then(|| found.path.clone()).filter(|path| !path.is_empty());
                     data = self.describe(&mut entry, root, found, newest, &clamp, span)?;
                     if has_names {
                         match links.get(&inode) {
@@ -520,7 +551,7 @@ impl Copier<'_> {
                     }
                 }
             }
-            all.push(Piece { entry, data, is_new });
+            all.push(Piece { entry, data, source, is_new });
         }
         let hosts = self.copying.sources.iter().filter_map(|source| match source {
             Source::Path { root, .. } | Source::Exact { root, .. } => Some(root),

@@ -22,6 +22,8 @@ use crate::build::adding::failed_at;
 use crate::build::configure::{Failure, fail};
 use crate::build::context::{Context, Ignore, clean};
 use crate::build::dockerfile::{self, Around, Dockerfile};
+use crate::build::exchange::{CacheFrom, CacheTo, Exchange};
+use crate::build::explain::Notes;
 use crate::build::remote::{Failed, Fetcher};
 use crate::build::run::{Runner, Surroundings};
 use crate::build::stage::Stage;
@@ -30,6 +32,7 @@ use crate::build::trees::{self, Here, Tree};
 use crate::diag::{Diagnostic, Quote, Report, Sources, Span, nearest};
 use crate::event::{Event, Progress, Sink, Subject};
 use crate::fault;
+use crate::image::digest::Key;
 use crate::image::mount::of_layers;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Scratch, Store};
@@ -106,6 +109,12 @@ pub struct BuildSpec {
     pub around: Surroundings,
     /// No time in the image is later: `SOURCE_DATE_EPOCH`, in seconds since the epoch.
     pub epoch: Option<i64>,
+    /// Caches that steps are taken from which are not known here.
+    pub cache_from: Vec<CacheFrom>,
+    /// Caches that are written.
+    pub cache_to: Vec<CacheTo>,
+    /// The engine's key: what may be secret is written down as a hash under it, and without it not at all.
+    pub seal: Option<Key>,
 }
 
 impl BuildSpec {
@@ -127,6 +136,9 @@ impl BuildSpec {
             no_cache_filter: Vec::new(),
             around: Surroundings::default(),
             epoch: None,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            seal: None,
         }
     }
 }
@@ -252,11 +264,14 @@ pub async fn build<R: Runner>(
         quotes: RefCell::default(),
         consumed: RefCell::default(),
         names: Cell::new(0),
+        notes: Notes::begin(spec, store),
+        exchange: Exchange::new(spec, store, events),
         is_hushed: Cell::new(false),
     };
     let made = build.image().await;
     let finished = runner.finish().await;
-    let Build { sources, quotes, consumed, .. } = build;
+    let Build { sources, quotes, consumed, notes, .. } = build;
+    events.send(Event::Explained { title: spec.title.clone(), steps: notes.finish(store, made.is_ok()) });
     let (sources, quotes) = (sources.into_inner(), quotes.into_inner());
     let mut warnings = file.warnings.clone();
     for name in spec.args.keys().filter(|name| !consumed.borrow().contains(*name) && !is_special(name)) {
@@ -312,6 +327,10 @@ pub(super) struct Build<'a, R> {
     pub(super) consumed: RefCell<BTreeSet<String>>,
     /// How many names were given to directories in the scratch.
     names: Cell<u32>,
+    /// What the steps were made of, now and the last time.
+    pub(super) notes: Notes,
+    /// Caches beside the store.
+    pub(super) exchange: Exchange<'a>,
     /// The user looks around in what failed: nothing more is told.
     pub(super) is_hushed: Cell<bool>,
 }
@@ -343,6 +362,8 @@ impl<R: Runner> Build<'_, R> {
         for step in config.history.iter_mut().skip(stage.inherited) {
             step.created.clone_from(&config.created);
         }
+        let upon = self.stages.upon(self.stages.target);
+        self.exchange.inline(&mut config.other, &config.rootfs.diff_ids, &upon);
         let bytes = serde_json::to_vec(&config).map_err(|e| fail(from.span, e.to_string()))?;
         let finish = || {
             let ids = self.store.add_images(self.scratch, std::slice::from_ref(&bytes), &BTreeMap::new())?;
@@ -355,11 +376,13 @@ impl<R: Runner> Build<'_, R> {
             }
             self.store.image(&ids[0])
         };
-        match finish() {
-            Ok(Some(image)) => Ok(image),
-            Ok(None) => Err(fail(from.span, "the image was removed while it was built")),
-            Err(e) => Err(Box::new(Diagnostic::from_error(&e))),
-        }
+        let image = match finish() {
+            Ok(Some(image)) => image,
+            Ok(None) => return Err(fail(from.span, "the image was removed while it was built")),
+            Err(e) => return Err(Box::new(Diagnostic::from_error(&e))),
+        };
+        self.exchange.export(&upon).await?;
+        Ok(image)
     }
 
     /// Returns a stage when it is built; whoever asks first builds it.
@@ -375,9 +398,9 @@ impl<R: Runner> Build<'_, R> {
         let mut stage = match &self.stages.bases[number] {
             Origin::Scratch => Stage::scratch(),
             Origin::Stage(base) => Stage::upon(&*self.stage(*base).await?),
-            Origin::Image(name) => Stage::of_image(self.found(name, from.span)?),
+            Origin::Image(name) => Stage::of_image(self.found(name, from.span)?, name),
             Origin::Context(name) => match self.spec.contexts.get(name) {
-                Some(NamedContext::Image(image)) => Stage::of_image(self.found(image, from.span)?),
+                Some(NamedContext::Image(image)) => Stage::of_image(self.found(image, from.span)?, image),
                 Some(NamedContext::Files(_)) | None => {
                     let message = format!("`{name}` is a directory: a stage is built upon an image");
                     let help = format!("copy from it, with `COPY --from={name}`");

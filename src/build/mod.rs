@@ -14,7 +14,9 @@ mod configure;
 pub(crate) mod context;
 mod copying;
 pub mod dockerfile;
+pub mod exchange;
 pub mod execute;
+mod explain;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -27,3 +29,7 @@ pub mod trees;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_exchange;
+#[cfg(test)]
+mod tests_of_explain;

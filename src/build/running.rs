@@ -21,6 +21,7 @@ use crate::build::context::{Context, Ignore, clean};
 use crate::build::copying::{Copying, Pieces, Source, of_store, pieces};
 use crate::build::dockerfile::{Command, Mount, MountKind, Run, Script, Sharing, Text};
 use crate::build::execute::{Build, Files, PROXIES, Secret};
+use crate::build::explain::{Inputs, Made};
 use crate::build::run::{Job, JobMount, JobNetwork, JobSource, Ran, Runner, SecretVariables, Surroundings};
 use crate::build::stage::{ASK_AGAIN, Stage, key};
 use crate::diag::{Diagnostic, Quote, Report, Span, harmless, unstyled};
@@ -52,6 +53,8 @@ struct Mounted {
     /// Layers that are mounted.
     upon: Vec<Digest>,
     caches: Vec<Cache>,
+    /// The same inputs, to be told.
+    told: Inputs,
 }
 
 /// Names of caches, and the locks of those that nobody else may use meanwhile.
@@ -71,6 +74,24 @@ struct Cache {
     span: Span,
 }
 
+impl Mounted {
+    fn enter(&mut self, place: &str, input: Value) {
+        self.told.open(&format!("mount {place}"), input.to_string());
+        self.inputs.push(input);
+    }
+
+    /// Of a context its files are told.
+    fn enter_files(&mut self, place: &str, input: Value, told: Option<Inputs>) {
+        match told {
+            None => self.enter(place, input),
+            Some(files) => {
+                self.told.below(&format!("mount {place}: "), files);
+                self.inputs.push(input);
+            }
+        }
+    }
+}
+
 /// Files of layers.
 struct Beginning {
     /// The directories of the layers, base first, and their digests.
@@ -78,11 +99,13 @@ struct Beginning {
     ids: Vec<String>,
     /// Path in them, clean; empty is all.
     path: Vec<u8>,
+    /// Of a context: its files, to be told.
+    told: Option<Inputs>,
 }
 
 impl<R: Runner> Build<'_, R> {
     /// Carries out a `RUN`.
-    pub(super) async fn run(&self, stage: &Stage, run: &Run, span: Span, title: &str) -> Result<StepRecord, Failure> {
+    pub(super) async fn run(&self, stage: &Stage, run: &Run, span: Span, title: &str) -> Result<Made, Failure> {
         let begun = Instant::now();
         let mut mounted = self.mounts(stage, run).await?;
         let config = &stage.config.config;
@@ -105,7 +128,7 @@ impl<R: Runner> Build<'_, R> {
         let proxies =
             PROXIES.iter().filter(|name| !env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == **name)));
         let proxies = proxies.filter_map(|name| Some(format!("{name}={}", self.spec.args.get(*name)?.as_ref()?)));
-        let caches = mounted.caches;
+        let (caches, mut told) = (mounted.caches, mounted.told);
         let upon: Vec<Digest> = stage.config.rootfs.diff_ids.iter().cloned().chain(mounted.upon).collect();
         let mut job = Job {
             argv,
@@ -118,6 +141,14 @@ impl<R: Runner> Build<'_, R> {
             around: Surroundings { network, ..self.spec.around.clone() },
         };
         let key = key(&inputs);
+        let inputs = (!self.notes.knows(&key)).then(|| {
+            told.below("", self.notes.variables(stage, &env));
+            for name in ["argv", "network", "hosts", "privileged", "epoch"] {
+                let value = &inputs[name];
+                told.open(name, value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            }
+            told
+        });
         let made = self.step(stage.number, &key, span, async || {
             self.tell(title, Progress::Working("Building"), begun);
             let _locks = self.take(&caches, &mut job.mounts).await?;
@@ -127,9 +158,9 @@ impl<R: Runner> Build<'_, R> {
             }
             Ok(StepRecord { upon, ..record? })
         });
-        let (record, known) = made.await?;
-        self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
-        Ok(record)
+        let (record, came) = made.await?;
+        self.tell(title, Progress::Done(came.word()), begun);
+        Ok(Made { record, came, key, inputs })
     }
 
     /// Runs the program, and makes a layer of what it wrote.
@@ -291,6 +322,7 @@ impl<R: Runner> Build<'_, R> {
             inputs: Vec::new(),
             upon: Vec::new(),
             caches: Vec::new(),
+            told: Inputs::default(),
         };
         for text in &run.mounts {
             // Each value by itself: a comma out of a variable separates nothing.
@@ -301,7 +333,7 @@ impl<R: Runner> Build<'_, R> {
                 MountKind::Cache => self.cache(stage, &mount, text, &mut mounted).await?,
                 MountKind::Tmpfs => {
                     let target = self.target(stage, &mount, text)?;
-                    mounted.inputs.push(json!(["tmpfs", target]));
+                    mounted.enter(&target, json!(["tmpfs", target]));
                     let source = JobSource::Tmpfs { size: mount.size };
                     mounted.mounts.push(JobMount { source, target, read_only: false });
                 }
@@ -325,8 +357,9 @@ impl<R: Runner> Build<'_, R> {
 
     async fn bind(&self, stage: &Stage, mount: &Mount, text: &Text, mounted: &mut Mounted) -> Result<(), Failure> {
         let target = self.target(stage, mount, text)?;
-        let Beginning { layers, ids, path } = self.source(stage, mount, text.span).await?;
-        mounted.inputs.push(json!(["bind", target, mount.read_only, ids, String::from_utf8_lossy(&path)]));
+        let Beginning { layers, ids, path, told } = self.source(stage, mount, text.span).await?;
+        let inputs = json!(["bind", target, mount.read_only, ids, String::from_utf8_lossy(&path)]);
+        mounted.enter_files(&target, inputs, told);
         mounted.upon.extend(ids.iter().filter_map(|id| Digest::parse(id).ok()));
         let source = JobSource::Layers { layers, path };
         mounted.mounts.push(JobMount { source, target, read_only: mount.read_only });
@@ -344,7 +377,7 @@ impl<R: Runner> Build<'_, R> {
         };
         let source = mount.source.clone().unwrap_or_default();
         match files.layers {
-            Some((layers, ids)) => Ok(Beginning { layers, ids, path: clean(source.as_bytes()) }),
+            Some((layers, ids)) => Ok(Beginning { layers, ids, path: clean(source.as_bytes()), told: None }),
             None => self.context_layer(stage, files, &source, span).await,
         }
     }
@@ -357,10 +390,10 @@ impl<R: Runner> Build<'_, R> {
         let is_dir = found.kind() == FileType::Directory;
         let text = String::from_utf8_lossy(&path).into_owned();
         let pieces = self.copied(text, files.root, if is_dir { "/mounted/" } else { "/mounted" }, span)?;
-        let (record, _) = self.layer(stage.number, &pieces, span, None).await?;
-        let layer = record.layer.ok_or_else(|| fail(span, "nothing is there to mount"))?;
+        let made = self.layer(stage.number, &pieces, span, None).await?;
+        let layer = made.record.layer.ok_or_else(|| fail(span, "nothing is there to mount"))?;
         let (layers, ids) = (vec![self.store.layer_fs(&layer)], vec![layer.to_string()]);
-        Ok(Beginning { layers, ids, path: b"mounted".to_vec() })
+        Ok(Beginning { layers, ids, path: b"mounted".to_vec(), told: made.inputs })
     }
 
     /// Returns a copy of files, at `/mounted`.
@@ -384,10 +417,12 @@ impl<R: Runner> Build<'_, R> {
         let target = self.target(stage, mount, text)?;
         let mut id = mount.id.clone().unwrap_or_else(|| target.clone());
         let mut inputs = json!(["cache", target, mount.id]);
+        let mut told = None;
         let begin = match mount.from {
             None => None,
             Some(_) => {
-                let begin = self.source(stage, mount, text.span).await?;
+                let mut begin = self.source(stage, mount, text.span).await?;
+                told = begin.told.take();
                 // What begins otherwise is another cache, as in BuildKit.
                 let from = json!([begin.ids, String::from_utf8_lossy(&begin.path)]);
                 id = format!("{id}@{}", key(&from).hex());
@@ -395,7 +430,7 @@ impl<R: Runner> Build<'_, R> {
                 Some(begin).filter(|begin| !begin.layers.is_empty())
             }
         };
-        mounted.inputs.push(inputs);
+        mounted.enter_files(&target, inputs, told);
         mounted.caches.push(Cache {
             id,
             sharing: mount.sharing,
@@ -499,7 +534,7 @@ impl<R: Runner> Build<'_, R> {
             Secret::File(path) => std::fs::read(path)
                 .map_err(|e| fail(text.span, format!("cannot read secret `{id}`, `{}`: {e}", path.display())))?,
         };
-        mounted.inputs.push(json!(["secret", id, mount.target, mount.env]));
+        mounted.enter(&id, json!(["secret", id, mount.target, mount.env]));
         if let Some(variable) = &mount.env {
             let value = String::from_utf8(content.clone())
                 .map_err(|_| fail(text.span, format!("secret `{id}` is not text, so that no variable can have it")))?;
@@ -535,7 +570,7 @@ impl<R: Runner> Build<'_, R> {
         if number == 0 {
             mounted.env.push(format!("SSH_AUTH_SOCK={target}"));
         }
-        mounted.inputs.push(json!(["ssh", id, target]));
+        mounted.enter(&target, json!(["ssh", id, target]));
         mounted.mounts.push(JobMount { source: JobSource::Path(socket.clone()), target, read_only: false });
         Ok(())
     }

@@ -14,11 +14,13 @@ use crate::build::context::{Context, Ignore};
 use crate::build::copying::{self, Copying, Pieces, Source, of_store, pieces};
 use crate::build::dockerfile::{self, Copy, Instruction, Op, Text};
 use crate::build::execute::Build;
+use crate::build::explain::{Came, Made};
 use crate::build::run::Runner;
 use crate::build::stages::Args;
 use crate::diag::Span;
 use crate::event::{Event, Progress};
 use crate::fault;
+use crate::image::cache::forget_inline;
 use crate::image::config::{ContainerConfig, History, ImageConfig, RootFs, host_architecture};
 use crate::image::digest::Digest;
 use crate::image::fixup::View;
@@ -43,6 +45,8 @@ pub(super) struct Stage {
     pub(super) args: Args,
     /// Time of what is newest in it, in seconds since the epoch.
     pub(super) newest: Option<i64>,
+    /// Which step or image each of its layers is of, as that is told.
+    pub(super) origins: Vec<String>,
     /// How many entries of the history are the base's.
     pub(super) inherited: usize,
     cmd_is_ours: bool,
@@ -68,18 +72,21 @@ impl Stage {
             history: Vec::new(),
             other: Map::new(),
         };
-        Self::begin(config, Vec::new())
+        Self::begin(config, Vec::new(), "")
     }
 
-    fn begin(mut config: ImageConfig, layers: Vec<PathBuf>) -> Self {
+    fn begin(mut config: ImageConfig, layers: Vec<PathBuf>, name: &str) -> Self {
         let triggers = std::mem::take(&mut config.config.on_build);
+        forget_inline(&mut config.other);
         let inherited = config.history.len();
-        Self { number: 0, config, layers, args: Args::new(), newest: None, inherited, cmd_is_ours: false, triggers }
+        let origins = vec![format!("the base image `{name}`"); config.rootfs.diff_ids.len()];
+        let (args, newest, cmd_is_ours) = (Args::new(), None, false);
+        Self { number: 0, config, layers, args, newest, origins, inherited, cmd_is_ours, triggers }
     }
 
     /// Returns a stage that begins as an image.
-    pub(super) fn of_image(image: Image) -> Self {
-        Self::begin(image.config, image.layers)
+    pub(super) fn of_image(image: Image, name: &str) -> Self {
+        Self::begin(image.config, image.layers, name)
     }
 
     /// Returns a stage that goes on from another one.
@@ -125,7 +132,7 @@ impl<R: Runner> Build<'_, R> {
             let line: String = instruction.line.lines().next().unwrap_or_default().chars().take(80).collect();
             format!("{} [{} {place}] {line}", self.spec.title, self.stage_title(stage.number))
         };
-        let record = match &instruction.op {
+        let made = match &instruction.op {
             Op::Copy(copy) => {
                 let title = title();
                 Some(self.copy(stage, "COPY", copy, instruction.span, &title).await?)
@@ -158,6 +165,12 @@ impl<R: Runner> Build<'_, R> {
                 None
             }
         };
+        let stage_title = self.stage_title(stage.number);
+        let record = made.map(|made| {
+            let fresh = made.came == Came::Made && self.is_fresh(stage.number);
+            self.notes.add(stage, (&stage_title, place), &instruction.line, &made, fresh);
+            made.record
+        });
         let layer = record.as_ref().and_then(|record| record.layer.clone());
         let history = History {
             created_by: Some(instruction.line.clone()),
@@ -169,6 +182,7 @@ impl<R: Runner> Build<'_, R> {
         if let Some(layer) = layer {
             stage.layers.push(self.store.layer_fs(&layer));
             stage.config.rootfs.diff_ids.push(layer);
+            stage.origins.push(format!("[{stage_title} {place}]"));
         }
         stage.newest = stage.newest.max(record.and_then(|record| record.newest));
         Ok(())
@@ -196,18 +210,22 @@ impl<R: Runner> Build<'_, R> {
         self.spec.no_cache || self.spec.no_cache_filter.iter().any(|name| *name == self.stage_title(stage))
     }
 
-    /// Carries out a step, unless what it gives is known: `Ok(record, true)`.
+    /// Carries out a step, unless what it gives is known here or in a cache.
     pub(super) async fn step(
         &self,
         stage: usize,
         key: &Digest,
         span: Span,
         make: impl AsyncFnOnce() -> Result<StepRecord, Failure>,
-    ) -> Result<(StepRecord, bool), Failure> {
-        let known = || self.store.step(key).map_err(of_store(span));
+    ) -> Result<(StepRecord, Came), Failure> {
+        let known = || {
+            let known = self.store.step(key).map_err(of_store(span))?;
+            known.iter().for_each(|record| self.exchange.note(stage, key, record));
+            Ok::<_, Failure>(known)
+        };
         let is_fresh = self.is_fresh(stage);
         if !is_fresh && let Some(record) = known()? {
-            return Ok((record, true));
+            return Ok((record, Came::Known));
         }
         let mut waited = false;
         let _lock = loop {
@@ -221,13 +239,18 @@ impl<R: Runner> Build<'_, R> {
             && !is_fresh
             && let Some(record) = known()?
         {
-            return Ok((record, true));
+            return Ok((record, Came::Known));
         }
-        let record = make().await?;
+        let elsewhere = if is_fresh { None } else { self.exchange.find(key).await };
+        let (record, came) = match elsewhere {
+            Some((record, cache)) => (record, Came::From(cache)),
+            None => (make().await?, Came::Made),
+        };
         self.store.note_growth(&record).map_err(of_store(span))?;
         self.store.write_step(key, &record).map_err(of_store(span))?;
+        self.exchange.note(stage, key, &record);
         fault::point("build.step-known");
-        Ok((record, false))
+        Ok((record, came))
     }
 
     /// Puts a layer into the store, unless one that differs in times alone is there: then it is taken for that one.
@@ -247,7 +270,7 @@ impl<R: Runner> Build<'_, R> {
     }
 
     fn content_key(&self, content: &Digest) -> Digest {
-        key(&serde_json::json!({"form": "layer/1", "content": content.to_string(), "epoch": self.spec.epoch}))
+        key(&serde_json::json!({"form": "layer/2", "content": content.to_string(), "epoch": self.spec.epoch}))
     }
 
     /// Makes a layer of entries, or finds the one that is made of the same.
@@ -257,10 +280,12 @@ impl<R: Runner> Build<'_, R> {
         pieces: &Pieces,
         span: Span,
         title: Option<(&str, Instant)>,
-    ) -> Result<(StepRecord, bool), Failure> {
+    ) -> Result<Made, Failure> {
         let unreadable = |e: io::Error| fail(span, format!("cannot read what is copied: {e}"));
-        let content = pieces.write(io::sink(), None).map_err(unreadable)?;
+        let (content, digests) = pieces.write(io::sink(), None).map_err(unreadable)?;
         let key = self.content_key(&content);
+        // Where they come to nothing, this saves their time.
+        let inputs = (title.is_none() || !self.notes.knows(&key)).then(|| pieces.inputs(&content, &digests));
         let made = self.step(stage, &key, span, async || {
             if let Some((title, begun)) = title {
                 self.tell(title, Progress::Working("Building"), begun);
@@ -271,7 +296,7 @@ impl<R: Runner> Build<'_, R> {
             let write =
                 |out: &mut _| pieces.write(out, latest).map_err(|source| Error::Layer { path: String::new(), source });
             let written = unpack_written("COPY", Path::new(&self.spec.context.to_string()), &dir.join("fs"), write);
-            let (again, unpacked, diff_id) = written.map_err(of_store(span))?;
+            let ((again, _), unpacked, diff_id) = written.map_err(of_store(span))?;
             if again != content {
                 return Err(fail(span, "what is copied changed while it was read"));
             }
@@ -280,11 +305,11 @@ impl<R: Runner> Build<'_, R> {
             let made_by = title.map(|(title, _)| title.to_owned());
             Ok(StepRecord::of(Some(diff_id), pieces.newest(latest), made_by))
         });
-        let (record, known) = made.await?;
+        let (record, came) = made.await?;
         if let Some((title, begun)) = title {
-            self.tell(title, Progress::Done(if known { "Cached" } else { "Built" }), begun);
+            self.tell(title, Progress::Done(came.word()), begun);
         }
-        Ok((record, known))
+        Ok(Made { record, came, key, inputs })
     }
 
     /// Returns the time that files of a clean checkout get at the latest; a time that the user says goes before.
@@ -300,7 +325,7 @@ impl<R: Runner> Build<'_, R> {
     }
 
     /// Makes the directory of a `WORKDIR`, if it is missing; it belongs to the user of this place.
-    async fn make_workdir(&self, stage: &Stage, span: Span) -> Result<Option<StepRecord>, Failure> {
+    async fn make_workdir(&self, stage: &Stage, span: Span) -> Result<Option<Made>, Failure> {
         let path = stage.config.config.working_dir.clone();
         let view = View::of(&stage.layers).map_err(of_store(span))?;
         let target = view.resolve(path.as_bytes(), true).map_err(of_store(span))?;
@@ -323,7 +348,7 @@ impl<R: Runner> Build<'_, R> {
             exclude: Ignore::default(),
         };
         let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
-        Ok(Some(self.layer(stage.number, &pieces, span, None).await?.0))
+        Ok(Some(self.layer(stage.number, &pieces, span, None).await?))
     }
 
     async fn copy(
@@ -333,7 +358,7 @@ impl<R: Runner> Build<'_, R> {
         copy: &Copy,
         span: Span,
         title: &str,
-    ) -> Result<StepRecord, Failure> {
+    ) -> Result<Made, Failure> {
         let begun = Instant::now();
         let dest = self.text(stage, &copy.dest)?;
         if dest.is_empty() {
@@ -364,7 +389,9 @@ impl<R: Runner> Build<'_, R> {
         let sources = self.sources_of(stage, keyword, copy).await?;
         if sources.is_empty() {
             self.events.send(Event::Warning(format!("{title}: nothing is copied, as no file fits")));
-            return Ok(StepRecord::of(None, None, None));
+            // It depends on the pattern alone, which its instruction says.
+            let (record, key) = (StepRecord::of(None, None, None), Digest::of(b""));
+            return Ok(Made { record, came: Came::Known, key, inputs: None });
         }
         let path = configure::in_workdir(&stage.config.config, &dest);
         let copying = Copying {
@@ -379,7 +406,7 @@ impl<R: Runner> Build<'_, R> {
             exclude: Ignore::of(exclude.iter().map(String::as_str)),
         };
         let pieces = pieces(&copying, &view, span, self.spec.epoch)?;
-        Ok(self.layer(stage.number, &pieces, span, Some((title, begun))).await?.0)
+        self.layer(stage.number, &pieces, span, Some((title, begun))).await
     }
 
     /// Returns what a `COPY` or `ADD` copies, with its variables replaced.

@@ -5,7 +5,7 @@
 //!
 //! Invariant: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
@@ -234,6 +234,20 @@ impl<'a> Stages<'a> {
             return Err(Box::new(fail(span, message).help("move it up: stages are built upon what is above them")));
         }
         Ok(self.elsewhere(name))
+    }
+
+    /// Returns a stage and those that it is built upon.
+    pub(super) fn upon(&self, number: usize) -> BTreeSet<usize> {
+        let mut all = BTreeSet::new();
+        let mut next = Some(number);
+        // A base comes before what is built upon it.
+        while let Some(number) = next.filter(|number| all.insert(*number)) {
+            next = match self.bases[number] {
+                Origin::Stage(base) => Some(base),
+                Origin::Scratch | Origin::Context(_) | Origin::Image(_) => None,
+            };
+        }
+        all
     }
 
     /// Returns all that a stage needs, with the places that say so.

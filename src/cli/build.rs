@@ -10,6 +10,7 @@ use hoist::engine::images::{Build, Push};
 use hoist::event::{Silent, Sink};
 
 use super::context::with_sources;
+use super::explain::{Explaining, Form};
 use super::output::ProgressMode;
 use super::terminal;
 use super::{Context, Exit, Interrupts};
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Check the Dockerfiles, and build nothing
     #[arg(long)]
     check: bool,
+    /// Tell why each step was carried out: as text or as json
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<Form>,
     /// A shell in what a failed step has left
     #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     debug_shell: Option<String>,
@@ -174,7 +178,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
         with_dependencies: args.with_dependencies,
         pull: args.pull,
     };
-    let events: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
+    let inner: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
+    let events = &Explaining { inner, output: cx.output(), form: args.explain };
     let push = Push {
         project: &project,
         services: &args.services,

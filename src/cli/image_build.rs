@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hoist::build::exchange::{CacheFrom, CacheTo};
 use hoist::build::execute::{BuildSpec, NamedContext, Recipe, Secret, check};
 use hoist::build::run::JobNetwork;
 use hoist::build::trees::{Incoming, Tree};
@@ -15,6 +16,7 @@ use hoist::image::reference::Reference;
 use hoist::image::store::Store;
 
 use super::build::{agents, build_args, bytes};
+use super::explain::{Explaining, Form};
 use super::output::ProgressMode;
 use super::terminal;
 use super::{Context, Exit, Interrupts};
@@ -31,9 +33,18 @@ pub(crate) struct Args {
     /// Give a directory, a URL or an image a name for FROM and --from
     #[arg(long, value_name = "NAME=PATH|URL|docker-image://IMAGE")]
     build_context: Vec<String>,
+    /// Take steps from a cache: type=local,src=DIR, type=registry,ref=NAME, or an image
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Write a cache: type=local,dest=DIR, type=registry,ref=NAME, type=inline; mode=max for all stages
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
+    /// Tell why each step was carried out: as text or as json
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<Form>,
     /// A shell in what a failed step has left
     #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     debug_shell: Option<String>,
@@ -127,6 +138,13 @@ impl Args {
             spec.secrets.insert(id, secret);
         }
         spec.ssh = agents(&self.ssh)?;
+        let here = whole(Path::new("."))?;
+        for text in &self.cache_from {
+            spec.cache_from.push(CacheFrom::parse("--cache-from", text, &here)?);
+        }
+        for text in &self.cache_to {
+            spec.cache_to.push(CacheTo::parse("--cache-to", text, &here)?);
+        }
         spec.no_cache = self.no_cache;
         spec.no_cache_filter.clone_from(&self.no_cache_filter);
         spec.around.network = match self.network.as_str() {
@@ -271,7 +289,8 @@ pub(crate) async fn run<B: Backend>(cx: &Context<B>, args: &Args) -> Result<Exit
     if let Some(program) = &args.debug_shell {
         engine.debug_builds(terminal::front(cx, program)?);
     }
-    let events: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
+    let inner: &dyn Sink = if args.quiet { &Silent } else { cx.output() };
+    let events = &Explaining { inner, output: cx.output(), form: args.explain };
     let image = tokio::select! {
         image = engine.build_image(&spec, args.pull, events) => image?,
         () = interrupts.next() => return Ok(Exit::Interrupted),

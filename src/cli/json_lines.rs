@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 pub(super) fn of_event(event: &Event) -> Option<Value> {
     let id = |subject: &Subject| format!("{} {}", subject.kind(), subject.name());
     match event {
-        Event::Begin { .. } | Event::End | Event::Hook { .. } => None,
+        Event::Begin { .. } | Event::End | Event::Hook { .. } | Event::Explained { .. } => None,
         Event::Progress { subject, progress, elapsed, detail } => {
             let status = match progress {
                 Progress::Working(word) | Progress::Done(word) => word,

@@ -17,6 +17,7 @@ mod creating;
 mod down;
 mod events;
 mod exec;
+mod explain;
 mod export;
 mod format;
 mod grammar;

@@ -320,7 +320,8 @@ impl Sink for Output {
                     row.transfer = Some((done, total)); // drawn with the next tick
                 }
             }
-            Event::Hook { .. } => {} // for who is attached: see `LogPrinter::hook`
+            Event::Hook { .. } => {}      // for who is attached: see `LogPrinter::hook`
+            Event::Explained { .. } => {} // for who asks: see `explain`
             Event::Said { subject, line } => self.said(&subject, &line),
             Event::Warning(text) => self.warning(&text),
             Event::End => {

@@ -523,6 +523,10 @@ pub struct Build {
     pub secrets: Vec<Grant>,
     /// `ssh`: sockets of agents by id.
     pub ssh: BTreeMap<String, PathBuf>,
+    /// `cache_from`, as written.
+    pub cache_from: Vec<Spanned<String>>,
+    /// `cache_to`, as written.
+    pub cache_to: Vec<Spanned<String>>,
     /// `no_cache`: every step is carried out.
     pub no_cache: bool,
     /// `no_cache_filter`: in these stages.

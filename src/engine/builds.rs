@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::graph::Graph;
+use crate::build::exchange::{CacheFrom, CacheTo};
 use crate::build::execute::{self, BuildSpec, NamedContext, Recipe, Secret};
 use crate::build::run::JobNetwork;
 use crate::build::trees::Tree;
@@ -43,6 +44,15 @@ pub(super) fn spec(project: &Project, service: &Service) -> Result<Option<BuildS
     spec.labels.insert("com.docker.compose.service".to_owned(), service.name.to_string());
     spec.args = build.args.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
     spec.target.clone_from(&build.target);
+    let placed = |span| move |diagnostic: Diagnostic| Report::from(Diagnostic { span: Some(span), ..diagnostic });
+    for text in &build.cache_from {
+        let from = CacheFrom::parse("cache_from", &text.value, &project.working_dir);
+        spec.cache_from.push(from.map_err(placed(text.span))?);
+    }
+    for text in &build.cache_to {
+        let to = CacheTo::parse("cache_to", &text.value, &project.working_dir);
+        spec.cache_to.push(to.map_err(placed(text.span))?);
+    }
     spec.no_cache = build.no_cache;
     spec.no_cache_filter.clone_from(&build.no_cache_filter);
     for (name, context) in &build.contexts {

@@ -20,12 +20,12 @@ use crate::engine::container::ImageFacts;
 use crate::engine::desired::{
     Choices, Desired, HostFacts, Inputs, OneOff, Recreate, Refusal, conflict, desired, published,
 };
-use crate::engine::differences::Key;
 use crate::engine::execute::{Host, OnFailure, Outcome, execute};
 use crate::engine::graph::Graph;
 use crate::engine::plan::{Options, Orphans, plan};
 use crate::engine::step::{FileSpec, Plan, Step, StepError, Until};
 use crate::event::Sink;
+use crate::image::digest::Key;
 use crate::name::{ContainerId, EngineId, ProjectName, ServiceName};
 use crate::network::{NetworkSpec, Transport};
 use crate::paths::Paths;

@@ -426,7 +426,12 @@ impl Sink for Words {
                 format!("{} {} Error {}", subject.kind(), subject.name(), detail.unwrap_or_default())
             }
             Event::Warning(text) => text,
-            Event::Begin { .. } | Event::Transfer { .. } | Event::Hook { .. } | Event::Said { .. } | Event::End => {
+            Event::Begin { .. }
+            | Event::Transfer { .. }
+            | Event::Hook { .. }
+            | Event::Explained { .. }
+            | Event::Said { .. }
+            | Event::End => {
                 return;
             }
         };

@@ -138,7 +138,7 @@ impl<W: Write> Walk<W> {
         self.written.entries += 1;
         let time = self.epoch.map_or(entry.mtime.0, |epoch| entry.mtime.0.min(epoch));
         let entry = Entry { mtime: (time, entry.mtime.1), ..entry.clone() };
-        self.out.entry(&entry, data).map_err(|e| read_error(&entry.name, e))
+        self.out.entry(&entry, data).map(drop).map_err(|e| read_error(&entry.name, e))
     }
 
     fn children(&mut self, directory: &OwnedFd, path: &[u8], from: From) -> Result<(), Error> {

@@ -138,6 +138,32 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
+/// The engine's own key, for what must be compared and not be told. No message shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(pub [u8; 32]);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<key>")
+    }
+}
+
+impl Key {
+    /// HMAC with SHA-256 (RFC 2104).
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let pad = |byte: u8| {
+            let mut block = [byte; 64];
+            block.iter_mut().zip(self.0).for_each(|(b, k)| *b ^= k);
+            block
+        };
+        let mut inner = Sha256::new_with_prefix(pad(0x36));
+        parts.iter().for_each(|part| inner.update(part));
+        let mut outer = Sha256::new_with_prefix(pad(0x5c));
+        outer.update(inner.finalize());
+        outer.finalize().into()
+    }
+}
+
 /// Returns the chain id of each layer: a layer's diff id hashed onto the chain below it.
 ///
 /// Rule: OCI image specification, `config.md`, "Layer ChainID".
@@ -168,6 +194,15 @@ mod tests {
             assert!(Digest::parse(bad).is_err(), "{bad}");
         }
         assert!(Digest::parse(&format!("sha256:{}", "A".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn a_mac_is_that_of_the_rfc() {
+        // RFC 4231, test case 1, whose key of 20 bytes is filled up with zeros.
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let mac = Key(key).mac(&[b"Hi ", b"There"]);
+        assert_eq!(hex(&mac), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
     }
 
     #[test]

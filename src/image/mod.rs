@@ -5,6 +5,7 @@
 //!
 //! Knows nothing of Compose, containers or builds.
 
+pub(crate) mod cache;
 pub mod commit;
 pub(crate) mod compression;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod load;
 pub(crate) mod mount;
 pub mod pin;
 pub(crate) mod piped;
+mod places;
 pub mod platform;
 pub mod pull;
 pub mod push;
@@ -186,6 +188,19 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A cache of builds cannot be written.
+    #[error("cannot {action} `{}` of the build cache", path.display())]
+    Cache {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something else is where a cache is to be written.
+    #[error("`{}` holds something that is no build cache of hoist's", .0.display())]
+    NoCache(PathBuf),
     /// An image's layers cannot be mounted.
     #[error("cannot mount image `{image}`")]
     Mount {
@@ -213,6 +228,7 @@ impl Explain for Error {
                 Some("get the archive again; nothing was loaded".into())
             }
             Self::NotHere(_) => Some("build it, or see what is there with: hoist image ls".into()),
+            Self::NoCache(_) => Some("name another directory, or remove this one".into()),
             Self::PushDigest(_) => Some("name it by a tag".into()),
             Self::Remake { .. } => Some(
                 "it was unpacked by an earlier version, or says two things of one file; build the image anew".into(),
@@ -229,6 +245,7 @@ impl Explain for Error {
             | Self::Layer { .. }
             | Self::Write { .. }
             | Self::Limit { .. }
+            | Self::Cache { .. }
             | Self::Mount { .. } => None,
         }
     }

@@ -197,6 +197,35 @@ pub async fn pull(
     Ok(join_all(outcomes).await)
 }
 
+/// Fetches one layer, checks it, and puts it in place. `place` is the number of the place that has it.
+///
+/// # Errors
+/// When the registry or the store fails, or the layer is not what it should be.
+pub(crate) async fn layer(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    place: usize,
+    blob: &Descriptor,
+    diff: &Digest,
+    events: &dyn Sink,
+) -> Result<(), Error> {
+    let session = Session {
+        client,
+        store,
+        events,
+        now: 0,
+        blobs: RefCell::default(),
+        layers: Semaphore::new(1),
+        images: Semaphore::new(1),
+    };
+    let wanted = Wanted { name: reference.familiar(), reference: reference.clone(), platform: None, required: false };
+    match session.layer(&wanted, place, blob, diff, &Blob::default(), &|| {}).await? {
+        Some((ingest, unpacked)) => store.settle_layer(ingest.dir(), diff, &unpacked),
+        None => Ok(()),
+    }
+}
+
 impl Session<'_> {
     /// Finds out what has to be fetched.
     async fn plan(&self, wanted: &Wanted) -> Result<Plan, Error> {
@@ -448,7 +477,7 @@ impl Session<'_> {
         layer: &Descriptor,
         diff: &Digest,
         blob: &Blob,
-        tell: &impl Fn(),
+        tell: &dyn Fn(),
     ) -> Result<Option<(Arc<Ingest>, Unpacked)>, Error> {
         // Another image of this command may be fetching it; so may another process.
         let _turn = blob.turn.lock().await;
@@ -642,7 +671,8 @@ impl Unpacking {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (tell, result) = oneshot::channel();
         let (fs, layer) = (ingest.dir().join("fs"), layer.clone());
-        let run = move || drop(tell.send(unfold(receiver, &layer, &fs))); // nobody waits for it any more
+        let source = PieceReader { receiver, piece: Bytes::new(), ended: false };
+        let run = move || drop(tell.send(unfold(source, &layer, &fs))); // nobody waits for it any more
         let thread = std::thread::Builder::new().name("unpack".into()).spawn(run);
         let thread = thread.map_err(|e| Error::Store {
             action: "start a thread that writes",
@@ -675,9 +705,20 @@ impl Drop for Unpacking {
     }
 }
 
+/// Unpacks a blob that is at hand; returns the diff id that came out.
+///
+/// # Errors
+/// In words, when it is not what its digest promises, damaged or hostile, or the store cannot be written.
+pub(crate) fn unpack_blob(blob: impl Read, layer: &Descriptor, fs: &Path) -> Result<(Unpacked, Digest), String> {
+    // One byte more than promised is enough to have another digest.
+    unfold(blob.take(layer.size.saturating_add(1)), layer, fs).map_err(|failure| match failure {
+        Failure::Digest(found) => format!("{} has the digest {found}", layer.digest),
+        Failure::Content(error) => format!("{}: {error}", layer.digest),
+    })
+}
+
 /// Decompresses, hashes and unpacks a blob. When its content makes no sense, its digest says whether it is the wrong one.
-fn unfold(receiver: mpsc::Receiver<Piece>, layer: &Descriptor, fs: &Path) -> Unfolded {
-    let source = PieceReader { receiver, piece: Bytes::new(), ended: false };
+fn unfold(source: impl Read, layer: &Descriptor, fs: &Path) -> Unfolded {
     let mut raw = BufReader::with_capacity(1 << 20, HashingReader::new(source));
     let unpacked = raw.fill_buf().map_err(Error::Read).map(compression::sniff).and_then(|form| {
         let name = &layer.digest.hex()[..12];

@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::event::{Event, Progress, Sink, Subject};
+use crate::image::cache::{self, Blob, Records};
 use crate::image::config::{Descriptor, MANIFEST_TYPES};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::image::reference::Reference;
@@ -105,10 +106,20 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Writes until it is over.
-struct Until<W> {
-    inner: W,
-    over: Arc<AtomicBool>,
+/// Writes or reads until it is over.
+pub(crate) struct Until<T> {
+    pub(crate) inner: T,
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Until<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.over.load(Ordering::Relaxed) {
+            Err(io::Error::other("it was given up"))
+        } else {
+            self.inner.read(buffer)
+        }
+    }
 }
 
 impl<W: Write> Write for Until<W> {
@@ -137,20 +148,7 @@ pub async fn push(
     events: &dyn Sink,
 ) -> Result<Vec<Result<Pushed, Error>>, Error> {
     store.sweep()?;
-    let session = Session {
-        client,
-        store,
-        scratch: Rc::new(store.scratch()?),
-        events,
-        now,
-        known: store.known()?,
-        turns: RefCell::default(),
-        placed: RefCell::default(),
-        packing: Semaphore::new(PACKED_AT_ONCE),
-        packed: Cell::new(0),
-        sending: Semaphore::new(SENT_AT_ONCE),
-        over: Arc::default(),
-    };
+    let session = Session::begin(client, store, now, events)?;
     let outcomes = join_all(wanted.iter().map(async |wanted| {
         let begun = Instant::now();
         let tell = |progress| {
@@ -172,6 +170,70 @@ pub async fn push(
     Ok(outcomes.await)
 }
 
+/// Gives a cache of builds to a registry; returns sentences for the user.
+///
+/// # Errors
+/// When the store or the registry refuses.
+pub(crate) async fn push_cache(
+    client: &Client,
+    store: &Store,
+    reference: &Reference,
+    mut records: Records,
+    events: &dyn Sink,
+) -> Result<Vec<String>, Error> {
+    let session = Session::begin(client, store, 0, events)?;
+    if reference.digest().is_some() {
+        return Err(Error::PushDigest(reference.familiar()));
+    }
+    let diffs: Vec<Digest> = records.wanted().into_iter().cloned().collect();
+    let wanted: BTreeSet<&Digest> = diffs.iter().collect();
+    let target = client.target(reference, session.sources(reference, &wanted));
+    let part = Part::default();
+    let placed = join_all(diffs.iter().map(|diff| session.layer(&target, diff, &part, &|| {}))).await;
+    let (mut warnings, mut layers) = (Vec::new(), Vec::new());
+    for (diff, placed) in diffs.iter().zip(placed) {
+        match placed {
+            Ok(mut layer) => {
+                records.layers.insert(diff.clone(), Blob { digest: layer.digest.clone(), size: layer.size });
+                layer.media_type = media_type(&layer);
+                layers.push(layer);
+            }
+            Err(error @ Error::Remake { .. }) => {
+                warnings.push(format!("a layer is left out of the cache: {error}"));
+                records.without(diff);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let document = records.document();
+    let (digest, what) = (Digest::of(&document), format!("the records of `{}`", reference.familiar()));
+    if !client.has_blob(&target, &digest, &what).await? {
+        client.upload_document(&target, &digest, &document, &what).await?;
+    }
+    client.put_manifest(&target, &cache::manifest(&document, &layers), MANIFEST).await?;
+    warnings.extend(client.warnings());
+    Ok(warnings)
+}
+
+impl<'a> Session<'a> {
+    fn begin(client: &'a Client, store: &'a Store, now: i64, events: &'a dyn Sink) -> Result<Self, Error> {
+        Ok(Self {
+            client,
+            store,
+            scratch: Rc::new(store.scratch()?),
+            events,
+            now,
+            known: store.known()?,
+            turns: RefCell::default(),
+            placed: RefCell::default(),
+            packing: Semaphore::new(PACKED_AT_ONCE),
+            packed: Cell::new(0),
+            sending: Semaphore::new(SENT_AT_ONCE),
+            over: Arc::default(),
+        })
+    }
+}
+
 impl Session<'_> {
     async fn image(&self, wanted: &Wanted) -> Result<Pushed, Error> {
         let reference = &wanted.reference;
@@ -182,7 +244,8 @@ impl Session<'_> {
         let image = self.store.resolve(&reference.to_string())?.ok_or_else(|| Error::NotHere(name.clone()))?;
         let incomplete = || Error::Incomplete { what: "the configuration".into(), image: image.id.to_string() };
         let config = self.store.document(&image.id)?.ok_or_else(incomplete)?;
-        let target = self.client.target(reference, self.sources(reference, &image));
+        let target =
+            self.client.target(reference, self.sources(reference, &image.config.rootfs.diff_ids.iter().collect()));
         let mut diffs = image.config.rootfs.diff_ids.clone();
         diffs.sort();
         diffs.dedup();
@@ -216,9 +279,8 @@ impl Session<'_> {
         Ok(Pushed { digest: Digest::of(&bytes), size: bytes.len() })
     }
 
-    /// Returns other repositories of the registry that have layers of the image.
-    fn sources(&self, reference: &Reference, image: &Image) -> Vec<String> {
-        let diffs: BTreeSet<&Digest> = image.config.rootfs.diff_ids.iter().collect();
+    /// Returns other repositories of the registry that have some of these layers.
+    fn sources(&self, reference: &Reference, diffs: &BTreeSet<&Digest>) -> Vec<String> {
         let near = self.known.iter().filter(|known| known.pulled && known.reference.domain() == reference.domain());
         let with = near.filter(|known| known.diffs.iter().any(|diff| diffs.contains(diff)));
         let others: BTreeSet<String> = with.map(|known| known.reference.path().to_owned()).collect();
@@ -254,7 +316,7 @@ impl Session<'_> {
         target: &Target<'_>,
         diff: &Digest,
         part: &Part,
-        tell: &impl Fn(),
+        tell: &dyn Fn(),
     ) -> Result<Descriptor, Error> {
         let repository = format!("{}/{}", target.reference.domain(), target.reference.path());
         let key = (repository, diff.clone());
@@ -280,7 +342,7 @@ impl Session<'_> {
         target: &Target<'_>,
         diff: &Digest,
         part: &Part,
-        tell: &impl Fn(),
+        tell: &dyn Fn(),
     ) -> Result<Descriptor, Error> {
         let what = format!("layer {} of `{}`", &diff.hex()[..12], target.image);
         for guess in self.guesses(target.reference, diff) {
@@ -376,7 +438,12 @@ fn media_type(layer: &Descriptor) -> String {
 }
 
 /// Makes a layer's tar again and compresses it into a file, of which only the descriptor is left.
-fn pack(layer: &Path, path: &Path, diff: &Digest, over: Arc<AtomicBool>) -> Result<(Descriptor, File), Error> {
+pub(crate) fn pack(
+    layer: &Path,
+    path: &Path,
+    diff: &Digest,
+    over: Arc<AtomicBool>,
+) -> Result<(Descriptor, File), Error> {
     let remake = |reason: String| Error::Remake { layer: diff.hex()[..12].to_owned(), reason };
     let file = File::options().read(true).write(true).create_new(true).open(path);
     let file = file.map_err(store_error("create", path))?;

@@ -11,6 +11,7 @@
 //! build/locks/<xx>                 locked by who carries out a step whose digest begins so
 //! build/mounts/<hex>/{fs/,meta.json} a cache of `RUN --mount=type=cache`; `<hex>.lock` is locked by who has it alone
 //! build/grown                      how much builds have made since it was last looked how much is kept (`reclaim.rs`)
+//! build/places/<hex>               what the steps of the last build of a place were made of, only to be told
 //! refs/<host>/<path>/_tags/<tag>   names an image; written last, replaced atomically
 //! refs/<host>/<path>/_digests/<hex> the same for what was pulled by its digest
 //! refs/_images/<hex>               every image, also without a name
@@ -301,10 +302,7 @@ impl Store {
     pub(crate) fn settle_pull(&self, arrived: &Arrived) -> Result<Digest, Error> {
         make_dirs(&self.root)?;
         let ids = {
-            // Another pull may have the same layers at hand, in the same directories.
-            let path = self.root.join("settle.lock");
-            let lock = File::create(&path).map_err(store_error("create", &path))?;
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| store_error("lock", path)(e.into()))?;
+            let _lock = self.lock_settling()?;
             fault::point("image.settle-locked");
             let scratch = self.scratch()?;
             self.add_images(&scratch, std::slice::from_ref(&arrived.config), &arrived.fresh)?
@@ -328,6 +326,20 @@ impl Store {
         };
         self.write_tag(&arrived.reference, &record)?;
         Ok(id)
+    }
+
+    /// Another pull may have the same layers at hand, in the same directories.
+    fn lock_settling(&self) -> Result<File, Error> {
+        let path = self.root.join("settle.lock");
+        let lock = File::create(&path).map_err(store_error("create", &path))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| store_error("lock", path)(e.into()))?;
+        Ok(lock)
+    }
+
+    /// Puts a layer in place that was fetched alone.
+    pub(crate) fn settle_layer(&self, from: &Path, diff_id: &Digest, unpacked: &Unpacked) -> Result<(), Error> {
+        let _lock = self.lock_settling()?;
+        self.adopt_layer(from, diff_id, unpacked)
     }
 
     /// Returns where the image of that name was pulled from; `None` when it was not, or is not here.

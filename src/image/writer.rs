@@ -76,11 +76,12 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])
     }
 
-    /// Writes one entry; a file's data has exactly the size that the entry says.
+    /// Writes one entry; a file's data has exactly the size that the entry says. Returns the digest of a file's data, if the
+    /// writer hashes.
     ///
     /// # Errors
     /// When it cannot be written, or the data not be read.
-    pub(crate) fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    pub(crate) fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<Option<[u8; 32]>> {
         let mut name = if entry.name.is_empty() { b".".to_vec() } else { entry.name.clone() };
         if entry.kind == Kind::Directory {
             name.push(b'/');
@@ -114,22 +115,28 @@ impl<W: Write> Writer<W> {
             self.pad(records.len() as u64)?;
         }
         self.out.write_all(&header(letter(entry.kind), &name, entry))?;
-        if entry.kind == Kind::File {
-            let mut buffer = vec![0; CHUNK.min(usize::try_from(entry.size).unwrap_or(CHUNK).max(1))];
-            loop {
-                match data.read(&mut buffer)? {
-                    0 => break,
-                    n => {
-                        if let Some(hash) = &mut self.content {
-                            hash.update(&buffer[..n]);
-                        }
-                        self.out.write_all(&buffer[..n])?;
+        if entry.kind != Kind::File {
+            return Ok(None);
+        }
+        let mut hash = self.content.is_some().then(Sha256::new);
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(entry.size).unwrap_or(CHUNK).max(1))];
+        loop {
+            match data.read(&mut buffer)? {
+                0 => break,
+                n => {
+                    if let Some(hash) = &mut hash {
+                        hash.update(&buffer[..n]);
                     }
+                    self.out.write_all(&buffer[..n])?;
                 }
             }
-            self.pad(entry.size)?;
         }
-        Ok(())
+        self.pad(entry.size)?;
+        let digest = hash.map(|hash| <[u8; 32]>::from(hash.finalize()));
+        if let (Some(content), Some(digest)) = (&mut self.content, &digest) {
+            content.update(digest);
+        }
+        Ok(digest)
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use super::faults::{faults, faults_by_name, of, of_parts, run, struck, tell};
 use super::images::{Entry, archive_of_layer, tar, tree};
+use super::support::images::archive;
 use super::support::project::TestProject;
-use super::support::registry::{FakeRegistry, Image, layer, noise};
+use super::support::registry::{FakeRegistry, Image, digest, layer, noise};
 use super::support::{Secs as _, require_root};
 
 /// Returns everything in the store, by name.
@@ -131,4 +132,79 @@ fn a_build_that_ends_anywhere_is_finished_by_the_next() {
         shop.host().is_again_after(&before, &fault);
     }
     tell("up --build", tried, met.len());
+}
+
+/// Checks that a directory holds a whole cache; returns its files.
+#[track_caller]
+fn whole_cache(shop: &TestProject, after: &str) -> BTreeSet<PathBuf> {
+    let dir = shop.path("cache");
+    let read = |name: &str| fs::read(dir.join(name)).unwrap_or_else(|e| panic!("after {after}: {name}: {e}"));
+    let blob = |of: &serde_json::Value| {
+        let name = of["digest"].as_str().expect("a digest");
+        let bytes = read(&format!("blobs/sha256/{}", &name["sha256:".len()..]));
+        assert_eq!(digest(&bytes), name, "after {after}");
+        bytes
+    };
+    let json = |bytes: &[u8]| -> serde_json::Value { serde_json::from_slice(bytes).expect("JSON") };
+    let manifest = json(&blob(&json(&read("index.json"))["manifests"][0]));
+    blob(&manifest["config"]);
+    manifest["layers"].as_array().expect("a list").iter().for_each(|layer| drop(blob(layer)));
+    tree(&dir).into_keys().collect()
+}
+
+#[test]
+fn a_cache_is_the_old_one_or_the_new_one_wherever_its_writer_ends() {
+    require_root!();
+    let shop = TestProject::new("shop", "");
+    let cache = "type=local,dest=cache";
+    shop.write("app/Dockerfile", "FROM busybox\nCOPY one /srv/\nCOPY two /srv/\n");
+    shop.write("app/one", "1\n");
+    shop.write("app/two", "2\n");
+    let build = ["image", "build", "-t", "app", "--cache-to", cache, "app"];
+    shop.hoist(&build).ok();
+    let old = whole_cache(&shop, "the first");
+    let keep = |from: &str, to: &str| {
+        let _ = fs::remove_dir_all(shop.path(to)); // it may not be there
+        let copied = std::process::Command::new("cp").arg("-a").args([shop.path(from), shop.path(to)]).status();
+        assert!(copied.expect("cp runs").success());
+    };
+    keep("cache", "old");
+    shop.write("app/one", "another\n");
+    let (first, met) = run(&shop, None, &build);
+    let _ = first.code(0);
+    let new = whole_cache(&shop, "the second");
+    assert_ne!(old, new);
+    let met = of_parts(&["cache."], met);
+    let mut tried = 0;
+    for fault in faults_by_name(&met) {
+        keep("old", "cache");
+        let (killed, met) = run(&shop, Some(&fault), &build);
+        assert!(struck(&fault, &met, &killed), "{killed}");
+        tried += 1;
+        whole_cache(&shop, &fault);
+        shop.hoist(&build).ok();
+        assert_eq!(whole_cache(&shop, &fault), new, "after {fault}");
+    }
+    tell("image build --cache-to", tried, met.len());
+
+    // Who reads one may end anywhere too.
+    let forget = || {
+        fs::remove_dir_all(shop.host().root().join("images")).expect("removed");
+        shop.hoist(&["image", "load", "-i", &archive("busybox").display().to_string()]).ok();
+    };
+    let build = ["image", "build", "-t", "app", "--cache-from", "type=local,src=cache", "app"];
+    forget();
+    let (first, met) = run(&shop, None, &build);
+    let _ = first.code(0);
+    let all = names(&shop);
+    let met = of_parts(&["cache."], met);
+    assert!(!met.is_empty());
+    for fault in faults_by_name(&met) {
+        forget();
+        let (killed, met) = run(&shop, Some(&fault), &build);
+        assert!(struck(&fault, &met, &killed), "{killed}");
+        let run = shop.hoist(&["--progress", "plain"].iter().chain(&build).copied().collect::<Vec<_>>()).code(0);
+        assert_eq!(run.stderr.matches(" Cached").count(), 2, "after {fault}: {run}");
+        assert_eq!(names(&shop), all, "after {fault}");
+    }
 }

@@ -7,6 +7,7 @@ mod attached;
 mod base_images;
 mod build;
 mod builder;
+mod caches;
 mod commands;
 mod commit;
 mod completion;

@@ -361,12 +361,8 @@ impl Checker<'_> {
     }
 
     fn secret(&mut self, keyword: &str, name: &Text) {
-        const SECRET: [&str; 10] =
-            ["apikey", "auth", "credential", "credentials", "key", "passwd", "password", "pword", "secret", "token"];
-        const HARMLESS: [&str; 3] = ["file", "public", "version"];
-        let lower = name.raw.to_ascii_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&HARMLESS) {
+        if is_secret_name(&name.raw) {
+            let lower = name.raw.to_ascii_lowercase();
             let message = format!("who has the image has what {keyword} gives `{}`", name.raw);
             let help = format!("use `RUN --mount=type=secret,id={lower},env={}`", name.raw);
             self.find(Rule::SecretsUsedInArgOrEnv, name.span, message, help);
@@ -464,6 +460,16 @@ fn variables(op: &Op, escape: char) -> Vec<(String, Span)> {
         Op::Cmd(_) | Op::Entrypoint(_) | Op::Healthcheck(_) | Op::Maintainer(_) | Op::Onbuild(_) | Op::Shell(_) => {}
     }
     all
+}
+
+/// Returns whether a variable is called as secrets are (buildkit, rule `SecretsUsedInArgOrEnv`).
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    const SECRET: [&str; 10] =
+        ["apikey", "auth", "credential", "credentials", "key", "passwd", "password", "pword", "secret", "token"];
+    const HARMLESS: [&str; 3] = ["file", "public", "version"];
+    let lower = name.to_ascii_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&HARMLESS)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::isolation::ulimits;
-use super::{Binder, labels, plain_texts, size, spanned, text};
+use super::{Binder, labels, plain_texts, size, spanned, text, texts};
 use crate::compose::model::{Build, BuildContext, BuildNetwork};
 use crate::compose::paths;
 use crate::compose::tree::Entries as _;
@@ -61,6 +61,8 @@ impl Binder<'_> {
             contexts: self.contexts(map, owner),
             secrets: Vec::new(), // they need the sections at the top
             ssh: self.agents(map, owner),
+            cache_from: texts(map, "cache_from"),
+            cache_to: texts(map, "cache_to"),
             no_cache: is_on("no_cache"),
             no_cache_filter: plain_texts(map, "no_cache_filter"),
             pull: is_on("pull"),

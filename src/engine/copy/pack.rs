@@ -30,7 +30,7 @@ pub(super) trait Sink {
 
 impl<W: Write> Sink for Writer<W> {
     fn put(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
-        self.entry(entry, data).map_err(Error::act("archive", &entry.name))
+        self.entry(entry, data).map(drop).map_err(Error::act("archive", &entry.name))
     }
 }
 

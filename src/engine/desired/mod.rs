@@ -27,13 +27,14 @@ use crate::compose::model::{self, Condition, Project, Protocol, Sealed, Service}
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::engine::actual::{Actual, ActualContainer, PRE_START, pre_start};
 use crate::engine::container::{self, ImageFacts};
-use crate::engine::differences::{Difference, Differences, Key, Shown, differences, fingerprint};
+use crate::engine::differences::{Difference, Differences, Shown, differences, fingerprint};
 use crate::engine::grants;
 use crate::engine::graph::{Edge, Graph};
 use crate::engine::isolation::{self, Part};
 use crate::engine::limits;
 use crate::engine::replicas::{self, Replica};
 use crate::engine::step::{Attachment, ContainerRef, Creation, FileSpec, NetworkChange, Population, Reason};
+use crate::image::digest::Key;
 use crate::name::{ContainerId, ContainerName, EngineId, NetworkId, ProjectName, ServiceName, VolumeName, hex};
 use crate::network::{EndpointSpec, NetworkSpec, PublishedPort, Transport};
 use crate::paths::Paths;
