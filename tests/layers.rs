@@ -62,8 +62,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("annotate_snippets", &["diag.rs"]),
     ("petgraph", &["engine/graph.rs"]),
     ("simple_dns", &["dns/message.rs"]),
-    ("netlink_packet_route", &["network/"]),
-    ("netlink_packet_core", &["network/"]),
     ("netlink_sys", &["network/"]),
     ("iptables", &["network/firewall/iptables.rs"]),
     ("oci_spec", &["runtime/spec.rs", "runtime/launch.rs"]),

@@ -161,6 +161,11 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
+/// Returns what is in a message, if it is one of that kind.
+pub(crate) fn body_of(message: &[u8], kind: u16) -> Option<&[u8]> {
+    Messages(message).next().filter(|message| message.kind == kind).map(|message| message.payload)
+}
+
 /// Appends netlink attributes to a message; lengths are settled when a nest or the message ends.
 #[derive(Default)]
 pub(crate) struct Encoder {
