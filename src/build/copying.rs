@@ -16,6 +16,7 @@ use crate::build::context::{Context, Found, Ignore};
 use crate::build::explain::{FILES, Inputs};
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::image::Error;
+use crate::image::diff::WHITEOUT;
 use crate::image::digest::Digest;
 use crate::image::fixup::{Node, View};
 use crate::image::tarball::{Entry, Kind};
@@ -476,6 +477,12 @@ impl Copier<'_> {
             self.all.entry(parent).or_insert(Planned::Directory);
         }
         self.all.entry(Vec::new()).or_insert(Planned::Directory);
+        let is_marked =
+            |path: &&Vec<u8>| path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(WHITEOUT));
+        if let Some(path) = self.all.keys().find(is_marked) {
+            let message = format!("`/{}` cannot be in an image: in a layer such a name removes a file", shown(path));
+            return Err(Box::new(fail(span, message).help("rename it, or name it in `.dockerignore`")));
+        }
         let clamp = |time: i64| epoch.map_or(time, |epoch| time.min(epoch));
         let newest = clamp(self.newest.or(epoch).unwrap_or_default());
         let mut all = Vec::new();

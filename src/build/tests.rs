@@ -618,3 +618,15 @@ fn a_check_knows_what_is_hidden() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].message.contains("line 2 of `.dockerignore` hides `conf/a`"), "{found:?}");
 }
+
+#[test]
+fn a_file_that_would_remove_another_is_not_copied() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let setup = setup("FROM test:1\nCOPY a /etc/\n", &[("a/.wh.passwd", ""), ("a/b", "")]);
+    let message = setup.error();
+    assert!(message.contains("`/etc/.wh.passwd` cannot be in an image") && message.contains(":2:1"), "{message}");
+    fs::write(setup.context.join(".dockerignore"), "**/.wh.*\n").expect("ours");
+    assert_eq!(content(&setup.build(), "etc/b").as_deref(), Some(""));
+}

@@ -33,7 +33,7 @@ use crate::image::{Error, store_error};
 use crate::sys::{self, tree};
 
 /// How the names of whiteouts begin.
-const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// The entry that hides all of a directory that is in the layers below.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
