@@ -208,6 +208,10 @@ impl<'a> Stages<'a> {
         match self.contexts.iter().find(|context| context.eq_ignore_ascii_case(name)) {
             Some(context) => Origin::Context((*context).to_owned()),
             None if name == "scratch" => Origin::Scratch,
+            // Docker's builder takes whole ids alone: `cafe` is a name, and not the beginning of the id of whatever is here.
+            None if name.len() < 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Origin::Image(format!("{name}:latest"))
+            }
             None => Origin::Image(name.to_owned()),
         }
     }

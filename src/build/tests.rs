@@ -630,3 +630,19 @@ fn a_file_that_would_remove_another_is_not_copied() {
     fs::write(setup.context.join(".dockerignore"), "**/.wh.*\n").expect("ours");
     assert_eq!(content(&setup.build(), "etc/b").as_deref(), Some(""));
 }
+
+#[test]
+fn the_beginning_of_an_id_is_a_name() {
+    if !crate::testing::is_root() {
+        return;
+    }
+    let setup = setup("FROM test:1\nCOPY a /\n", &[("a", "")]);
+    let id = setup.build().id;
+    for (name, is_here) in [(id.to_string(), true), (id.hex().to_owned(), true), (id.hex()[..12].to_owned(), false)] {
+        fs::write(&setup.file, format!("FROM {name}\nCOPY a /b\n")).expect("writable");
+        match is_here {
+            true => drop(setup.build()),
+            false => assert!(setup.error().contains(&format!("the image `{name}:latest` is not here"))),
+        }
+    }
+}
