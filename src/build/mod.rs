@@ -20,6 +20,7 @@ mod explain;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod mounting;
 pub mod remote;
 pub mod run;
 mod running;
