@@ -359,7 +359,6 @@ impl<R: Runner> Build<'_, R> {
         span: Span,
         title: &str,
     ) -> Result<Made, Failure> {
-        let begun = Instant::now();
         let dest = self.text(stage, &copy.dest)?;
         if dest.is_empty() {
             return Err(fail(copy.dest.span, format!("the destination of {keyword} is empty")));
@@ -387,6 +386,7 @@ impl<R: Runner> Build<'_, R> {
             exclude.push(self.text(stage, pattern)?);
         }
         let sources = self.sources_of(stage, keyword, copy).await?;
+        let begun = Instant::now(); // the time until a stage is built is that stage's
         if sources.is_empty() {
             self.events.send(Event::Warning(format!("{title}: nothing is copied, as no file fits")));
             // It depends on the pattern alone, which its instruction says.
