@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::faults::{faults, of, run, struck, tell};
 use super::images::tree;
 use super::support::project::TestProject;
+use super::support::run::Running;
 use super::support::{Secs as _, eventually, holds, require_root};
 
 const WEB: &str = "
@@ -370,27 +371,35 @@ fn a_commit_that_is_interrupted_makes_nothing_and_the_container_goes_on() {
     assert!(!status.paused && !status.borrowed, "{status:?}");
     assert!(!shop.hoist(&["image", "ls"]).ok().lines().any(|line| line.starts_with("x ")));
     assert_eq!(unfinished(&shop), 0);
+    // A commit that has begun, and goes on only when it is told to.
+    let begun = || {
+        let running = shop.spawn(&["commit", "web", "x"]);
+        eventually(20.secs(), "it is held", || holds(shop.status("web").paused));
+        running.signal(Signal::SIGSTOP);
+        running
+    };
+    let end = |running: Running| {
+        running.signal(Signal::SIGCONT);
+        running.finish(60.secs())
+    };
     // The worker dies while it is held: the next one lets go, the image is made, and the user is told.
-    let running = shop.spawn(&["commit", "web", "x"]);
-    eventually(20.secs(), "it is held", || holds(shop.status("web").paused));
+    let running = begun();
     kill(Pid::from_raw(shop.supervisor().worker_pid), Signal::SIGKILL).expect("killed");
     eventually(20.secs(), "it goes on", || holds(!shop.status("web").paused));
-    let ended = running.finish(60.secs());
+    let ended = end(running);
     assert!(ended.code == Some(0) && ended.stderr.contains("went on, or ended, while it was read"), "{ended}");
     assert_eq!(shop.shell("web", "echo here"), "here");
     // Who pauses it meanwhile has it paused.
-    let running = shop.spawn(&["commit", "web", "x"]);
-    eventually(20.secs(), "it is held", || holds(shop.status("web").paused));
+    let running = begun();
     shop.hoist(&["pause"]).ok();
-    let ended = running.finish(60.secs());
+    let ended = end(running);
     assert!(ended.code == Some(0) && !ended.stderr.contains("went on"), "{ended}");
     assert!(shop.status("web").paused && !shop.status("web").borrowed);
     shop.hoist(&["unpause"]).ok();
     // And who lets it go on is told what that means.
-    let running = shop.spawn(&["commit", "web", "x"]);
-    eventually(20.secs(), "it is held", || holds(shop.status("web").paused));
+    let running = begun();
     shop.hoist(&["unpause"]).ok();
-    let ended = running.finish(60.secs());
+    let ended = end(running);
     assert!(ended.code == Some(0) && ended.stderr.contains("went on"), "{ended}");
 }
 
