@@ -375,6 +375,8 @@ fn a_commit_that_is_interrupted_makes_nothing_and_the_container_goes_on() {
     let begun = || {
         let running = shop.spawn(&["commit", "web", "x"]);
         eventually(20.secs(), "it is held", || holds(shop.status("web").paused));
+        // Before it knows that, it would have it held again by the next worker.
+        eventually(20.secs(), "it is read", || holds(unfinished(&shop) > 0));
         running.signal(Signal::SIGSTOP);
         running
     };
